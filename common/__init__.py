@@ -1,0 +1,1 @@
+"""What every paper shares: the contract, the one training loop, runs, tables and data."""

@@ -1,0 +1,287 @@
+"""Config files: presets, typed overrides, validation, hash and diff; nothing here needs JAX.
+
+A config file is trusted Python that defines `get_config(arg) -> ConfigDict`, where `arg` is
+"preset[,key=value...]", and optionally `check(config)`, which raises ValueError for values that
+only this experiment can judge. Every config also has the fields of the loop (`LOOP_DEFAULTS`).
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common.errors import UserError, nearest
+from common.papers import REPOSITORY, builder_folder
+
+LOOP_DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    "num_steps": 0,  # every config sets it
+    "steps_per_call": 1,  # steps inside one lax.scan; a part of what is bitwise reproducible
+    "log_every": 100,
+    "eval_every": 0,  # 0: once, at the end
+    "checkpoint_every": 0,  # 0: at the end and whenever the best changes
+    "keep": 2,  # newest checkpoints kept, besides the best one
+    "best_metric": "",  # "valid_accuracy"; "-valid_loss": lower is better
+    "mesh": {"data": -1},  # axis sizes in order; -1: all devices that are left
+    "deterministic": False,  # the same bits on any device count that divides logical_shards
+    "logical_shards": 8,
+    "x64": False,
+    "seed_group": 1,  # seeds trained together under vmap
+    "init_from": "",  # run folder whose best parameters start this run
+    "config_dir": "",  # filled in: folder of the config file, for builders named "file.py:function"
+}
+
+# What neither changes the numbers of a run nor says which run it is.
+NOT_HASHED = ("seed", "mesh", "log_every", "checkpoint_every", "keep", "config_dir")
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
+    """Returns `defaults` updated from "preset[,key=value...]".
+
+    Raises:
+        UserError: If a key is unknown or a value does not have the type of its default.
+    """
+    values = dict(defaults)
+    for position, item in enumerate((arg or "").split(",")):
+        if not item:
+            continue
+        key, separator, text = item.partition("=")
+        if not separator:
+            if position:
+                raise UserError(f"config argument {item!r}: write key=value; only the preset has no key")
+            key, text = "preset", item
+        if key not in values:
+            raise UserError(
+                f"config argument {key!r} is unknown{nearest(key, values)}; "
+                f"allowed: {', '.join(values)}"
+            )
+        values[key] = convert(key, text, values[key])
+    return values
+
+
+def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
+    """Returns the locked, validated config of "path/to/file.py:preset[,key=value...]".
+
+    Args:
+        spec: Path of the config file (from the working directory or the repository) and its
+            argument.
+        overrides: Dotted field names to new values as text, converted to the field's type.
+
+    Raises:
+        UserError: One line that names the field, the value and what is allowed.
+    """
+    path, _, arg = spec.partition(":")
+    module = _load_module(_find(path))
+    try:
+        config = module.get_config(arg or None)
+    except ValueError as error:
+        raise UserError(f"--config={spec}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={path}: get_config returned {type(config).__name__}, not ConfigDict")
+    _fill_defaults(config, Path(module.__file__ or path).parent)
+    for key, text in (overrides or {}).items():
+        _override(config, key, text)
+    validate(config)
+    if hasattr(module, "check"):
+        try:
+            module.check(config)
+        except ValueError as error:
+            raise UserError(f"--config={spec}: {error}") from error
+    return config.lock()
+
+
+def from_json(text: str) -> ConfigDict:
+    """Returns the locked config stored in a run folder as `config.json`.
+
+    Lists become tuples again; fields the loop gained since the run was made get their defaults.
+    """
+    config = ConfigDict(_tuples(json.loads(text)))
+    _fill_defaults(config, Path(config.get("config_dir", "")))
+    return config.lock()
+
+
+def canonical_json(config: ConfigDict | Mapping[str, Any]) -> str:
+    """Returns JSON with sorted keys and no spaces: equal configs give equal text."""
+    values = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Returns 12 hex digits that identify a run up to seed, mesh and logging."""
+    values = {k: v for k, v in config.to_dict().items() if k not in NOT_HASHED}
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:12]
+
+
+def describe_diff(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """Returns {dotted field: (old value, new value)} for every field that differs.
+
+    A field that one side lacks is None there.
+    """
+    flat_old, flat_new = flatten(old), flatten(new)
+    names = sorted(flat_old.keys() | flat_new.keys())
+    pairs = {name: (flat_old.get(name), flat_new.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {dotted field: value} of all leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def convert(name: str, text: str, like: Any) -> Any:
+    """Returns `text` as a value of the type of `like`.
+
+    Raises:
+        UserError: If the text is not such a value.
+    """
+    if isinstance(like, str):
+        return text
+    if isinstance(like, bool):
+        if text.lower() in ("true", "1", "false", "0"):
+            return text.lower() in ("true", "1")
+        raise UserError(f"{name}={text!r}: expected true or false")
+    if like is None:
+        return _literal(text, text)
+    kind = float if isinstance(like, float) else type(like)
+    if isinstance(like, int | float):
+        try:
+            return kind(text)
+        except ValueError:
+            wanted = "an integer" if kind is int else "a number"
+            raise UserError(f"{name}={text!r}: expected {wanted}, such as {like}") from None
+    value = _literal(text, None)
+    if not isinstance(value, list | tuple):
+        raise UserError(f"{name}={text!r}: expected a list, such as {like}")
+    wanted = {type(item) for item in like}
+    wrong = [item for item in value if wanted and type(item) not in wanted]
+    if wrong:
+        names = " or ".join(sorted(kind.__name__ for kind in wanted))
+        raise UserError(f"{name}={text!r}: {wrong[0]!r} is not of type {names}; such as {like}")
+    return tuple(value)
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks the fields of the loop, as far as no device is needed.
+
+    Raises:
+        UserError: For the first field that is out of range.
+    """
+    _check_types(config)
+    for name in ("num_steps", "steps_per_call", "log_every", "logical_shards", "seed_group", "keep"):
+        _require(config[name] >= 1, name, config[name], "an integer of at least 1")
+    for name in ("seed", "eval_every", "checkpoint_every"):
+        _require(config[name] >= 0, name, config[name], "an integer of at least 0")
+    for name in ("num_steps", "eval_every", "checkpoint_every"):
+        k = config.steps_per_call
+        allowed = f"a multiple of steps_per_call={k}"
+        _require(config[name] % k == 0, name, config[name], allowed)
+    sizes = dict(config.mesh)
+    ok = all(size >= 1 or size == -1 for size in sizes.values())
+    ok = ok and list(sizes.values()).count(-1) <= 1 and bool(sizes)
+    _require(ok, "mesh", sizes, "axis sizes of at least 1, at most one of them -1")
+    if config.deterministic and "batch_size" in config:
+        allowed = f"a multiple of logical_shards={config.logical_shards} (deterministic=True)"
+        _require(
+            config.batch_size % config.logical_shards == 0, "batch_size", config.batch_size, allowed
+        )
+    if builder_folder(config.experiment, config.config_dir) is None:
+        allowed = '"topic.paper:builder" or "file.py:function" beside the config file'
+        _require(False, "experiment", config.experiment, allowed)
+
+
+def _check_types(config: ConfigDict) -> None:
+    if not isinstance(config.get("experiment"), str):
+        raise UserError('config.experiment is missing: name a builder, "topic.paper:builder"')
+    for name, default in LOOP_DEFAULTS.items():
+        value = config[name]
+        mapping = isinstance(default, dict) and isinstance(value, ConfigDict | Mapping)
+        if not mapping and type(value) is not type(default):
+            _require(False, name, value, f"a value of type {type(default).__name__}")
+
+
+def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
+    if not ok:
+        raise UserError(f"config.{name}={value!r}: expected {allowed}")
+
+
+def _fill_defaults(config: ConfigDict, folder: Path) -> None:
+    with config.unlocked():
+        for key, value in LOOP_DEFAULTS.items():
+            if key not in config:
+                config[key] = ConfigDict(value) if isinstance(value, dict) else value
+        config.config_dir = str(folder)
+
+
+def _override(config: ConfigDict, key: str, text: str) -> None:
+    node, *rest = key.split(".")
+    where = config
+    path = node
+    while True:
+        if node not in where:
+            allowed = ", ".join(sorted(where))
+            raise UserError(
+                f"--config.{key}: no field {node!r}{nearest(node, where)}; allowed: {allowed}"
+            )
+        if not rest:
+            break
+        if not isinstance(where[node], ConfigDict):
+            raise UserError(f"--config.{key}: {path!r} is a value and has no field {rest[0]!r}")
+        where, node, rest = where[node], rest[0], rest[1:]
+        path += "." + node
+    if isinstance(where[node], ConfigDict):
+        if key == "mesh":
+            value = _literal(text, None)
+            if not isinstance(value, dict) or not all(type(v) is int for v in value.values()):
+                raise UserError(f"--config.mesh={text!r}: expected axis sizes, such as {{'data': -1}}")
+            config.mesh = ConfigDict(value)
+            return
+        raise UserError(f"--config.{key}: is a section; set one of {', '.join(sorted(where[node]))}")
+    where[node] = convert(f"--config.{key}", text, where[node])
+
+
+def _literal(text: str, otherwise: Any) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return otherwise
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _find(path: str) -> Path:
+    for candidate in (Path(path), REPOSITORY / path):
+        if candidate.is_file():
+            return candidate.resolve()
+    folder = next((p for p in (Path(path).parent, REPOSITORY / Path(path).parent) if p.is_dir()), None)
+    names = [str(Path(path).parent / f.name) for f in folder.glob("*.py")] if folder else []
+    raise UserError(f"--config={path}: no such file{nearest(path, names)}")
+
+
+def _load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+    if path.suffix != ".py" or spec is None or spec.loader is None:
+        raise UserError(f"--config={path}: expected a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise UserError(f"--config={path}: cannot be loaded: {error}") from error
+    if not hasattr(module, "get_config"):
+        raise UserError(f"--config={path}: defines no get_config(arg)")
+    return module

@@ -1,0 +1,73 @@
+"""Which papers are in the tree, found by their files: no paper is imported to list it."""
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.errors import UserError, nearest
+
+TOPICS = ("nfn", "landscape", "rlhf", "finetune", "sciml")
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class PaperInfo(NamedTuple):
+    """One paper folder: `name` is "topic.paper", `configs` its config files by experiment."""
+
+    name: str
+    title: str
+    folder: Path
+    configs: dict[str, Path]
+
+
+def papers() -> tuple[PaperInfo, ...]:
+    """Returns every `<topic>/<paper>/` that holds an `__init__.py`, in topic order."""
+    found = []
+    for topic in TOPICS:
+        for init in sorted((REPOSITORY / topic).glob("*/__init__.py")):
+            folder = init.parent
+            docstring = ast.get_docstring(ast.parse(init.read_text())) or ""
+            configs = {
+                path.stem: path
+                for path in sorted((folder / "configs").glob("*.py"))
+                if path.stem != "__init__"
+            }
+            title = docstring.splitlines()[0] if docstring else folder.name
+            found.append(PaperInfo(f"{topic}.{folder.name}", title, folder, configs))
+    return tuple(found)
+
+
+def find_paper(name: str) -> PaperInfo:
+    """Returns the paper called "topic.paper".
+
+    Raises:
+        UserError: If there is none; the nearest name is given.
+    """
+    known = {paper.name: paper for paper in papers()}
+    if name not in known:
+        raise UserError(f"paper {name!r} is unknown{nearest(name, known)}; known: {', '.join(known)}")
+    return known[name]
+
+
+def tables(paper: PaperInfo) -> dict[str, Any]:
+    """Returns `TABLES` of the paper's tables.py: {table name: common.tables.Table}."""
+    if not (paper.folder / "tables.py").exists():
+        return {}
+    return dict(importlib.import_module(f"{paper.name}.tables").TABLES)
+
+
+def builder_folder(experiment: str, config_dir: str) -> Path | None:
+    """Returns where the builder named by `config.experiment` lives, or None if nowhere.
+
+    Args:
+        experiment: "topic.paper:builder", or "file.py:function" relative to `config_dir`.
+        config_dir: Folder of the config file.
+    """
+    left, separator, name = experiment.partition(":")
+    if not (separator and name.isidentifier()):
+        return None
+    if left.endswith(".py"):
+        path = Path(config_dir) / left
+        return path.parent if path.is_file() else None
+    known = {paper.name: paper.folder for paper in papers()}
+    return known.get(left)
