@@ -1,0 +1,108 @@
+"""Optimizers and learning-rate schedules from the numbers of a config."""
+
+import jax
+import optax
+
+from common.errors import UserError, nearest
+from common.steps import split_by_path
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "lion")
+SCHEDULES = ("constant", "cosine", "linear", "exponential")
+
+
+def make_schedule(
+    learning_rate: float,
+    *,
+    num_steps: int,
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    final_fraction: float = 0.0,
+) -> optax.Schedule:
+    """Returns the learning rate as a function of the step.
+
+    It rises linearly from 0 over `warmup_steps`, then stays (constant) or falls to
+    `final_fraction` of its peak at `num_steps` (cosine, linear; exponential needs a fraction > 0).
+
+    Raises:
+        UserError: For an unknown schedule.
+    """
+    steps = max(num_steps - warmup_steps, 1)
+    end = learning_rate * final_fraction
+    if schedule == "constant":
+        main = optax.constant_schedule(learning_rate)
+    elif schedule == "cosine":
+        main = optax.cosine_decay_schedule(learning_rate, steps, alpha=final_fraction)
+    elif schedule == "linear":
+        main = optax.linear_schedule(learning_rate, end, steps)
+    elif schedule == "exponential" and final_fraction > 0:
+        main = optax.exponential_decay(learning_rate, steps, final_fraction)
+    elif schedule == "exponential":
+        raise UserError("config.optimizer.final_fraction=0: exponential decay needs more than 0")
+    else:
+        raise _unknown("schedule", schedule, SCHEDULES)
+    if not warmup_steps:
+        return main
+    warmup = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    return optax.join_schedules([warmup, main], [warmup_steps])
+
+
+def make_optimizer(
+    *,
+    num_steps: int,
+    learning_rate: float,
+    name: str = "adam",
+    schedule: str = "constant",
+    warmup_steps: int = 0,
+    final_fraction: float = 0.0,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    clip_norm: float = 0.0,
+    trainable: str = "",
+) -> optax.GradientTransformation:
+    """Returns the optimizer of `config.optimizer`: `make_optimizer(num_steps=n, **section)`.
+
+    Weight decay is decoupled for adamw, lamb and lion and an L2 term of the gradient for sgd and
+    adam. `clip_norm` > 0 clips the global norm first. `trainable` is a regex on parameter paths
+    ("params/block_0/kernel"): all others get no update and no optimizer state.
+
+    Raises:
+        UserError: For an unknown optimizer or schedule.
+    """
+    if name not in OPTIMIZERS:
+        raise _unknown("name", name, OPTIMIZERS)
+    rate = make_schedule(
+        learning_rate,
+        num_steps=num_steps,
+        schedule=schedule,
+        warmup_steps=warmup_steps,
+        final_fraction=final_fraction,
+    )
+    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
+    if name in ("sgd", "adam") and weight_decay > 0:
+        parts.append(optax.add_decayed_weights(weight_decay))
+    if name == "sgd":
+        parts.append(optax.sgd(rate, momentum=momentum or None, nesterov=nesterov))
+    elif name == "adam":
+        parts.append(optax.adam(rate))
+    else:
+        make = {"adamw": optax.adamw, "lamb": optax.lamb, "lion": optax.lion}[name]
+        parts.append(make(rate, weight_decay=weight_decay))
+    return _only(trainable, optax.chain(*parts)) if trainable else optax.chain(*parts)
+
+
+def _only(pattern: str, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    def labels(params: optax.Params) -> optax.Params:
+        chosen, _ = split_by_path(params, pattern)
+        return jax.tree.map(
+            lambda leaf: "frozen" if leaf is None else "trained", chosen, is_leaf=lambda x: x is None
+        )
+
+    return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)
+
+
+def _unknown(field: str, value: str, allowed: tuple[str, ...]) -> UserError:
+    return UserError(
+        f"config.optimizer.{field}={value!r} is unknown{nearest(value, allowed)}; "
+        f"allowed: {', '.join(allowed)}"
+    )

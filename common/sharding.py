@@ -1,0 +1,130 @@
+"""Meshes, path rules for where arrays live, and placing host arrays on devices."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from common.errors import UserError
+
+PyTree = Any
+Spec = PartitionSpec | Callable[[tuple[int, ...], Mesh], PartitionSpec]
+Rules = Sequence[tuple[str, Spec]]
+
+
+def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh with the axes of `sizes` in order; -1 stands for all devices left.
+
+    Raises:
+        UserError: If the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    known = math.prod(size for size in sizes.values() if size != -1)
+    full = {name: len(devices) // known if size == -1 else size for name, size in sizes.items()}
+    if math.prod(full.values()) != len(devices):
+        raise UserError(
+            f"config.mesh={dict(sizes)}: the axis sizes must multiply to the number of devices, "
+            f"{len(devices)} ({devices[0].device_kind})"
+        )
+    axis_types = (AxisType.Auto,) * len(full)
+    return jax.make_mesh(
+        tuple(full.values()), tuple(full), axis_types=axis_types, devices=tuple(devices)
+    )
+
+
+def fsdp(axis: str = "data", *, min_size: int = 65_536) -> Spec:
+    """Returns a rule value that splits an array over `axis` along its largest divisible side.
+
+    Arrays of fewer than `min_size` elements, and those no side of which divides, are replicated.
+    """
+
+    def spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+        size = mesh.shape[axis]
+        sides = [i for i, n in enumerate(shape) if n % size == 0]
+        if math.prod(shape) < min_size or not sides:
+            return PartitionSpec()
+        best = max(sides, key=lambda i: shape[i])
+        return PartitionSpec(*(axis if i == best else None for i in range(len(shape))))
+
+    return spec
+
+
+def path_name(prefix: str, path: tuple[Any, ...]) -> str:
+    """Returns a tree path as "prefix/block_0/conv/kernel"."""
+    names = [str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path]
+    return "/".join([prefix, *names])
+
+
+def shardings(
+    tree: PyTree, rules: Rules, mesh: Mesh, prefix: str, *, leading: int = 0
+) -> PyTree:
+    """Returns the NamedSharding of every leaf of `tree`.
+
+    Args:
+        tree: Arrays or ShapeDtypeStructs.
+        rules: (path regex, PartitionSpec or function (shape, mesh) -> PartitionSpec) pairs; the
+            first that `re.search` finds in "prefix/path" wins.
+        mesh: The devices.
+        prefix: "state", "data" or "batch"; only the last is split by default.
+        leading: Axes put before those the rules speak of (the steps of one call); replicated.
+
+    Raises:
+        UserError: If a spec names an unknown axis or does not divide a side of the array.
+    """
+
+    def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        name, shape = path_name(prefix, path), leaf.shape[leading:]
+        spec = _find(name, shape, rules, mesh, prefix)
+        _check(name, shape, spec, mesh)
+        return NamedSharding(mesh, PartitionSpec(*(None,) * leading, *spec))
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def place(tree: PyTree, targets: PyTree) -> PyTree:
+    """Returns the host arrays of `tree` on the devices, each process filling its own shards."""
+
+    def one(rows: Any, target: NamedSharding) -> jax.Array:
+        rows = np.asarray(rows)
+        return jax.make_array_from_callback(rows.shape, target, lambda index: rows[index])
+
+    return jax.tree.map(one, tree, targets)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def _find(
+    name: str, shape: tuple[int, ...], rules: Rules, mesh: Mesh, prefix: str
+) -> PartitionSpec:
+    for pattern, spec in rules:
+        if re.search(pattern, name):
+            return spec(shape, mesh) if callable(spec) else spec
+    if prefix == "batch" and shape and "data" in mesh.shape:
+        return PartitionSpec("data")
+    return PartitionSpec()
+
+
+def _check(name: str, shape: tuple[int, ...], spec: PartitionSpec, mesh: Mesh) -> None:
+    if len(spec) > len(shape):
+        raise UserError(f"sharding rule for {name}: {spec} has more axes than shape {shape}")
+    for side, axes in zip(shape, spec, strict=False):
+        names = axes if isinstance(axes, tuple) else (axes,) if axes else ()
+        unknown = [axis for axis in names if axis not in mesh.shape]
+        if unknown:
+            raise UserError(
+                f"sharding rule for {name}: axis {unknown[0]!r} is not in config.mesh "
+                f"({', '.join(mesh.shape)})"
+            )
+        count = math.prod(mesh.shape[axis] for axis in names)
+        if side % count:
+            raise UserError(
+                f"{name}: a side of {side} does not divide over {'*'.join(names)}={count} "
+                f"(config.mesh); choose a multiple of {count}"
+            )

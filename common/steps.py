@@ -1,0 +1,245 @@
+"""Gradient steps: one step builder, and gradient functions that fit into it interchangeably.
+
+A *loss* is (params, data, batch, key) -> (scalar, metrics). A *gradient function* turns a loss
+into (params, data, batch, key) -> ((value, metrics), grads), as `jax.value_and_grad(loss,
+has_aux=True)` does; `sam`, `masked`, `accumulated` and `ordered` wrap one another freely.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import PartitionSpec
+
+from common.errors import UserError
+from common.sharding import path_name
+
+PyTree = Any
+Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+ValueAndGrad = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[Any, PyTree]]
+Gradient = Callable[[Loss], ValueAndGrad]
+
+
+class TrainState(NamedTuple):
+    """Parameters and optimizer state of a plain gradient step."""
+
+    params: PyTree
+    opt_state: PyTree
+
+
+def init_train_state(params: PyTree, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state of a fresh run."""
+    return TrainState(params, optimizer.init(params))
+
+
+def plain(loss: Loss) -> ValueAndGrad:
+    """Returns the gradient function of ordinary training."""
+    return jax.value_and_grad(loss, has_aux=True)
+
+
+def gradient_step(
+    loss: Loss, optimizer: optax.GradientTransformation, *, gradient: Gradient = plain
+) -> Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """Returns the step of an Experiment: one update of `optimizer` along `gradient(loss)`.
+
+    Metrics are those of the loss, plus "loss" and "grad_norm".
+    """
+    value_and_grad = gradient(loss)
+
+    def step(
+        state: TrainState, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        (value, metrics), grads = value_and_grad(state.params, data, batch, key)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {**metrics, "loss": value, "grad_norm": optax.tree.norm(grads)}
+        return TrainState(params, opt_state), metrics
+
+    return step
+
+
+def base_gradient(*, deterministic: bool, logical_shards: int) -> Gradient:
+    """Returns `ordered(logical_shards)` for deterministic runs, else `plain`."""
+    return ordered(logical_shards) if deterministic else plain
+
+
+def sam(rho: float, *, base: Gradient = plain) -> Gradient:
+    """Returns the gradient at the worst point in a ball of radius `rho` (L2, all parameters).
+
+    Source: Foret et al. (2021), Eq. 2-3. Value and metrics are those of the unperturbed
+    parameters, from the first of the two passes. rho = 0 is `base`.
+    """
+
+    def gradient(loss: Loss) -> ValueAndGrad:
+        value_and_grad = base(loss)
+
+        def sam_value_and_grad(
+            params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+        ) -> tuple[Any, PyTree]:
+            value, grads = value_and_grad(params, data, batch, key)
+            # A zero gradient has no ascent direction: stay, instead of dividing by zero.
+            norm = jnp.maximum(optax.tree.norm(grads), jnp.finfo(jnp.float32).tiny)
+            ascent = optax.tree.add_scale(params, rho / norm, grads)
+            _, grads = value_and_grad(ascent, data, batch, key)
+            return value, grads
+
+        return sam_value_and_grad
+
+    return gradient
+
+
+def masked(pattern: str, *, base: Gradient = plain) -> Gradient:
+    """Returns gradients of the parameters whose path matches `pattern`, zeros elsewhere.
+
+    Paths look like "params/block_0/kernel". The frozen part is not differentiated at all.
+    """
+
+    def gradient(loss: Loss) -> ValueAndGrad:
+        def masked_value_and_grad(
+            params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+        ) -> tuple[Any, PyTree]:
+            chosen, frozen = split_by_path(params, pattern)
+
+            def partial_loss(chosen: PyTree, *rest: Any) -> tuple[jax.Array, Any]:
+                return loss(join(chosen, frozen), *rest)
+
+            value, grads = base(partial_loss)(chosen, data, batch, key)
+            zeros = jax.tree.map(jnp.zeros_like, frozen)
+            return value, join(grads, zeros)
+
+        return masked_value_and_grad
+
+    return gradient
+
+
+def accumulated(microbatches: int, *, base: Gradient = plain) -> Gradient:
+    """Returns the mean gradient over equal slices of the batch, one slice in memory at a time.
+
+    Equals `base` up to rounding for a loss that is a mean over the batch. Slice i sees
+    fold_in(key, i).
+    """
+
+    def gradient(loss: Loss) -> ValueAndGrad:
+        value_and_grad = base(loss)
+
+        def accumulated_value_and_grad(
+            params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+        ) -> tuple[Any, PyTree]:
+            slices = _split_rows(batch, microbatches, "microbatches")
+
+            def one(index: jax.Array) -> tuple[Any, PyTree]:
+                rows = jax.tree.map(lambda x: x[index], slices)
+                return value_and_grad(params, data, rows, jax.random.fold_in(key, index))
+
+            def add(total: PyTree, index: jax.Array) -> tuple[PyTree, None]:
+                return jax.tree.map(jnp.add, total, one(index)), None
+
+            start = jax.tree.map(
+                lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, jnp.int32(0))
+            )
+            total, _ = jax.lax.scan(add, start, jnp.arange(microbatches))
+            return jax.tree.map(lambda x: x / microbatches, total)
+
+        return accumulated_value_and_grad
+
+    return gradient
+
+
+def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
+    """Returns the mean gradient over a fixed number of batch shards, summed in a fixed order.
+
+    Each device computes its share of the shards one by one; all gradients are gathered and added
+    from first to last, so that the bits do not depend on the number of devices, which must divide
+    `logical_shards`. Costs `logical_shards` copies of the gradient in memory. Shard i sees
+    fold_in(key, i). Data must be replicated.
+    """
+
+    def gradient(loss: Loss) -> ValueAndGrad:
+        value_and_grad = base(loss)
+
+        def local(params: PyTree, data: PyTree, shards: PyTree, keys: jax.Array) -> PyTree:
+            return jax.lax.map(lambda x: value_and_grad(params, data, *x), (shards, keys))
+
+        def ordered_value_and_grad(
+            params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+        ) -> tuple[Any, PyTree]:
+            shards = _split_rows(batch, logical_shards, "logical_shards")
+            fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+            keys = fold(key, jnp.arange(logical_shards))
+            results = _over_devices(local, logical_shards)(params, data, shards, keys)
+
+            def total(parts: jax.Array) -> jax.Array:
+                first = parts[0]
+                for part in parts[1:]:
+                    first = first + part
+                return first / logical_shards
+
+            return jax.tree.map(total, results)
+
+        return ordered_value_and_grad
+
+    return gradient
+
+
+def _over_devices(local: Callable[..., PyTree], logical_shards: int) -> Callable[..., PyTree]:
+    """Splits the leading shard axis of the last two arguments over all devices of the mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return local
+    if logical_shards % mesh.size:
+        raise UserError(
+            f"config.logical_shards={logical_shards}: expected a multiple of the number of "
+            f"devices, {mesh.size} (deterministic=True)"
+        )
+    axes = tuple(mesh.axis_names)
+
+    def gathered(*arguments: PyTree) -> PyTree:
+        return jax.lax.all_gather(local(*arguments), axes, tiled=True)
+
+    split, whole = PartitionSpec(axes), PartitionSpec()
+    return jax.shard_map(
+        gathered, in_specs=(whole, whole, split, split), out_specs=whole, check_vma=False
+    )
+
+
+def split_by_path(params: PyTree, pattern: str) -> tuple[PyTree, PyTree]:
+    """Returns (matching, others), both of the shape of `params` with None at the gaps.
+
+    Raises:
+        UserError: If nothing matches.
+    """
+
+    def keep(matching: bool) -> PyTree:
+        def one(path: tuple[Any, ...], leaf: Any) -> Any:
+            found = re.search(pattern, path_name("params", path)) is not None
+            return leaf if found == matching else None
+
+        return jax.tree_util.tree_map_with_path(one, params)
+
+    chosen = keep(True)
+    if not jax.tree.leaves(chosen):
+        names = [path_name("params", p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+        raise UserError(f"pattern {pattern!r} matches no parameter; paths are {', '.join(names[:6])}")
+    return chosen, keep(False)
+
+
+def join(first: PyTree, second: PyTree) -> PyTree:
+    """Returns the tree whose gaps (None) in one argument are filled from the other."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, first, second, is_leaf=lambda x: x is None
+    )
+
+
+def _split_rows(batch: PyTree, parts: int, knob: str) -> PyTree:
+    def one(rows: jax.Array) -> jax.Array:
+        if rows.shape[0] % parts:
+            raise UserError(
+                f"a batch of {rows.shape[0]} rows does not divide into {knob}={parts}; "
+                "change config.batch_size"
+            )
+        return rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
+
+    return jax.tree.map(one, batch)
