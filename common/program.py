@@ -1,0 +1,148 @@
+"""The compiled programs of an experiment: the same ones for the loop and for `lab compile`."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from common import sharding
+from common.experiment import Experiment, abstract, data_shapes
+
+PyTree = Any
+INIT_STREAM, STEP_STREAM, EVALUATE_STREAM = 0, 1, 2
+
+
+class Layout(NamedTuple):
+    """Abstract values (with shardings) of everything a program takes."""
+
+    mesh: Mesh
+    state: PyTree
+    data: PyTree
+    batches: PyTree
+    key: jax.ShapeDtypeStruct
+    step: jax.ShapeDtypeStruct
+
+
+def root_key(config: ConfigDict) -> jax.Array:
+    """Returns the key of the seed; of a seed group, the keys of its members, stacked."""
+    if config.seed_group == 1:
+        return jax.random.key(config.seed)
+    seeds = np.arange(config.seed, config.seed + config.seed_group)
+    return jax.vmap(jax.random.key)(seeds)
+
+
+def layout(
+    experiment: Experiment, config: ConfigDict, mesh: Mesh, *, data: PyTree | None = None
+) -> Layout:
+    """Returns shapes and shardings of all arguments; computes nothing.
+
+    Args:
+        experiment: What is compiled.
+        config: Its config.
+        mesh: The devices, real or of a topology.
+        data: The host data if they are at hand, else only their shapes are asked for.
+    """
+    key = jax.eval_shape(lambda: root_key(config))
+    state = jax.eval_shape(experiment.init, key)
+    batches = jax.eval_shape(lambda: stack_batches(experiment, config, 0))
+    rules, whole = experiment.rules, sharding.replicated(mesh)
+
+    def attach(tree: PyTree, prefix: str, leading: int = 0) -> PyTree:
+        targets = sharding.shardings(tree, rules, mesh, prefix, leading=leading)
+        return jax.tree.map(_with_sharding, tree, targets)
+
+    return Layout(
+        mesh=mesh,
+        state=attach(state, "state"),
+        data=attach(data_shapes(experiment) if data is None else abstract(data), "data"),
+        batches=attach(batches, "batch", leading=int(config.steps_per_call > 1)),
+        key=_with_sharding(key, whole),
+        step=jax.ShapeDtypeStruct((), jnp.int32, sharding=whole),
+    )
+
+
+def stack_batches(experiment: Experiment, config: ConfigDict, step: int) -> PyTree:
+    """Returns the host batch of one call: that of `step`, or k of them stacked."""
+    k = config.steps_per_call
+    if k == 1:
+        return experiment.batch(step)
+    batches = [experiment.batch(step + i) for i in range(k)]
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def place_batches(batches: PyTree, layout: Layout) -> PyTree:
+    """Returns the host batches of one call on the devices."""
+    return sharding.place(batches, jax.tree.map(lambda x: x.sharding, layout.batches))
+
+
+def lower_init(experiment: Experiment, layout: Layout) -> jax.stages.Lowered:
+    """Lowers root key -> state."""
+
+    def init(key: jax.Array) -> PyTree:
+        return experiment.init(_fold(key, INIT_STREAM))
+
+    with jax.set_mesh(layout.mesh):
+        return jax.jit(init, out_shardings=_shardings(layout.state)).lower(layout.key)
+
+
+def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> jax.stages.Lowered:
+    """Lowers (state, data, batches, root key, step) -> (state, metrics [steps_per_call]).
+
+    The state is donated. Step i of the run sees the key fold_in(fold_in(root, 1), i).
+    """
+    k = config.steps_per_call
+
+    def one(state: PyTree, data: PyTree, batch: PyTree, key: jax.Array, step: jax.Array) -> Any:
+        return experiment.step(state, data, batch, _fold(_fold(key, STEP_STREAM), step))
+
+    def call(state: PyTree, data: PyTree, batches: PyTree, key: jax.Array, step: jax.Array) -> Any:
+        if k == 1:
+            state, metrics = one(state, data, batches, key, step)
+            return state, jax.tree.map(lambda x: x[None], metrics)
+        return jax.lax.scan(
+            lambda state, x: one(state, data, x[1], key, x[0]),
+            state,
+            (step + jnp.arange(k), batches),
+        )
+
+    out = (_shardings(layout.state), sharding.replicated(layout.mesh))
+    with jax.set_mesh(layout.mesh):
+        return jax.jit(call, donate_argnums=0, out_shardings=out).lower(
+            layout.state, layout.data, layout.batches, layout.key, layout.step
+        )
+
+
+def lower_evaluate(function: Any, layout: Layout) -> jax.stages.Lowered:
+    """Lowers (state, data, root key) -> {name: (sum, count)} for `evaluate` or `final`."""
+
+    def evaluate(state: PyTree, data: PyTree, key: jax.Array) -> Any:
+        return function(state, data, _fold(key, EVALUATE_STREAM))
+
+    whole = sharding.replicated(layout.mesh)
+    with jax.set_mesh(layout.mesh):
+        return jax.jit(evaluate, out_shardings=whole).lower(layout.state, layout.data, layout.key)
+
+
+def first_nan(state: PyTree) -> jax.Array:
+    """Returns the index of the first leaf with a NaN, or -1 (infinities may be meant)."""
+    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    if not leaves:
+        return jnp.int32(-1)
+    bad = jnp.stack([jnp.isnan(x).any() for x in leaves])
+    return jnp.where(bad.any(), jnp.argmax(bad), -1).astype(jnp.int32)
+
+
+def _fold(key: jax.Array, number: Any) -> jax.Array:
+    fold = jax.random.fold_in
+    return fold(key, number) if key.ndim == 0 else jax.vmap(fold, in_axes=(0, None))(key, number)
+
+
+def _shardings(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x.sharding, tree)
+
+
+def _with_sharding(leaf: Any, target: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=target)

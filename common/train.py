@@ -1,0 +1,404 @@
+"""The only training loop: any Experiment becomes a sharded, checkpointed, resumable run."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from common import distributed, program, runs, sharding
+from common.checkpoint import Checkpoints, Restored
+from common.config import canonical_json, config_hash
+from common.errors import Interrupted, NumericalError, UserError
+from common.experiment import Experiment
+from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
+
+PyTree = Any
+Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
+
+
+class FitResult(NamedTuple):
+    """What a finished run measured.
+
+    Attributes:
+        status: "complete", or "already complete" if nothing was left to do.
+        step: Steps trained.
+        best_step: Step of the best checkpoint by `config.best_metric`, None without one.
+        metrics: {"last": {...}, "best": {...}}, the latter only if there is a best.
+        state: The last state on the devices; None if already complete.
+    """
+
+    status: str
+    step: int
+    best_step: int | None
+    metrics: dict[str, Values]
+    state: PyTree
+
+
+class Best(NamedTuple):
+    """The best evaluation so far."""
+
+    step: int
+    value: float
+
+
+class _Run(NamedTuple):
+    """Everything of a run that does not change while it runs."""
+
+    experiment: Experiment
+    config: ConfigDict
+    layout: program.Layout
+    data: PyTree
+    key: jax.Array
+    step: Any  # compiled
+    evaluate: Any  # compiled
+    checkpoints: Checkpoints
+    logs: Sequence[Any]  # the first is the JSON-lines log
+
+
+def fit(
+    experiment: Experiment,
+    config: ConfigDict,
+    run_directory: str | Path,
+    *,
+    tensorboard: bool = False,
+    wandb: bool = False,
+    command: Sequence[str] = (),
+) -> FitResult:
+    """Trains `experiment` to `config.num_steps`, from its newest valid checkpoint if there is one.
+
+    Args:
+        experiment: The pure functions, as `common.experiment.build(config)` returns them.
+        config: The locked config of the run.
+        run_directory: Where config, metrics, checkpoints and result.json go.
+        tensorboard: Also write TensorBoard event files.
+        wandb: Also log to Weights & Biases.
+        command: The command line, recorded in environment.json.
+
+    Returns:
+        The metrics of the last and of the best state.
+
+    Raises:
+        UserError: If the mesh does not fit the devices or another process trains this run.
+        NumericalError: At the first step whose metrics, or checkpoint whose state, is not finite.
+        DataError: If storage is full, corrupt or not writable; older checkpoints are intact.
+        Interrupted: After SIGINT or SIGTERM, once the state is saved.
+    """
+    directory = Path(run_directory)
+    done = _finished(directory, config)
+    if done is not None:
+        return done
+    started = time.monotonic()
+    mesh = sharding.make_mesh(config.mesh)
+    with _signals() as stop, contextlib.ExitStack() as stack:
+        stack.enter_context(runs.claim(directory))
+        runs.write_json(directory / "config.json", config.to_dict())
+        runs.write_json(directory / "environment.json", runs.environment(command))
+        run, state, start, best, elapsed = _prepare(
+            experiment, config, directory, mesh, stack, tensorboard=tensorboard, wandb=wandb
+        )
+        started -= elapsed
+        state, best = _loop(run, state, start, best, stop, started)
+        run.checkpoints.wait()
+        metrics = _final_metrics(run, state, best)
+        result = FitResult("complete", config.num_steps, best and best.step, metrics, state)
+        _write_results(directory, run, result, time.monotonic() - started)
+    return result
+
+
+def _prepare(
+    experiment: Experiment,
+    config: ConfigDict,
+    directory: Path,
+    mesh: jax.sharding.Mesh,
+    stack: contextlib.ExitStack,
+    *,
+    tensorboard: bool,
+    wandb: bool,
+) -> tuple[_Run, PyTree, int, Best | None, float]:
+    """Compiles, restores or initializes; returns the run, state, step, best and past seconds."""
+    host_data = jax.tree.map(np.asarray, experiment.data())
+    layout = program.layout(experiment, config, mesh, data=host_data)
+    data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
+    compiled = program.lower_step(experiment, config, layout).compile()
+    _report_memory(compiled)
+    checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
+    restored = checkpoints.restore(layout.state)
+    key = jax.device_put(program.root_key(config), sharding.replicated(mesh))
+    offset = restored.extra["metrics_offset"] if restored else 0
+    logs = _open_logs(directory, offset, config, stack, tensorboard=tensorboard, wandb=wandb)
+    run = _Run(
+        experiment=experiment,
+        config=config,
+        layout=layout,
+        data=data,
+        key=key,
+        step=compiled,
+        evaluate=program.lower_evaluate(experiment.evaluate, layout).compile(),
+        checkpoints=checkpoints,
+        logs=logs,
+    )
+    if restored is None:
+        state = program.lower_init(experiment, layout).compile()(key)
+        if config.init_from:
+            state = _warm_start(state, config.init_from)
+        return run, state, 0, None, 0.0
+    logging.info("continuing from step %d of %d", restored.step, config.num_steps)
+    return run, restored.state, restored.step, _best(restored), restored.extra["seconds"]
+
+
+def _loop(
+    run: _Run, state: PyTree, start: int, best: Best | None, stop: threading.Event, started: float
+) -> tuple[PyTree, Best | None]:
+    config, k = run.config, run.config.steps_per_call
+    label = f"{config.experiment} seed {config.seed}"
+    progress = Progress(config.num_steps, start=start, label=label, enabled=distributed.is_lead())
+    pending: tuple[int, Any] | None = None
+    with contextlib.closing(progress):
+        for step in range(start, config.num_steps, k):
+            if _asked_to_stop(stop, config, step):
+                if pending is not None:
+                    _consume(run, pending, progress)
+                if step not in run.checkpoints.steps():
+                    _save(run, step, state, best, False, started)
+                run.checkpoints.wait()
+                raise Interrupted(
+                    f"stopped at step {step} of {config.num_steps} and saved; "
+                    "the same command continues from there"
+                )
+            batches = program.place_batches(
+                program.stack_batches(run.experiment, config, step), run.layout
+            )
+            state, metrics = run.step(state, run.data, batches, run.key, np.int32(step))
+            # Metrics are fetched one call late, so that the device never waits for the host.
+            if pending is not None:
+                _consume(run, pending, progress)
+            pending, end = (step, metrics), step + k
+            evaluates = end == config.num_steps or _due(config.eval_every, end)
+            if evaluates or _due(config.checkpoint_every, end):
+                _consume(run, pending, progress)
+                pending, is_best = None, False
+                if evaluates:
+                    values = _evaluate(run, run.evaluate, state)
+                    _write(run, end, "eval", values)
+                    best, is_best = _improve(best, end, values, config.best_metric)
+                if is_best or end == config.num_steps or _due(config.checkpoint_every, end):
+                    _save(run, end, state, best, is_best, started)
+    return state, best
+
+
+def _consume(run: _Run, pending: tuple[int, Any], progress: Progress) -> None:
+    """Checks and logs the metrics of one call, whose first step is pending[0]."""
+    first, arrays = pending
+    host = {name: np.asarray(value) for name, value in jax.device_get(arrays).items()}
+    for name, values in host.items():
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            step = first + int(np.argmin(finite)) + 1
+            raise NumericalError(
+                f"metric {name!r} is not finite at step {step}; nothing was saved after the last "
+                "checkpoint. Lower config.optimizer.learning_rate or look at metrics.jsonl"
+            )
+    steps = len(next(iter(host.values()))) if host else run.config.steps_per_call
+    values: Values = {}
+    for offset in range(steps):
+        step = first + offset + 1
+        values = {name: rows[offset].tolist() for name, rows in host.items()}
+        if step % run.config.log_every == 0:
+            _write(run, step, "train", values)
+    progress.update(first + steps, {k: v for k, v in values.items() if isinstance(v, float)})
+
+
+def _evaluate(run: _Run, compiled: Any, state: PyTree) -> Values:
+    pairs = jax.device_get(compiled(state, run.data, run.key))
+    means = {name: np.asarray(total) / np.asarray(count) for name, (total, count) in pairs.items()}
+    return {name: mean.astype(float).tolist() for name, mean in means.items()}
+
+
+def _improve(
+    best: Best | None, step: int, values: Values, metric: str
+) -> tuple[Best | None, bool]:
+    if not metric:
+        return best, False
+    sign, name = (-1.0, metric[1:]) if metric.startswith("-") else (1.0, metric)
+    if name not in values:
+        raise UserError(
+            f"config.best_metric={metric!r}: evaluate returns only {', '.join(sorted(values))}"
+        )
+    value = float(np.mean(values[name]))  # of a seed group: the mean over its seeds
+    if math.isnan(value) or (best is not None and sign * value <= sign * best.value):
+        return best, False
+    return Best(step, value), True
+
+
+def _save(
+    run: _Run, step: int, state: PyTree, best: Best | None, is_best: bool, started: float
+) -> None:
+    with jax.set_mesh(run.layout.mesh):
+        bad = int(jax.jit(program.first_nan)(state))
+    if bad >= 0:
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        floats = [p for p, x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
+        name = sharding.path_name("state", floats[bad])
+        raise NumericalError(f"{name} holds NaN after step {step}; this state was not saved")
+    extra = {
+        "metrics_offset": run.logs[0].flush(),
+        "best": best._asdict() if best else None,
+        "seconds": time.monotonic() - started,
+        "config_hash": config_hash(run.config),
+    }
+    run.checkpoints.save(step, state, extra=extra, best=is_best)
+
+
+def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Values]:
+    """Evaluates the last and the best state, `final` included."""
+    compiled = [run.evaluate]
+    if run.experiment.final is not None:
+        compiled.append(program.lower_evaluate(run.experiment.final, run.layout).compile())
+    states = {"last": state}
+    if best is not None:
+        restored = run.checkpoints.restore(run.layout.state, step="best")
+        assert restored is not None
+        states["best"] = restored.state
+    metrics = {
+        name: {k: v for function in compiled for k, v in _evaluate(run, function, s).items()}
+        for name, s in states.items()
+    }
+    return metrics
+
+
+def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float) -> None:
+    """Writes result.json; of a seed group, one for each seed in its own folder."""
+    if not distributed.is_lead():
+        return
+    config = run.config
+    shared = {
+        "status": result.status,
+        "step": result.step,
+        "best_step": result.best_step,
+        "config_hash": config_hash(config),
+        "config": config.to_dict(),
+        "wall_time_s": round(seconds, 3),
+        "num_params": count_parameters(result.state),
+        "data": run.experiment.describe(),
+        "environment": runs.read_json(directory / "environment.json"),
+    }
+    runs.write_json(
+        directory / "result.json", {**shared, "seed": config.seed, "metrics": result.metrics}
+    )
+    for offset in range(config.seed_group if config.seed_group > 1 else 0):
+        seed = config.seed + offset
+        metrics = {
+            name: {key: value[offset] for key, value in values.items()}
+            for name, values in result.metrics.items()
+        }
+        folder = directory.parent / f"seed{seed}"
+        runs.write_json(
+            folder / "result.json",
+            {**shared, "seed": seed, "metrics": metrics, "group": directory.name},
+        )
+
+
+def count_parameters(state: PyTree) -> int | None:
+    """Returns the number of elements of `state.params`, None if there is no such field."""
+    params = getattr(state, "params", None)
+    return None if params is None else sum(int(x.size) for x in jax.tree.leaves(params))
+
+
+def _finished(directory: Path, config: ConfigDict) -> FitResult | None:
+    path = directory / "result.json"
+    result = runs.read_json(path) if path.exists() else {}
+    if result.get("status") != "complete" or result.get("config_hash") != config_hash(config):
+        return None
+    return FitResult("already complete", result["step"], result["best_step"], result["metrics"], None)
+
+
+def _warm_start(state: PyTree, source: str) -> PyTree:
+    """Replaces `state.params` by the best parameters of the run in folder `source`."""
+    loaded = runs.load(source).state.params
+    wanted = jax.tree.map(lambda x: (x.shape, x.dtype), state.params)
+    if jax.tree.map(lambda x: (x.shape, x.dtype), loaded) != wanted:
+        raise UserError(f"config.init_from={source!r}: its parameters have other names or shapes")
+    placed = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), loaded, state.params)
+    return state._replace(params=placed)
+
+
+def _best(restored: Restored) -> Best | None:
+    best = restored.extra["best"]
+    return Best(**best) if best else None
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _write(run: _Run, step: int, kind: str, values: Values) -> None:
+    for log in run.logs:
+        log.write(step, kind, values)
+
+
+def _open_logs(
+    directory: Path,
+    offset: int,
+    config: ConfigDict,
+    stack: contextlib.ExitStack,
+    *,
+    tensorboard: bool,
+    wandb: bool,
+) -> list[Any]:
+    logs: list[Any] = [MetricsLog(directory / "metrics.jsonl", offset=offset)]
+    if tensorboard:
+        logs.append(TensorBoardLog(directory / "tensorboard"))
+    if wandb:
+        logs.append(WandbLog(directory, config=canonical_json(config)))
+    for log in logs:
+        stack.callback(log.close)
+    return logs
+
+
+def _report_memory(compiled: Any) -> None:
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        logging.info("step compiled: %.1f MiB a device", peak / 2**20)
+
+
+def _asked_to_stop(stop: threading.Event, config: ConfigDict, step: int) -> bool:
+    """Returns whether to stop before `step`; all processes of a run give the same answer."""
+    if distributed.is_single():
+        return stop.is_set()
+    if step % max(config.log_every, config.steps_per_call):
+        return False  # asking costs a collective
+    return distributed.any_process(stop.is_set())
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """Sets the event at the first SIGINT or SIGTERM; a second one acts as it usually does."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: Any) -> None:
+        del frame
+        stop.set()
+        logging.warning("%s: saving at the next step", signal.Signals(number).name)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    for number in old:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
