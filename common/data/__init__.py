@@ -1,0 +1,1 @@
+"""Real images, downloads and a cache of generated sets; nothing here needs JAX."""

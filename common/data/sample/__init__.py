@@ -1,0 +1,1 @@
+"""The embedded sample of Fashion-MNIST: four IDX files, compressed with xz."""

@@ -1,0 +1,100 @@
+"""Files that are whole or absent: locks between processes, checksums, atomic publishing."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from absl import logging
+
+from common.errors import DataError
+
+_BLOCK = 1 << 20
+
+
+def user_folder(variable: str, name: str) -> Path:
+    """Returns the folder an environment variable names, else `~/.cache/jax-paper-lab/<name>`.
+
+    Raises:
+        DataError: If the variable is unset and there is no home directory.
+    """
+    chosen = os.environ.get(variable)
+    if chosen:
+        return Path(chosen).expanduser()
+    try:
+        return Path.home() / ".cache" / "jax-paper-lab" / name
+    except RuntimeError as error:
+        raise DataError(
+            f"no home directory to put {name} in: set {variable} to a folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError (disk full, no permission, ...) into a DataError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{where}: cannot be used as storage: {reason}") from error
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Holds an exclusive lock on the file `path` (made if missing, with its folder).
+
+    The kernel releases it when the process dies, however that happens; the empty file stays.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with storage_errors(path):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logging.info("waiting for another process that holds %s", path)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path, algorithm: str = "sha256") -> str:
+    """Returns the checksum of a file in hex; md5 only against accidents, never against attacks."""
+    with path.open("rb") as stream:
+        return stream_digest(stream, algorithm)
+
+
+def stream_digest(stream: BinaryIO, algorithm: str = "sha256") -> str:
+    """Returns the checksum in hex of all that is left in a stream."""
+    checksum = hashlib.new(algorithm, usedforsecurity=False)
+    while block := stream.read(_BLOCK):
+        checksum.update(block)
+    return checksum.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Forces a file or the entries of a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Gives a finished file or flat folder its name; readers see all of it or nothing.
+
+    Both paths lie in the same folder; a target that is a folder must not exist.
+    """
+    if temporary.is_dir():
+        for path in temporary.iterdir():
+            sync(path)
+    sync(temporary)
+    temporary.replace(target)
+    sync(target.parent)
