@@ -1,0 +1,186 @@
+"""TPU chips and topology names; nothing here needs JAX.
+
+A topology is "v5e:16x16", a TPU slice as libtpu names it, or "cpu:8", simulated devices of this
+machine. `environment` must be applied before JAX is imported.
+"""
+
+import importlib.util
+import math
+import os
+import re
+from typing import NamedTuple
+
+from common.errors import UserError, nearest
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+    """Peaks of one device as JAX counts devices; None where no source gives a number.
+
+    Attributes:
+        flops: Dense bfloat16 FLOP/s. float32 products run at this rate too, unless a higher
+            precision than the default is asked for.
+        hbm_bytes: Usable memory: the compiler's own limit, the physical size less what it keeps.
+        hbm_bandwidth: Bytes/s.
+        ici_bandwidth: Bytes/s that a device can send over all its links to other chips.
+        devices_per_chip: 2 where JAX sees each core of a chip as one device.
+    """
+
+    flops: float | None
+    hbm_bytes: int | None
+    hbm_bandwidth: float | None
+    ici_bandwidth: float | None
+    devices_per_chip: int = 1
+
+
+class Generation(NamedTuple):
+    """A TPU generation: its chip, and the shape of its largest slice."""
+
+    chip: Chip
+    largest: tuple[int, ...]
+
+
+class Topology(NamedTuple):
+    """A parsed topology name.
+
+    Attributes:
+        name: As given.
+        platform: "tpu" or "cpu".
+        generation: "v5e"; "cpu" for simulated devices.
+        shape: Chips along each side of the slice; (n,) for n simulated devices.
+        chip: Peaks of one device.
+    """
+
+    name: str
+    platform: str
+    generation: str
+    shape: tuple[int, ...]
+    chip: Chip
+
+    @property
+    def num_chips(self) -> int:
+        """Chips of the slice."""
+        return math.prod(self.shape)
+
+
+def _tpu(
+    tflops: float,
+    usable_gib: float,
+    hbm_gb: float,
+    ici_gb: float | None,
+    largest: tuple[int, ...],
+    cores: int = 1,
+) -> Generation:
+    """Takes the numbers of a whole chip, except `usable_gib`, which is that of one device."""
+    chip = Chip(
+        flops=tflops * 1e12 / cores,
+        hbm_bytes=int(usable_gib * GIB),
+        hbm_bandwidth=hbm_gb * 1e9 / cores,
+        ici_bandwidth=None if ici_gb is None else ici_gb * 1e9 / cores,
+        devices_per_chip=cores,
+    )
+    return Generation(chip, largest)
+
+
+# bf16 TFLOP/s, HBM GB/s and ICI: the key specifications on docs.cloud.google.com/tpu/docs/<name>.
+# ICI is given there for both directions together since 2025 (v5e 400, v5p and tpu7x 1200, v6e 800
+# GB/s); a chip sends half of it, which agrees with the older pages (v5e 1600, v5p 4800 Gbit/s).
+# v3 and v4: all-reduce bandwidth of a pod over its chips (340 TB/s / 1024; 1.1 PB/s / 4096).
+# Usable GiB a device: read off "Used ... of 15.75G hbm", the refusal of an oversize program by
+# the compiler (libtpu 0.0.41).
+GENERATIONS: dict[str, Generation] = {
+    "v2": _tpu(45, 7.48, 600, None, (16, 16), cores=2),
+    "v3": _tpu(123, 15.48, 900, 332, (32, 32), cores=2),
+    "v4": _tpu(275, 30.75, 1200, 268, (16, 16, 16)),
+    "v5e": _tpu(197, 15.75, 819, 200, (16, 16)),
+    "v5p": _tpu(459, 95.74, 2765, 600, (16, 16, 24)),
+    "v6e": _tpu(918, 31.25, 1638, 400, (16, 16)),
+    "tpu7x": _tpu(2307, 94.75, 7380, 600, (16, 24, 24), cores=2),
+}
+SIMULATED = Chip(flops=None, hbm_bytes=None, hbm_bandwidth=None, ici_bandwidth=None)
+MAX_SIMULATED = 512
+EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x8, v4:2x2x2, tpu7x:2x2x1, cpu:8"
+
+
+def parse_topology(name: str) -> Topology:
+    """Returns the topology that `name` stands for.
+
+    Raises:
+        UserError: If the name is none, or no slice of that shape exists.
+    """
+    generation, colon, sides = name.partition(":")
+    known = (*GENERATIONS, "cpu")
+    shape = tuple(int(side) for side in re.findall(r"\d+", sides))
+    if generation not in known or not colon or "x".join(map(str, shape)) != sides or not shape:
+        hint = "" if generation in known else nearest(name, known)
+        raise UserError(
+            f"--topology={name!r}: expected generation:AxB[xC] or cpu:N{hint}; "
+            f"generations: {', '.join(GENERATIONS)}; for example {EXAMPLES}"
+        )
+    if generation == "cpu":
+        if len(shape) != 1 or not 1 <= shape[0] <= MAX_SIMULATED:
+            raise UserError(
+                f"--topology={name!r}: expected cpu:N with N simulated devices, "
+                f"1 <= N <= {MAX_SIMULATED}, for example cpu:8"
+            )
+        return Topology(name, "cpu", generation, shape, SIMULATED)
+    chip, largest = GENERATIONS[generation]
+    _check_shape(name, generation, shape, largest)
+    return Topology(name, "tpu", generation, shape, chip)
+
+
+def environment(topology: Topology) -> dict[str, str]:
+    """Returns the environment variables to set before JAX is imported.
+
+    They keep libtpu from looking for a TPU, from writing to stderr, and from allowing only one
+    process at a time.
+
+    Raises:
+        UserError: If the topology needs libtpu and it is not installed.
+    """
+    if topology.platform == "cpu":
+        count = f"--xla_force_host_platform_device_count={topology.shape[0]}"
+        flags = [*os.environ.get("XLA_FLAGS", "").split(), count]  # the last of two wins
+        return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            f"--topology={topology.name}: needs the TPU compiler, libtpu, which is not installed: "
+            "pip install .[aot] (no TPU is needed; cpu:8 works without)"
+        )
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_LOG_DIR": "disabled",
+        "TPU_MIN_LOG_LEVEL": "3",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-16",  # any valid name; the topology is asked for later
+        "TPU_WORKER_ID": "0",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+    }
+
+
+def _check_shape(
+    name: str, generation: str, shape: tuple[int, ...], largest: tuple[int, ...]
+) -> None:
+    if len(shape) != len(largest):
+        example = "2x2" if len(largest) == 2 else "2x2x1"
+        raise UserError(
+            f"--topology={name!r}: {generation} slices have {len(largest)} sides, "
+            f"for example {generation}:{example}"
+        )
+    # A host has 2x2 chips; a single chip is the only smaller slice.
+    one_chip = math.prod(shape) == 1
+    if not one_chip and any(side < 2 or side % 2 for side in shape[:2]):
+        raise UserError(
+            f"--topology={name!r}: the first two sides must be even (a host has 2x2 chips), "
+            "or all of them 1"
+        )
+    too_long = any(a > b for a, b in zip(sorted(shape), sorted(largest), strict=True))
+    if too_long or 0 in shape:
+        raise UserError(
+            f"--topology={name!r}: {generation} slices have sides of at least 1 and go up to "
+            f"{'x'.join(map(str, largest))}"
+        )
