@@ -1,0 +1,353 @@
+"""Runs a list of child processes, a few at a time; signals are passed on and failures isolated.
+
+Children are `lab` commands that save and exit with 75 when they are signalled, so a stopped job
+list is continued by running it again. Each child gets its own share of the cores: XLA sizes its
+thread pools by the cores a process may use, and two pools on the same cores slow each other down.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.errors import DataError, Interrupted, UserError
+from common.papers import REPOSITORY
+
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+POLL_SECONDS = 0.05
+PYTHON = (sys.executable, "-P")  # -P: a folder `common` in the working directory is not ours
+
+
+class Job(NamedTuple):
+    """A child process: `name` identifies it in state files, `label` is for people."""
+
+    name: str
+    label: str
+    command: tuple[str, ...]
+    log: Path
+    env: Mapping[str, str] = {}
+
+
+class Outcome(NamedTuple):
+    """How a job ended: `message` is the last line of its log."""
+
+    job: Job
+    status: str
+    returncode: int
+    seconds: float
+    message: str
+
+
+class JobsResult(NamedTuple):
+    """Outcomes of the jobs that were started, in the order they ended."""
+
+    outcomes: tuple[Outcome, ...]
+    interrupted: bool
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Returns the jobs that failed."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == FAILED)
+
+
+def usable_cpus() -> tuple[int, ...]:
+    """Returns the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def default_workers() -> int:
+    """Returns how many jobs to run at once if nobody says: two, or one on a single core."""
+    return min(2, len(usable_cpus()))
+
+
+def core_shares(cpus: Sequence[int], workers: int) -> tuple[tuple[int, ...], ...]:
+    """Returns disjoint shares of the cores, one for each worker; more workers than cores share."""
+    if workers >= len(cpus):
+        return tuple((cpus[worker % len(cpus)],) for worker in range(workers))
+    edges = [worker * len(cpus) // workers for worker in range(workers + 1)]
+    return tuple(tuple(cpus[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True))
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    on_start: Callable[[Job], None] | None = None,
+    on_finish: Callable[[Outcome], None] | None = None,
+) -> JobsResult:
+    """Returns how the jobs ended, having run `workers` (0: as many as is best) at a time.
+
+    One that fails does not stop the others. SIGINT and SIGTERM are passed to the children as
+    SIGTERM and no job is started after them; a second signal kills the children.
+
+    Raises:
+        UserError: If `workers` is negative.
+        DataError: If a log file cannot be written.
+    """
+    workers = workers or default_workers()
+    if workers < 0:
+        raise UserError(f"--jobs={workers}: expected an integer of at least 1")
+    workers = min(workers, max(1, len(jobs)))
+    free = list(core_shares(usable_cpus(), workers))
+    waiting, running, outcomes = list(jobs), [], []
+    with _signals() as signals:
+        try:
+            while running or (waiting and not signals.received):
+                while waiting and free and not signals.received:
+                    running.append(_start(waiting.pop(0), free.pop(0)))
+                    if on_start:
+                        on_start(running[-1].job)
+                signals.forward(running)
+                for child in [c for c in running if c.process.poll() is not None]:
+                    running.remove(child)
+                    free.append(child.cpus)
+                    outcomes.append(_outcome(child, stopped=bool(signals.received)))
+                    if on_finish:
+                        on_finish(outcomes[-1])
+                time.sleep(POLL_SECONDS)
+        finally:
+            _end(running)
+        stopped = bool(signals.received)
+    return JobsResult(tuple(outcomes), stopped or any(o.status == INTERRUPTED for o in outcomes))
+
+
+def stopped(result: JobsResult, total: int) -> str:
+    """Returns how far a stopped list came: "stopped: 3 of 12 done, 2 saved halfway"."""
+    counts = {s: sum(o.status == s for o in result.outcomes) for s in (DONE, FAILED, INTERRUPTED)}
+    failed = f", {counts[FAILED]} failed" if counts[FAILED] else ""
+    return f"stopped: {counts[DONE]} of {total} done{failed}, {counts[INTERRUPTED]} saved halfway"
+
+
+class Progress:
+    """One printed line for each finished job; on a terminal also a bar with the time left."""
+
+    def __init__(self, total: int, label: str):
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+
+        self._console = Console(stderr=True, highlight=False)
+        self._total, self._done, self._start = total, 0, time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self._bar = Bar(*columns, TimeElapsedColumn(), console=self._console, transient=True)
+        self._task = self._bar.add_task(label, total=total)
+
+    def __enter__(self) -> "Progress":
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def finished(self, text: str) -> None:
+        """Prints the line of a finished job, with its number and the time left for the rest."""
+        self._done += 1
+        self._bar.advance(self._task)
+        left = self._total - self._done
+        elapsed = time.monotonic() - self._start
+        eta = f", ETA {duration(elapsed / self._done * left)}" if left else ""
+        self.say(f"[{self._done}/{self._total}] {text}{eta}")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time for people: "8 s", "3 min 20 s", "2 h 05 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def record(path: Path, job: str, status: str, **facts: Any) -> None:
+    """Appends one line to a state file and forces it to disk.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    line = json.dumps({"job": job, "status": status, "time": round(time.time(), 3), **facts})
+    try:
+        with path.open("a+b") as file:
+            torn = file.tell() > 0 and _last_byte(file) != b"\n"  # a crash in the middle of a line
+            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_state(path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the latest record of every job of a state file; torn lines are left out."""
+    latest: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # only a line torn by a crash is not JSON
+                entry = json.loads(line)
+                latest[entry["job"]] = entry
+    return latest
+
+
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Holds the lock of a state folder, so that two commands do not run the same jobs.
+
+    Raises:
+        UserError: If another process holds it.
+        DataError: If the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{what} is being run by another process (lock: {folder}/lock)"
+            ) from None
+        yield
+
+
+class _Child(NamedTuple):
+    job: Job
+    process: subprocess.Popen[bytes]
+    cpus: tuple[int, ...]
+    start: float
+
+
+class _Signals:
+    def __init__(self) -> None:
+        self.received = 0
+        self._forwarded = 0
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.received += 1
+
+    def forward(self, children: Sequence[_Child]) -> None:
+        if self.received == self._forwarded:
+            return
+        number = signal.SIGTERM if self._forwarded == 0 else signal.SIGKILL
+        self._forwarded = self.received
+        for child in children:
+            _kill(child, number)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Signals]:
+    signals = _Signals()
+    before = {}
+    with contextlib.suppress(ValueError):  # not the main thread: signals are not ours to take
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, signals)
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(job: Job, cpus: tuple[int, ...]) -> _Child:
+    env = {**os.environ, **_thread_limits(cpus), **job.env}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), env.get("PYTHONPATH"))))
+    pinned = ",".join(map(str, cpus))
+    command = [*PYTHON, "-m", "common.jobs", str(os.getpid()), pinned, *job.command]
+    try:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("ab") as log:
+            log.write(f"$ {' '.join(job.command)}\n".encode())
+            log.flush()
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,  # Ctrl-C reaches the children once, through us
+            )
+    except OSError as error:
+        raise DataError(f"{job.log}: cannot be written: {error.strerror}") from error
+    return _Child(job, process, cpus, time.monotonic())
+
+
+def _thread_limits(cpus: Sequence[int]) -> dict[str, str]:
+    if len(cpus) == len(usable_cpus()):
+        return {}
+    return {"OMP_NUM_THREADS": str(len(cpus)), "OPENBLAS_NUM_THREADS": str(len(cpus))}
+
+
+def _outcome(child: _Child, *, stopped: bool) -> Outcome:
+    code = child.process.returncode
+    killed = stopped and code in (-signal.SIGTERM, -signal.SIGKILL)  # before it could save
+    if code == 0:
+        status = DONE
+    elif code == Interrupted.exit_code or killed:
+        status = INTERRUPTED
+    else:
+        status = FAILED
+    seconds = time.monotonic() - child.start
+    return Outcome(child.job, status, code, seconds, _last_line(child.job.log, code))
+
+
+def _last_line(log: Path, code: int) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 10_000))
+        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
+    written = [line for line in lines if line]
+    if written and not written[-1].startswith("$ "):
+        return written[-1][:500]
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}, nothing printed"
+
+
+def _end(running: Sequence[_Child]) -> None:
+    for child in running:  # only after an error of our own
+        _kill(child, signal.SIGTERM)
+    for child in running:
+        child.process.wait()
+
+
+def _kill(child: _Child, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+        os.killpg(child.process.pid, number)
+
+
+def _last_byte(file: Any) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
+
+
+def _become(parent: int, cpus: set[int], command: Sequence[str]) -> None:
+    """Replaces this process by `command`, on `cpus`, told to save and exit if `parent` dies."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG; kept across exec
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit(Interrupted.exit_code)
+    try:
+        os.execvp(command[0], command)  # noqa: S606
+    except OSError as error:
+        sys.exit(f"{command[0]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), {int(cpu) for cpu in sys.argv[2].split(",")}, sys.argv[3:])

@@ -1,0 +1,114 @@
+"""What is in the tree and what has been measured: the rows behind `lab list` and `lab claims`.
+
+Reads committed results and the papers' tables only: no run folder, no JAX.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common import papers
+from common.errors import DataError
+from common.table_render import MARKS, claim_line
+from common.tables import FAILS, HOLDS, NOT_RUN, ClaimOutcome, Table, evaluate_claims
+
+
+class TableRow(NamedTuple):
+    """A table of a paper: `results` are its committed JSON files by preset."""
+
+    paper: papers.PaperInfo
+    table: Table
+    results: dict[str, Path]
+
+    def claims(self, preset: str) -> tuple[ClaimOutcome, ...]:
+        """Returns the claims judged now, on the committed numbers of a preset."""
+        path = self.results.get(preset)
+        return evaluate_claims(self.table, read_table(path) if path else None)
+
+
+def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRow, ...]:
+    """Returns every table of every paper (or of those given) with its committed results."""
+    rows = []
+    for paper in papers.papers() if found is None else found:
+        for name, table in papers.tables(paper).items():
+            files = sorted((paper.folder / "results").glob(f"table{name}.*.json"))
+            results = {path.name.split(".")[-2]: path for path in files}
+            rows.append(TableRow(paper, table, results))
+    return tuple(rows)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Returns the content of a table's JSON.
+
+    Raises:
+        DataError: If it is no such file.
+    """
+    try:
+        data = json.loads(path.read_text())
+        if not {"cells", "claims", "runs", "provenance"} <= data.keys():
+            raise ValueError("it lacks the fields of a table")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: is not the result of a table: {error}") from error
+    return data
+
+
+def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
+    """Returns the papers with their experiments, tables, committed presets and claims."""
+    known = papers.papers() if found is None else found
+    rows = table_rows(known)
+    lines = []
+    for paper in known:
+        lines.append(f"{paper.name}: {paper.title}")
+        lines += [f"  experiment {name}: {_relative(path)}" for name, path in paper.configs.items()]
+        lines += [f"  {_table_line(row)}" for row in rows if row.paper.name == paper.name]
+    return "\n".join(lines)
+
+
+def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
+    """Returns the generated part of WORKSPACE.md: one line for each table of each paper."""
+    known = papers.papers() if found is None else found
+    rows = table_rows(known)
+    lines = ["| paper | experiments | table | results | claims |", "|---|---|---|---|---|"]
+    for paper in known:
+        experiments = ", ".join(f"[{n}]({_relative(p)})" for n, p in paper.configs.items()) or "–"
+        name = f"[{paper.name}]({_relative(paper.folder)}): {paper.title}"
+        own = [row for row in rows if row.paper.name == paper.name]
+        if not own:
+            lines.append(f"| {name} | {experiments} | – | – | – |")
+        for row in own:
+            links = [
+                f"[{preset}]({_relative(path.with_suffix('.md'))})"
+                for preset, path in row.results.items()
+            ]
+            counts = "<br>".join(f"{p}: {_counts(row.claims(p))}" for p in row.results)
+            title = f"{row.table.name}: {row.table.title}"
+            results = ", ".join(links) or "not run"
+            lines.append(f"| {name} | {experiments} | {title} | {results} | {counts or '–'} |")
+    return "\n".join(lines) + "\n"
+
+
+def claims_text(preset: str = "cpu", found: Sequence[papers.PaperInfo] | None = None) -> str:
+    """Returns every claim of every paper with its status and numbers at a preset."""
+    lines, outcomes = [], []
+    for row in table_rows(found):
+        claims = row.claims(preset)
+        outcomes += claims
+        lines.append(f"{row.paper.name}, table {row.table.name} ({preset}): {row.table.title}")
+        lines += [f"  {claim_line(claim._asdict())}" for claim in claims]
+    return "\n".join([*lines, _counts(outcomes)])
+
+
+def _table_line(row: TableRow) -> str:
+    presets = [f"{preset}: {_counts(row.claims(preset))}" for preset in row.results]
+    return f"table {row.table.name}: {row.table.title} [{'; '.join(presets) or 'not run'}]"
+
+
+def _counts(claims: Sequence[ClaimOutcome]) -> str:
+    counts = {s: sum(claim.status == s for claim in claims) for s in (HOLDS, FAILS, NOT_RUN)}
+    texts = [f"{MARKS[status].split()[0]} {n} {status}" for status, n in counts.items() if n]
+    return ", ".join(texts) or "no claims"
+
+
+def _relative(path: Path) -> str:
+    return str(path.relative_to(papers.REPOSITORY))
