@@ -12,9 +12,9 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -22,7 +22,7 @@ from absl import logging
 from common.data.storage import digest, lock, publish, storage_errors, user_folder
 
 Arrays = dict[str, np.ndarray]
-Spec = TypeVar("Spec", bound=NamedTuple)
+Spec = TypeVar("Spec", bound=tuple[Any, ...])  # a NamedTuple
 
 _ARRAYS, _MANIFEST = "arrays.npz", "MANIFEST.json"
 _PLAIN_KINDS = "biufcSU"  # what npz stores without pickle and without losing the type
@@ -104,7 +104,7 @@ def _key(identity: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _checked(arrays: Arrays, generate: Callable[..., Arrays]) -> Arrays:
+def _checked(arrays: Mapping[str, Any], generate: Callable[..., Arrays]) -> Arrays:
     checked = {}
     for name, value in arrays.items():
         array = np.asarray(value)

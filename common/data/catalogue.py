@@ -1,10 +1,12 @@
-"""The image sets known here: names, licences, files, addresses and checksums; data only.
+"""The image sets known here: names, licences, files, addresses and checksums.
 
 Checksums of Fashion-MNIST and MNIST hold for the decompressed bytes, because Debian rewrites the
 gz headers. Of the binary CIFAR-10 archive only the md5 of its web page is known.
 """
 
 from typing import NamedTuple
+
+from common.errors import UserError, nearest
 
 
 class RemoteFile(NamedTuple):
@@ -26,8 +28,8 @@ class DataSet(NamedTuple):
     size: str
     folders: tuple[str, ...]
     downloads: tuple[RemoteFile, ...] = ()
-    members: tuple[str, ...] = ()  # of the downloaded archive, all that is unpacked
-    member_bytes: int = 0  # size of each member
+    members: tuple[str, ...] = ()  # of the downloaded archive, all that is unpacked: folder/file
+    member_bytes: int = 0  # size of each
 
 
 IDX_FILES = (
@@ -129,7 +131,7 @@ CIFAR10 = DataSet(
             "md5:c32a1d4ab5d03f1284b67883e8d87530",
         ),
     ),
-    CIFAR_BINARY_FILES,
+    tuple(f"{CIFAR_BINARY_FOLDER}/{file}" for file in CIFAR_BINARY_FILES),
     30_730_000,
 )
 
@@ -180,3 +182,15 @@ SAMPLE_SHA256: dict[str, str] = {
     "t10k-images-idx3-ubyte": "15a92dd1e9b16ea361928086e77df4dfa890c255c00b5a8c8162c1040ce8eef1",
     "t10k-labels-idx1-ubyte": "234596aeb6eb48133ec99a62541f90bc0728c9559a681f1e0638037462458f2c",
 }
+
+
+def data_set(name: str) -> DataSet:
+    """Returns what is known of the set called `name`.
+
+    Raises:
+        UserError: If there is none; the nearest name is given.
+    """
+    if name not in DATA_SETS:
+        known = ", ".join(DATA_SETS)
+        raise UserError(f"no image set {name!r}{nearest(name, DATA_SETS)}; known: {known}")
+    return DATA_SETS[name]

@@ -15,7 +15,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -33,7 +32,10 @@ except ImportError:
 
 Arrays = dict[str, np.ndarray]
 
+# RuntimeError: zipfile, for what a flipped bit declares as encrypted or of an unknown method.
+_CORRUPT = (zlib.error, zipfile.BadZipFile, tarfile.TarError, ValueError, RuntimeError)
 _MAX_BYTES = 1 << 30  # of one array; the largest known here has 154 MB
+SUMS_FILE = "SHA256SUMS"  # in the format of sha256sum
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue plane
 
 
@@ -46,7 +48,7 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: is cut short: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zlib.error, zipfile.BadZipFile, tarfile.TarError, ValueError, *_LZMA_ERRORS) as error:
+    except (*_CORRUPT, *_LZMA_ERRORS) as error:
         raise DataError(f"{path}: is corrupt: {error}") from error
 
 
@@ -165,6 +167,15 @@ def read_npz(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> Arrays
     return arrays
 
 
+def read_sums(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of files by name, as SHA256SUMS in the folder has them; {} without it."""
+    path = folder / SUMS_FILE
+    with reading(path):
+        text = path.read_text(errors="replace") if path.exists() else ""
+    rows = (line.partition("  ") for line in text.splitlines())
+    return {name: checksum for checksum, _, name in rows}
+
+
 def check_arrays(path: Path, arrays: Arrays, wanted: Mapping[str, str]) -> None:
     """Raises DataError unless every array named in `wanted` has its SHA-256 (C order)."""
     for name, checksum in wanted.items():
@@ -176,14 +187,14 @@ def check_sha256(path: Path, got: str, wanted: str, part: str = "content") -> No
     """Raises DataError if two checksums differ."""
     if got != wanted:
         raise DataError(
-            f"{path}: {part} is not the published one: its sha256 starts with {got[:12]}, "
+            f"{path}: {part} is not what it was published as: its sha256 starts with {got[:12]}, "
             f"wanted {wanted[:12]}"
         )
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.BufferedIOBase:
     if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path))
+        return gzip.open(path)
     if path.suffix != ".xz":
         return path.open("rb")
     if lzma is None:
@@ -191,15 +202,17 @@ def _open(path: Path) -> BinaryIO:
             f"{path}: this Python was built without lzma; use one that has it, "
             "or set DATA_DIR to a folder with fashion_mnist/*.gz"
         )
-    return cast(BinaryIO, lzma.open(path))
+    return lzma.open(path)
 
 
 def _cifar_folder(folder: Path) -> dict[str, bytes]:
-    return {
-        name: (folder / name).read_bytes()
-        for name in CIFAR_BINARY_FILES
-        if (folder / name).is_file()
-    }
+    """Returns the files that are there, checked if checksums lie beside them."""
+    paths = [folder / name for name in CIFAR_BINARY_FILES if (folder / name).exists()]
+    blobs = {path.name: path.read_bytes() for path in paths}
+    sums = read_sums(folder)
+    for name in blobs.keys() & sums.keys():
+        check_sha256(folder / name, hashlib.sha256(blobs[name]).hexdigest(), sums[name])
+    return blobs
 
 
 def _cifar_archive(path: Path, checksum: str, records: int) -> dict[str, bytes]:

@@ -14,11 +14,12 @@ from common.data import formats
 from common.data.catalogue import (
     ARRAY_SHA256,
     CIFAR_BINARY_ARCHIVE,
+    CIFAR_BINARY_FILES,
     CIFAR_BINARY_FOLDER,
-    DATA_SETS,
     IDX_FILES,
     SAMPLE_SHA256,
     DataSet,
+    data_set,
 )
 from common.data.formats import Arrays
 from common.data.storage import user_folder
@@ -87,7 +88,7 @@ def load_images(name: str, source: str | None = None) -> ImageSet:
         UserError: If `name` or `source` is unknown.
         DataError: If no place holds the set, or the one that does is incomplete or corrupt.
     """
-    entry = _entry(name)
+    entry = data_set(name)
     found = next(_places(entry, _source(source)), None)
     if found is None:
         raise DataError(_missing(entry, source))
@@ -102,9 +103,14 @@ def load_images(name: str, source: str | None = None) -> ImageSet:
     return ImageSet(found.title, found.source, **arrays, sha256=_arrays_sha256(arrays))
 
 
-def find(name: str) -> tuple[Found, ...]:
-    """Returns every place on this machine that holds the set, in search order; reads nothing."""
-    return tuple(_places(_entry(name), SOURCES))
+def find(name: str, fetched: Path | None = None) -> tuple[Found, ...]:
+    """Returns every place on this machine that holds the set, in search order; reads nothing.
+
+    Args:
+        name: As in `load_images`.
+        fetched: Where fetched files are, if not in `fetched_folder()`.
+    """
+    return tuple(_places(data_set(name), SOURCES, fetched))
 
 
 def fetched_folder() -> Path:
@@ -165,13 +171,6 @@ def downsample(
     return (sums / (rows * columns)).astype(np.float32)
 
 
-def _entry(name: str) -> DataSet:
-    if name not in DATA_SETS:
-        known = ", ".join(DATA_SETS)
-        raise UserError(f"no image set {name!r}{nearest(name, DATA_SETS)}; known: {known}")
-    return DATA_SETS[name]
-
-
 def _source(source: str | None) -> tuple[str, ...]:
     if not source:
         return SOURCES
@@ -184,7 +183,9 @@ def _source(source: str | None) -> tuple[str, ...]:
     return (chosen,)
 
 
-def _places(entry: DataSet, sources: tuple[str, ...]) -> Iterator[Found]:
+def _places(
+    entry: DataSet, sources: tuple[str, ...], fetched: Path | None = None
+) -> Iterator[Found]:
     fashion = entry.key == "fashion_mnist"
     for source in sources:
         folders: list[Path] = []
@@ -193,7 +194,7 @@ def _places(entry: DataSet, sources: tuple[str, ...]) -> Iterator[Found]:
         elif source == "debian" and fashion:
             folders = [DEBIAN_FOLDER]
         elif source == "fetched":
-            folders = [fetched_folder() / entry.key]
+            folders = [(fetched or fetched_folder()) / entry.key]
         elif source == EMBEDDED and fashion:
             read = partial(_read_idx_set, SAMPLE_FOLDER, SAMPLE_SHA256)
             yield Found(source, entry.title, SAMPLE_FOLDER, read)
@@ -225,7 +226,7 @@ def _held(entry: DataSet, folder: Path) -> tuple[str, Path, Callable[[], Arrays]
 def _held_cifar10(entry: DataSet, folder: Path) -> tuple[str, Path, Callable[[], Arrays]] | None:
     read = formats.read_cifar10_binary
     for path in (folder / CIFAR_BINARY_FOLDER, folder):
-        if any((path / name).exists() for name in entry.members):
+        if any((path / name).exists() for name in CIFAR_BINARY_FILES):
             return entry.title, path, partial(read, path)
     archive = folder / CIFAR_BINARY_ARCHIVE
     if archive.exists():

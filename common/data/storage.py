@@ -3,10 +3,10 @@
 import contextlib
 import fcntl
 import hashlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from absl import logging
 
@@ -34,13 +34,14 @@ def user_folder(variable: str, name: str) -> Path:
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError (disk full, no permission, ...) into a DataError that names `path`."""
+    """Turns an OSError (disk full, no permission, ...) into a DataError that names the path."""
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # not the system's: gzip and others use the class for bad content
+            raise
         where = error.filename or path
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"{where}: cannot be used as storage: {reason}") from error
+        raise DataError(f"{where}: cannot be used as storage: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -70,7 +71,7 @@ def digest(path: Path, algorithm: str = "sha256") -> str:
         return stream_digest(stream, algorithm)
 
 
-def stream_digest(stream: BinaryIO, algorithm: str = "sha256") -> str:
+def stream_digest(stream: io.BufferedIOBase, algorithm: str = "sha256") -> str:
     """Returns the checksum in hex of all that is left in a stream."""
     checksum = hashlib.new(algorithm, usedforsecurity=False)
     while block := stream.read(_BLOCK):
@@ -90,7 +91,7 @@ def sync(path: Path) -> None:
 def publish(temporary: Path, target: Path) -> None:
     """Gives a finished file or flat folder its name; readers see all of it or nothing.
 
-    Both paths lie in the same folder; a target that is a folder must not exist.
+    Both paths lie in one file system; a target that is a folder must not exist.
     """
     if temporary.is_dir():
         for path in temporary.iterdir():
