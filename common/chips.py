@@ -46,9 +46,9 @@ class Topology(NamedTuple):
 
     Attributes:
         name: As given.
-        platform: "tpu" or "cpu".
-        generation: "v5e"; "cpu" for simulated devices.
-        shape: Chips along each side of the slice; (n,) for n simulated devices.
+        platform: "tpu"; "cpu" for simulated devices; "local" for those that are here.
+        generation: "v5e"; "cpu" for simulated devices; "" if it has no entry here.
+        shape: Chips along each side of the slice; (n,) for simulated and local devices.
         chip: Peaks of one device.
     """
 
@@ -98,6 +98,16 @@ GENERATIONS: dict[str, Generation] = {
     "v6e": _tpu(918, 31.25, 1638, 400, (16, 16)),
     "tpu7x": _tpu(2307, 94.75, 7380, 600, (16, 24, 24), cores=2),
 }
+# What JAX calls a device of each generation.
+DEVICE_KINDS = {
+    "TPU v2": "v2",
+    "TPU v3": "v3",
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU7x": "tpu7x",
+}
 SIMULATED = Chip(flops=None, hbm_bytes=None, hbm_bandwidth=None, ici_bandwidth=None)
 MAX_SIMULATED = 512
 EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x8, v4:2x2x2, tpu7x:2x2x1, cpu:8"
@@ -130,11 +140,20 @@ def parse_topology(name: str) -> Topology:
     return Topology(name, "tpu", generation, shape, chip)
 
 
+def local_topology(device_kind: str, num_devices: int) -> Topology:
+    """Returns the topology of the devices that are here; their peaks are known for TPUs only."""
+    generation = DEVICE_KINDS.get(device_kind, "")
+    chip = GENERATIONS[generation].chip if generation else SIMULATED
+    shape = (math.ceil(num_devices / chip.devices_per_chip),)
+    return Topology("local devices", "local", generation, shape, chip)
+
+
 def environment(topology: Topology) -> dict[str, str]:
     """Returns the environment variables to set before JAX is imported.
 
     They keep libtpu from looking for a TPU, from writing to stderr, and from allowing only one
-    process at a time.
+    process at a time. JAX's cache of compiled programs is off: it cannot read back programs for
+    devices that are not there, and warns at each.
 
     Raises:
         UserError: If the topology needs libtpu and it is not installed.
@@ -150,6 +169,7 @@ def environment(topology: Topology) -> dict[str, str]:
         )
     return {
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "TPU_SKIP_MDS_QUERY": "1",
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_LOG_DIR": "disabled",

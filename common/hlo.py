@@ -141,7 +141,7 @@ def group_size(text: str, num_partitions: int) -> int:
 def called(line: Instruction) -> dict[str, str]:
     """Returns {computation: attribute} of what an instruction runs, not of how it reduces."""
     wanted = "calls|body|condition|true_computation|false_computation|branch_computations"
-    if line.opcode == "call":
+    if line.opcode in ("call", "call-start"):
         wanted += "|to_apply"
     if line.opcode in ("async-update", "async-done"):
         return {}  # their computation is that of async-start
