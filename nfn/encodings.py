@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfn.features import Features, concatenate, fold, num_channels, unfold
+from nfn.features import Features, align_rank, concatenate, fold, num_channels, unfold
+from nfn.sine import sin_cos
 from nfn.weights import INPUT, OUTPUT, TensorSpec, WeightSpace
 
 
@@ -41,8 +42,10 @@ def fourier_features(params: FourierParams, features: Features, *, space: Weight
     outputs = {}
     for spec in space.tensors:
         angle = 2 * math.pi * unfold(spec, features[spec.path]) @ frequencies
-        waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-        outputs[spec.path] = fold(spec, waves)
+        is_float32 = angle.dtype == jnp.float32
+        # XLA:CPU's own sine would take as long as a whole layer.
+        waves = sin_cos(angle) if is_float32 else (jnp.sin(angle), jnp.cos(angle))
+        outputs[spec.path] = fold(spec, jnp.concatenate(waves, axis=-1))
     return outputs
 
 
@@ -79,7 +82,8 @@ def _io_code(
         if group not in (INPUT, OUTPUT):
             continue
         x = jnp.linspace(-1, 1, size, dtype=dtype)[:, None]
-        waves = jnp.concatenate([jnp.sin(jnp.pi * scales * x), jnp.cos(jnp.pi * scales * x), x], -1)
+        angle = jnp.pi * scales[None, :] * x
+        waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle), x], axis=-1)
         code += jnp.expand_dims(waves, [a for a in range(len(spec.shape)) if a != axis])
     return code
 
@@ -116,7 +120,10 @@ def io_embedding(params: Features, features: Features) -> Features:
 
     Source: the authors' package 0.1.2, `NPLinear(io_embed=True)`.
     """
-    return {path: x + params[path] if path in params else x for path, x in features.items()}
+    return {
+        path: x + align_rank(params[path], x) if path in params else x
+        for path, x in features.items()
+    }
 
 
 def normalization_statistics(features: Features, *, space: WeightSpace) -> NormalizationStatistics:
@@ -138,5 +145,6 @@ def normalization_statistics(features: Features, *, space: WeightSpace) -> Norma
 def normalize(statistics: NormalizationStatistics, features: Features) -> Features:
     """Returns (x - mean) / std."""
     return {
-        path: (x - statistics.mean[path]) / statistics.std[path] for path, x in features.items()
+        path: (x - align_rank(statistics.mean[path], x)) / align_rank(statistics.std[path], x)
+        for path, x in features.items()
     }

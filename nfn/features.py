@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from nfn.weights import Params, TensorSpec, WeightSpace
 
 Features = dict[str, Float[Array, "..."]]
-Permutations = dict[str, Int[Array, " n"]]
+Permutations = dict[str, Int[Array, " _"]]
 
 
 def unfold(spec: TensorSpec, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -39,6 +39,11 @@ def fold(spec: TensorSpec, x: Float[Array, "..."]) -> Float[Array, "..."]:
     places = range(num_batch, num_batch + len(order))
     x = jnp.moveaxis(x, [num_batch + axis for axis in order], places)
     return x.reshape(*x.shape[: num_batch + len(spec.permuted)], spec.multiplicity * x.shape[-1])
+
+
+def align_rank(param: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns `param` with leading axes of size 1, as many as `x` has more (batch and neurons)."""
+    return jnp.expand_dims(param, range(x.ndim - param.ndim))
 
 
 def feature_shapes(space: WeightSpace, c: int) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfn.features import Features, num_channels
+from nfn.features import Features, align_rank, num_channels
 from nfn.weights import TensorSpec, WeightSpace
 
 Scheme = Literal["uniform", "kaiming_normal"]
@@ -138,9 +138,9 @@ def _init(
         )
         shape = (num_rows[name], sum(columns))
         if scheme == "uniform":
-            matrices[name] = scale * jax.random.uniform(k, shape, minval=-1, maxval=1)
+            matrices[name] = scale[None, :] * jax.random.uniform(k, shape, minval=-1, maxval=1)
         else:
-            matrices[name] = scale * math.sqrt(2) * jax.random.normal(k, shape)
+            matrices[name] = scale[None, :] * math.sqrt(2) * jax.random.normal(k, shape)
     for k, (path, spec) in zip(
         jax.random.split(key_biases, len(specs)), specs.items(), strict=True
     ):
@@ -165,7 +165,7 @@ def equivariant_linear(params: LinearParams, features: Features, *, space: Weigh
     """
     num_channels(space, features)
     means = {spec.path: _means(spec, features[spec.path]) for spec in space.tensors}
-    outputs = dict(params.biases)
+    outputs = {path: align_rank(bias, features[path]) for path, bias in params.biases.items()}
     # Smaller sets first: sums stay small until the last term brings the full axes.
     for coupling in couplings(space):
         groups, tensors = coupling.groups, coupling.tensors
@@ -229,7 +229,7 @@ def pointwise(params: LinearParams, features: Features, *, space: WeightSpace) -
     num_channels(space, features)
     return {
         spec.path: _map_channels(features[spec.path], params.matrices[spec.path])
-        + params.biases[spec.path]
+        + align_rank(params.biases[spec.path], features[spec.path])
         for spec in space.tensors
     }
 
@@ -299,7 +299,7 @@ def layer_norm(params: LayerNormParams, features: Features) -> Features:
         # Positions where a ReLU left nothing: the root of 0 has no finite derivative.
         is_flat = variance == 0
         std = jnp.where(is_flat, 0, jnp.sqrt(jnp.where(is_flat, 1, variance)))
-        return gamma * centered / (std + 1e-5) + beta
+        return align_rank(gamma, x) * centered / (std + 1e-5) + align_rank(beta, x)
 
     return {
         path: normalize(params.gamma[path], params.beta[path], x) for path, x in features.items()
