@@ -9,7 +9,9 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping
+import math
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common.errors import UserError, nearest
-from common.papers import REPOSITORY, builder_folder
+from common.papers import REPOSITORY, builder_folder, papers
 
 LOOP_DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -28,7 +30,7 @@ LOOP_DEFAULTS: dict[str, Any] = {
     "checkpoint_every": 0,  # 0: at the end and whenever the best changes
     "keep": 2,  # newest checkpoints kept, besides the best one
     "best_metric": "",  # "valid_accuracy"; "-valid_loss": lower is better
-    "mesh": {"data": -1},  # axis sizes in order; -1: all devices that are left
+    "mesh": {"data": -1},  # axis sizes, axes in alphabetical order; -1: all devices left
     "deterministic": False,  # the same bits on any device count that divides logical_shards
     "logical_shards": 8,
     "x64": False,
@@ -36,6 +38,8 @@ LOOP_DEFAULTS: dict[str, Any] = {
     "init_from": "",  # run folder whose best parameters start this run
     "config_dir": "",  # filled in: folder of the config file, for builders named "file.py:function"
 }
+
+MAX_SEED = 2**32 - 1  # jax.random.key takes larger ones modulo 2**32
 
 # What neither changes the numbers of a run nor says which run it is.
 NOT_HASHED = ("seed", "mesh", "log_every", "checkpoint_every", "keep", "config_dir")
@@ -54,7 +58,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
         key, separator, text = item.partition("=")
         if not separator:
             if position:
-                raise UserError(f"config argument {item!r}: write key=value; only the preset has no key")
+                raise UserError(f"config argument {item!r}: only the preset has no key=")
             key, text = "preset", item
         if key not in values:
             raise UserError(
@@ -77,22 +81,18 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
         UserError: One line that names the field, the value and what is allowed.
     """
     path, _, arg = spec.partition(":")
-    module = _load_module(_find(path))
-    try:
-        config = module.get_config(arg or None)
-    except ValueError as error:
-        raise UserError(f"--config={spec}: {error}") from error
+    file = _find(path)
+    module = _load_module(file)
+    config = _call(spec, file, module.get_config, arg or None)
     if not isinstance(config, ConfigDict):
-        raise UserError(f"--config={path}: get_config returned {type(config).__name__}, not ConfigDict")
-    _fill_defaults(config, Path(module.__file__ or path).parent)
+        got = type(config).__name__
+        raise UserError(f"--config={path}: get_config returned {got}, not ConfigDict")
+    _fill_defaults(config, file.parent)
     for key, text in (overrides or {}).items():
         _override(config, key, text)
     validate(config)
     if hasattr(module, "check"):
-        try:
-            module.check(config)
-        except ValueError as error:
-            raise UserError(f"--config={spec}: {error}") from error
+        _call(spec, file, module.check, config)
     return config.lock()
 
 
@@ -157,14 +157,19 @@ def convert(name: str, text: str, like: Any) -> Any:
     kind = float if isinstance(like, float) else type(like)
     if isinstance(like, int | float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
+            number = math.nan
+        if math.isnan(number):
             wanted = "an integer" if kind is int else "a number"
-            raise UserError(f"{name}={text!r}: expected {wanted}, such as {like}") from None
+            raise UserError(f"{name}={text!r}: expected {wanted}, such as {like}")
+        return number
     value = _literal(text, None)
     if not isinstance(value, list | tuple):
         raise UserError(f"{name}={text!r}: expected a list, such as {like}")
     wanted = {type(item) for item in like}
+    if wanted == {float}:
+        value = [float(item) if type(item) is int else item for item in value]
     wrong = [item for item in value if wanted and type(item) not in wanted]
     if wrong:
         names = " or ".join(sorted(kind.__name__ for kind in wanted))
@@ -179,29 +184,36 @@ def validate(config: ConfigDict) -> None:
         UserError: For the first field that is out of range.
     """
     _check_types(config)
-    for name in ("num_steps", "steps_per_call", "log_every", "logical_shards", "seed_group", "keep"):
+    sizes = ("num_steps", "steps_per_call", "log_every", "logical_shards", "seed_group", "keep")
+    for name in sizes:
         _require(config[name] >= 1, name, config[name], "an integer of at least 1")
-    for name in ("seed", "eval_every", "checkpoint_every"):
+    for name in ("eval_every", "checkpoint_every"):
         _require(config[name] >= 0, name, config[name], "an integer of at least 0")
+    ok = 0 <= config.seed <= MAX_SEED + 1 - config.seed_group
+    _require(ok, "seed", config.seed, f"an integer from 0 to {MAX_SEED}, seed_group included")
     for name in ("num_steps", "eval_every", "checkpoint_every"):
         k = config.steps_per_call
         allowed = f"a multiple of steps_per_call={k}"
         _require(config[name] % k == 0, name, config[name], allowed)
-    sizes = dict(config.mesh)
-    ok = all(size >= 1 or size == -1 for size in sizes.values())
-    ok = ok and list(sizes.values()).count(-1) <= 1 and bool(sizes)
-    _require(ok, "mesh", sizes, "axis sizes of at least 1, at most one of them -1")
+    mesh = dict(config.mesh)
+    ok = all(type(size) is int and (size >= 1 or size == -1) for size in mesh.values())
+    ok = ok and list(mesh.values()).count(-1) <= 1 and bool(mesh)
+    _require(ok, "mesh", mesh, "axis sizes of at least 1, at most one of them -1")
     if config.deterministic and "batch_size" in config:
         allowed = f"a multiple of logical_shards={config.logical_shards} (deterministic=True)"
         _require(
             config.batch_size % config.logical_shards == 0, "batch_size", config.batch_size, allowed
         )
     if builder_folder(config.experiment, config.config_dir) is None:
-        allowed = '"topic.paper:builder" or "file.py:function" beside the config file'
+        known = (f"{paper.name}:" for paper in papers())
+        hint = nearest(config.experiment.partition(":")[0] + ":", known)
+        allowed = f'"topic.paper:builder" or "file.py:function" beside the config file{hint}'
         _require(False, "experiment", config.experiment, allowed)
 
 
 def _check_types(config: ConfigDict) -> None:
+    for name, value in flatten(config).items():
+        _require(_is_plain(value), name, value, "plain data: numbers, strings, tuples of them")
     if not isinstance(config.get("experiment"), str):
         raise UserError('config.experiment is missing: name a builder, "topic.paper:builder"')
     for name, default in LOOP_DEFAULTS.items():
@@ -209,6 +221,14 @@ def _check_types(config: ConfigDict) -> None:
         mapping = isinstance(default, dict) and isinstance(value, ConfigDict | Mapping)
         if not mapping and type(value) is not type(default):
             _require(False, name, value, f"a value of type {type(default).__name__}")
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    if type(value) is float:
+        return not math.isnan(value)  # not equal to itself, so no config with it equals another
+    return value is None or type(value) in (bool, int, str)
 
 
 def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
@@ -243,12 +263,18 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
     if isinstance(where[node], ConfigDict):
         if key == "mesh":
             value = _literal(text, None)
-            if not isinstance(value, dict) or not all(type(v) is int for v in value.values()):
-                raise UserError(f"--config.mesh={text!r}: expected axis sizes, such as {{'data': -1}}")
+            if not isinstance(value, dict) or not all(map(_is_axis, value.items())):
+                example = "{'data': -1}"
+                raise UserError(f"--config.mesh={text!r}: expected axis sizes, such as {example}")
             config.mesh = ConfigDict(value)
             return
-        raise UserError(f"--config.{key}: is a section; set one of {', '.join(sorted(where[node]))}")
+        fields = ", ".join(sorted(where[node]))
+        raise UserError(f"--config.{key}: is a section; set one of {fields}")
     where[node] = convert(f"--config.{key}", text, where[node])
+
+
+def _is_axis(item: tuple[Any, Any]) -> bool:
+    return type(item[0]) is str and type(item[1]) is int
 
 
 def _literal(text: str, otherwise: Any) -> Any:
@@ -268,8 +294,9 @@ def _find(path: str) -> Path:
     for candidate in (Path(path), REPOSITORY / path):
         if candidate.is_file():
             return candidate.resolve()
-    folder = next((p for p in (Path(path).parent, REPOSITORY / Path(path).parent) if p.is_dir()), None)
-    names = [str(Path(path).parent / f.name) for f in folder.glob("*.py")] if folder else []
+    folder = Path(path).parent
+    found = next((p for p in (folder, REPOSITORY / folder) if p.is_dir()), None)
+    names = [str(folder / file.name) for file in found.glob("*.py")] if found else []
     raise UserError(f"--config={path}: no such file{nearest(path, names)}")
 
 
@@ -278,10 +305,23 @@ def _load_module(path: Path) -> ModuleType:
     if path.suffix != ".py" or spec is None or spec.loader is None:
         raise UserError(f"--config={path}: expected a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as error:
-        raise UserError(f"--config={path}: cannot be loaded: {error}") from error
+    _call(str(path), path, spec.loader.exec_module, module)
     if not hasattr(module, "get_config"):
         raise UserError(f"--config={path}: defines no get_config(arg)")
     return module
+
+
+def _call(spec: str, file: Path, function: Callable[[Any], Any], argument: Any) -> Any:
+    """Calls code of a config file; whatever it raises becomes one line with its place."""
+    try:
+        return function(argument)
+    except UserError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:200]
+        if isinstance(error, ValueError | SyntaxError):  # SyntaxError names file and line itself
+            raise UserError(f"--config={spec}: {text}") from error
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        line = f" (line {lines[-1]})" if lines else ""
+        raise UserError(f"--config={spec}: {type(error).__name__}: {text}{line}") from error

@@ -1,0 +1,320 @@
+"""Configs: presets, typed overrides, one line for every mistake, and what the hash ignores."""
+
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from common import config as config_module
+from common.config import (
+    LOOP_DEFAULTS,
+    NOT_HASHED,
+    canonical_json,
+    config_hash,
+    convert,
+    describe_diff,
+    flatten,
+    from_json,
+    load_config,
+    parse_arg,
+)
+from common.errors import UserError
+from common.papers import papers
+
+HEADER = "from ml_collections import ConfigDict\nfrom common.config import parse_arg\n"
+BODY = """
+def get_config(arg=None):
+    args = parse_arg(arg, preset="cpu", size=4)
+    config = ConfigDict()
+    config.experiment = "mine.py:line"
+    config.num_steps = 12
+    config.batch_size = 16
+    config.name = "adam"
+    config.note = None
+    config.model = ConfigDict(dict(
+        rate=0.5, wide=False, size=args["size"], widths=(2, 3), scales=(0.1, 1.0), any=(),
+        nested=((1, 2), (3,)),
+    ))
+    CHANGES
+    return config
+
+def check(config):
+    if config.model.rate > 1:
+        raise ValueError(f"config.model.rate={config.model.rate}: expected at most 1")
+"""
+
+
+def load(folder: Path, *, arg: str = "", changes: str = "", **overrides: str) -> ConfigDict:
+    """Loads a config of a user's own, in a folder outside the repository."""
+    (folder / "mine.py").write_text("def line(config): ...\n")
+    (folder / "mine_config.py").write_text(HEADER + BODY.replace("CHANGES", changes))
+    dotted = {name.replace("__", "."): text for name, text in overrides.items()}
+    return load_config(f"{folder / 'mine_config.py'}{arg}", dotted)
+
+
+def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text and len(text) < 400, text
+    return text
+
+
+def test_an_argument_is_a_preset_and_typed_pairs() -> None:
+    args = parse_arg("paper,size=3,rate=1,deep=true", preset="cpu", size=1, rate=0.5, deep=False)
+
+    assert args == {"preset": "paper", "size": 3, "rate": 1.0, "deep": True}
+    assert isinstance(args["rate"], float)
+    assert parse_arg(None, preset="cpu", size=1) == {"preset": "cpu", "size": 1}
+    assert parse_arg("size=2", preset="cpu", size=1) == {"preset": "cpu", "size": 2}
+
+
+@pytest.mark.parametrize(
+    ("arg", "parts"),
+    [
+        ("cpu,sise=3", ("'sise'", 'did you mean "size"', "preset, size")),
+        ("cpu,paper", ("'paper'", "key")),
+        ("cpu,size=3.5", ("size='3.5'", "an integer")),
+    ],
+)
+def test_a_wrong_argument_is_named_with_what_is_allowed(arg: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(UserError) as error:
+        parse_arg(arg, preset="cpu", size=1)
+
+    assert all(part in one_line(error) for part in parts)
+
+
+def test_every_config_has_the_fields_of_the_loop(tmp_path: Path) -> None:
+    config = load(tmp_path, changes="config.keep = 5")
+
+    set_by_file = {"num_steps": 12, "keep": 5, "config_dir": str(tmp_path)}
+    for name, default in LOOP_DEFAULTS.items():
+        value = config[name].to_dict() if name == "mesh" else config[name]
+        assert value == set_by_file.get(name, default), name
+    with pytest.raises((AttributeError, KeyError)):
+        config.unknown = 1  # locked
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("num_steps", "24", 24),
+        ("model.rate", "1", 1.0),
+        ("model.rate", "3e-4", 3e-4),
+        ("model.wide", "true", True),
+        ("model.wide", "0", False),
+        ("name", "sgd", "sgd"),
+        ("name", "12", "12"),
+        ("note", "7", 7),
+        ("note", "plain words", "plain words"),
+        ("model.widths", "(4, 5, 6)", (4, 5, 6)),
+        ("model.widths", "[4]", (4,)),
+        ("model.scales", "(1, 0.5)", (1.0, 0.5)),
+        ("model.any", "('a', 1)", ("a", 1)),
+        ("model.nested", "((5, 6),)", ((5, 6),)),
+        ("mesh", "{'data': 4, 'model': 2}", {"data": 4, "model": 2}),
+        ("mesh.data", "4", 4),
+    ],
+)
+def test_an_override_takes_the_type_of_its_field(
+    tmp_path: Path, field: str, text: str, value: object
+) -> None:
+    config = load(tmp_path, **{field: text})
+
+    leaf = config.to_dict()
+    for part in field.split("."):
+        leaf = leaf[part]
+    assert leaf == value
+    assert type(leaf) is type(value)
+    if isinstance(value, tuple):
+        assert [type(item) for item in leaf] == [type(item) for item in value]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "parts"),
+    [
+        ("num_step", "3", ("num_step", 'did you mean "num_steps"', "allowed:")),
+        ("model.ratee", "3", ("model.ratee", 'did you mean "rate"')),
+        ("model.rate.x", "3", ("model.rate", "is a value")),
+        ("model", "3", ("is a section", "rate")),
+        ("model.rate", "fast", ("model.rate='fast'", "a number")),
+        ("model.rate", "nan", ("model.rate='nan'", "a number")),
+        ("num_steps", "1.5", ("num_steps='1.5'", "an integer")),
+        ("model.wide", "yes", ("model.wide='yes'", "true or false")),
+        ("model.widths", "4", ("model.widths='4'", "a list")),
+        ("model.widths", "(4, 0.5)", ("0.5 is not of type int",)),
+        ("model.widths", "(4, True)", ("True is not of type int",)),
+        ("model.widths", "import os", ("a list",)),
+        ("mesh", "4", ("mesh='4'", "axis sizes")),
+        ("mesh", "{1: 2}", ("mesh=", "axis sizes")),
+        ("mesh.dat", "4", ('did you mean "data"',)),
+        ("model.rate", "2", ("config.model.rate=2.0", "at most 1")),  # the file's own check
+    ],
+)
+def test_a_wrong_override_is_one_line_with_field_value_and_what_is_allowed(
+    tmp_path: Path, field: str, text: str, parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, **{field: text})
+
+    assert all(part in one_line(error) for part in parts), error.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ("config.num_steps = 0", ("config.num_steps=0", "at least 1")),
+        ("config.steps_per_call = 0", ("config.steps_per_call=0", "at least 1")),
+        ("config.log_every = 0", ("config.log_every=0", "at least 1")),
+        ("config.logical_shards = 0", ("config.logical_shards=0", "at least 1")),
+        ("config.seed_group = 0", ("config.seed_group=0", "at least 1")),
+        ("config.keep = 0", ("config.keep=0", "at least 1")),
+        ("config.seed = -1", ("config.seed=-1", "from 0")),
+        ("config.seed = 2**32", ("config.seed=4294967296", "from 0 to 4294967295")),
+        ("config.seed, config.seed_group = 2**32 - 2, 3", ("config.seed=", "seed_group")),
+        ("config.eval_every = -1", ("config.eval_every=-1", "at least 0")),
+        ("config.checkpoint_every = -1", ("config.checkpoint_every=-1", "at least 0")),
+        ("config.steps_per_call = 5", ("config.num_steps=12", "multiple of steps_per_call=5")),
+        ("config.steps_per_call, config.eval_every = 4, 6", ("config.eval_every=6", "multiple")),
+        ("config.steps_per_call, config.checkpoint_every = 4, 6", ("checkpoint_every=6",)),
+        ("config.mesh = ConfigDict()", ("config.mesh={}",)),
+        ("config.mesh = ConfigDict(dict(data=0))", ("config.mesh={'data': 0}", "at least 1")),
+        ("config.mesh = ConfigDict(dict(data=-1, model=-1))", ("at most one",)),
+        ("config.mesh = ConfigDict(dict(data='all'))", ("config.mesh=", "axis sizes")),
+        ("config.mesh = 8", ("config.mesh=8", "dict")),
+        ("config.deterministic = True; config.batch_size = 12", ("batch_size=12", "shards=8")),
+        ("config.x64 = 1", ("config.x64=1", "bool")),
+        ("config.seed = 0.5", ("config.seed=0.5", "int")),
+        ("config.best_metric = 3", ("config.best_metric=3", "str")),
+        ("config.experiment = 'mine.py'", ("config.experiment='mine.py'", "file.py:function")),
+        ("config.experiment = 'other.py:line'", ("config.experiment='other.py:line'",)),
+        ("config.experiment = 'nfn.equivarient:x'", ('did you mean "nfn.equivariant:"',)),
+        ("del config.experiment", ("config.experiment is missing",)),
+        ("config.model.act = lambda x: x", ("config.model.act=", "plain data")),
+        ("config.model.rate = float('nan')", ("config.model.rate=nan", "plain data")),
+    ],
+)
+def test_a_value_out_of_range_is_named_before_jax_is_needed(
+    tmp_path: Path, changes: str, parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, changes=changes)
+
+    assert all(part in one_line(error) for part in parts), error.value
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("def get_config(:\n", ("broken.py", "line 1")),
+        ("import no_such_module\n", ("broken.py", "no_such_module", "line 1")),
+        ("x = 1 / 0\n", ("broken.py", "ZeroDivisionError", "line 1")),
+        ("x = 3\n", ("broken.py", "get_config")),
+        ("def get_config(arg):\n    return {}\n", ("broken.py", "dict, not ConfigDict")),
+        ("def get_config(arg):\n    return arg.nothing\n", ("broken.py", "(line 2)")),
+        ("def get_config(arg):\n    raise ValueError('no preset x')\n", ("no preset x",)),
+    ],
+)
+def test_a_broken_config_file_is_one_line_with_its_place(
+    tmp_path: Path, text: str, parts: tuple[str, ...]
+) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+
+    with pytest.raises(UserError) as error:
+        load_config(f"{path}:cpu")
+
+    assert all(part in one_line(error) for part in parts), error.value
+
+
+def test_a_missing_file_is_named_with_its_neighbor(tmp_path: Path) -> None:
+    load(tmp_path)
+
+    with pytest.raises(UserError, match=r"no such file.*did you mean .*mine_config.py"):
+        load_config(str(tmp_path / "mine_confg.py"))
+    (tmp_path / "notes.txt").write_text("x = 1")
+    with pytest.raises(UserError, match=r"notes\.txt: expected a Python file"):
+        load_config(str(tmp_path / "notes.txt"))
+
+
+def paper_config(arg: str = "cpu") -> ConfigDict:
+    """The first config file of the first paper, found from any working directory."""
+    path = next(iter(papers()[0].configs.values()))
+    return load_config(f"{path}:{arg}")
+
+
+def test_the_hash_ignores_seed_mesh_and_logging_and_nothing_else() -> None:
+    config = paper_config()
+    ignored = {"seed", "mesh.data", "log_every", "checkpoint_every", "keep", "config_dir"}
+    assert {name.partition(".")[0] for name in ignored} == set(NOT_HASHED)
+
+    for name, value in flatten(config).items():
+        other = ConfigDict(config.to_dict())
+        *sections, leaf = name.split(".")
+        where = other
+        for section in sections:
+            where = where[section]
+        with where.ignore_type():
+            where[leaf] = ("another", value)
+        same = config_hash(other) == config_hash(config)
+        assert same == (name in ignored), name
+    added = ConfigDict(config.to_dict())
+    added.extra = 1
+    assert config_hash(added) != config_hash(config)
+
+
+def test_the_diff_lists_exactly_the_fields_that_differ(tmp_path: Path) -> None:
+    old = load(tmp_path)
+    new = load(tmp_path, model__rate="0.25", num_steps="24", model__widths="(2, 3)")
+    more = load(tmp_path, changes="config.extra = 3")
+
+    assert describe_diff(old, new) == {"model.rate": (0.5, 0.25), "num_steps": (12, 24)}
+    assert describe_diff(old, old) == {}
+    assert describe_diff(old, more) == {"extra": (None, 3)}
+
+
+def test_a_config_read_back_from_json_is_the_same(tmp_path: Path) -> None:
+    for config in (load(tmp_path, model__scales="(1, 2)"), paper_config()):
+        back = from_json(json.dumps(json.loads(canonical_json(config)), indent=2))
+
+        assert back == config
+        assert flatten(back) == flatten(config)
+        assert config_hash(back) == config_hash(config)
+    back = from_json(canonical_json(load(tmp_path)))
+    assert back.model.nested == ((1, 2), (3,))  # tuples: lists could not be static arguments
+    assert back.is_locked
+
+
+def test_a_stored_config_gains_the_fields_the_loop_gained_since(tmp_path: Path) -> None:
+    values = load(tmp_path).to_dict()
+    del values["keep"], values["mesh"]
+
+    back = from_json(json.dumps(values))
+
+    assert back.keep == LOOP_DEFAULTS["keep"]
+    assert back.mesh.to_dict() == LOOP_DEFAULTS["mesh"]
+
+
+def test_equal_configs_have_equal_json_whatever_the_order_of_their_fields() -> None:
+    one, two = (
+        ConfigDict(dict(a=1, b=dict(c=2, d=(3,)))),
+        ConfigDict(dict(b=dict(d=(3,), c=2), a=1)),
+    )
+
+    assert canonical_json(one) == canonical_json(two) == '{"a":1,"b":{"c":2,"d":[3]}}'
+
+
+def test_a_config_path_may_start_at_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = next(iter(papers()[0].configs.values()))
+    relative = path.relative_to(config_module.REPOSITORY)
+
+    assert load_config(f"{relative}:cpu") == load_config(f"{path}:cpu")
+
+
+def test_a_convertible_text_round_trips() -> None:
+    for value in (3, -2, 0.25, 1e-30, True, "text", (1, 2), (0.5,), ("a", "b")):
+        text = value if isinstance(value, str) else repr(value)
+        assert convert("x", text, value) == value
+        assert type(convert("x", text, value)) is type(value)
