@@ -186,7 +186,7 @@ def _copy(remote: RemoteFile, response: Any, part: Path, received: int) -> int:
     """Writes the answer to `part` from position `received` on; returns where it ends."""
     logged = time.monotonic()
     with storage_errors(part):
-        stream = part.open("ab" if received else "wb")
+        stream = part.open("ab" if received else "wb", buffering=0)
     with stream:
         while block := response.read(_BLOCK):
             received += len(block)
@@ -197,8 +197,9 @@ def _copy(remote: RemoteFile, response: Any, part: Path, received: int) -> int:
                     f"longer than {remote.max_bytes:,} bytes"
                 )
             with storage_errors(part):
-                stream.write(block)
-                stream.flush()
+                rest = memoryview(block)
+                while rest:
+                    rest = rest[stream.write(rest) :]
             if time.monotonic() - logged > _LOG_SECONDS:
                 logged = time.monotonic()
                 logging.info("%s: %.1f MB", part, received / 1e6)

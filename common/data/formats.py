@@ -13,7 +13,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,7 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue plane
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Generator[None, None, None]:
     """Turns whatever a damaged file does to its reader into a DataError that names `path`."""
     try:
         yield

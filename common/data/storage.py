@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from absl import logging
@@ -33,7 +33,7 @@ def user_folder(variable: str, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Generator[None, None, None]:
     """Turns an OSError (disk full, no permission, ...) into a DataError that names the path."""
     try:
         yield
@@ -45,7 +45,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path) -> Generator[None, None, None]:
     """Holds an exclusive lock on the file `path` (made if missing, with its folder).
 
     The kernel releases it when the process dies, however that happens; the empty file stays.

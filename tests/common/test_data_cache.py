@@ -299,13 +299,14 @@ def test_an_unwritable_cache_is_one_line_that_names_the_path(
 
 def test_what_cannot_be_keyed_or_stored_is_refused() -> None:
     local = lambda spec: {"x": np.zeros(1)}
-    for spec, function, reason in (
+    cases: tuple[tuple[Any, Any, str], ...] = (
         (Spec(), local, "top level of a module"),
         (Unversioned(), generate, "version"),
         (Spec(kinds=(np.float32(1),)), generate, r"Spec\.kinds\[0\]=.*a spec holds"),
         (Spec(inner=Inner(float("nan"))), generate, r"Spec\.inner\.omega=nan"),
         (Spec(), objects, "plain NumPy types"),
-    ):
+    )
+    for spec, function, reason in cases:
         with pytest.raises(TypeError, match=reason):
             cached(spec, function)
 

@@ -91,7 +91,8 @@ def test_the_sample_is_what_its_tool_makes_of_debians_package() -> None:
 
 def test_the_tool_refuses_another_source(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not what it was published as"):
-        make_sample.make_sample(write(tmp_path / "source", idx_files()))
+        make_sample.write_sample(write(tmp_path / "source", idx_files()), tmp_path)
+    assert not list(tmp_path.glob("*.xz"))
 
 
 def test_a_damaged_sample_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,22 +1,25 @@
 """Makes the embedded sample from Debian's package dataset-fashion-mnist.
 
-    python -m common.data.sample.make_sample [--out=FOLDER]
+    python -m common.data.sample.make_sample [SOURCE [OUT]]
 
-Takes the first 1,000 training and the first 200 test images of each class, in their order, and
-checks the SHA-256 of the source before and of the result after.
+SOURCE is the folder with the four .gz files (Debian's), OUT where to write (this folder). Takes
+the first 1,000 training and the first 200 test images of each class, in their order, and checks
+the SHA-256 of the source before and of the result after.
 """
 
 import hashlib
 import lzma
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
-from absl import app, flags, logging
+from absl import logging
 
 from common.data.catalogue import FASHION_MNIST, IDX_FILES, SAMPLE_SHA256
 from common.data.formats import read_idx
 from common.data.images import DEBIAN_FOLDER, balanced_indices
+from common.data.storage import storage_errors
 from common.errors import DataError
 
 TRAIN_PER_CLASS = 1_000
@@ -47,20 +50,27 @@ def make_sample(source: Path) -> dict[str, bytes]:
     return contents
 
 
-def main(argv: list[str]) -> None:
-    """Writes the four files; `--out` is the folder of this module unless given."""
-    del argv
-    folder = Path(flags.FLAGS.out)
-    for name, content in make_sample(Path(flags.FLAGS.source)).items():
+def write_sample(source: Path, folder: Path) -> None:
+    """Packs the four files of the sample into `folder`.
+
+    Raises:
+        DataError: If source or result are not what they were.
+    """
+    for name, content in make_sample(source).items():
         checksum = hashlib.sha256(content).hexdigest()
         if checksum != SAMPLE_SHA256[name]:
             raise DataError(f"{name}: made sha256 {checksum}, wanted {SAMPLE_SHA256[name]}")
         packed = lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
-        (folder / f"{name}.xz").write_bytes(packed)
+        with storage_errors(folder):
+            (folder / f"{name}.xz").write_bytes(packed)
         logging.info("%s.xz: %d bytes, content sha256 %s", name, len(packed), checksum)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("source", str(DEBIAN_FOLDER), "folder with the four .gz files")
-    flags.DEFINE_string("out", str(Path(__file__).parent), "where to write")
-    app.run(main)
+    logging.set_verbosity(logging.INFO)
+    paths = [Path(arg) for arg in sys.argv[1:]]
+    try:
+        write_sample(*paths, *(DEBIAN_FOLDER, Path(__file__).parent)[len(paths) :])
+    except DataError as error:
+        logging.error(error)
+        sys.exit(error.exit_code)
