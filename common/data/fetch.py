@@ -38,6 +38,10 @@ class FileCheck(NamedTuple):
     path: Path
     problem: str | None
 
+    def __str__(self) -> str:
+        """One line for a terminal."""
+        return f"{self.name}, {self.source}: {self.problem or f'{self.path}: good'}"
+
 
 def catalogue() -> dict[str, DataSet]:
     """Returns the sets that can be fetched, by name."""

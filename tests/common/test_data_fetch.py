@@ -315,6 +315,7 @@ def test_an_archive_is_unpacked_checked_and_loaded(
     batch.write_bytes(damaged)
     (check,) = fetch.verify(tmp_path)
     assert "data_batch_2.bin" in (check.problem or "")
+    assert str(check) == f"cifar10, fetched: {check.problem}"
     fetch.fetch("cifar10")  # repairs it
     assert fetch.verify(tmp_path)[0].problem is None
     assert len(server.ranges) == 2
