@@ -1,0 +1,139 @@
+"""Start-up of several processes as one run, and the few things they must agree on.
+
+Every process must call these functions in the same order, from its main thread: each is a
+collective. In a single process all of them return at once, without looking for devices.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from common.errors import UserError
+from common.rendezvous import meet
+
+PyTree = Any
+VARIABLES = ("LAB_COORDINATOR", "LAB_NUM_PROCESSES", "LAB_PROCESS_ID")
+
+
+def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
+    """Joins the processes of one run; call it before anything asks JAX for devices.
+
+    LAB_COORDINATOR (host:port of process 0), LAB_NUM_PROCESSES and LAB_PROCESS_ID say who is who.
+    Without them JAX looks for a cluster it knows: TPU pods, SLURM, Open MPI, Kubernetes.
+
+    Args:
+        timeout_seconds: How long to wait for the other processes.
+
+    Raises:
+        UserError: If the variables are incomplete or wrong, no cluster is found, the processes do
+            not meet, or their number does not fit the devices.
+    """
+    explicit = read_environment(os.environ)
+    if explicit is not None:
+        coordinator, num_processes, process_id = explicit
+        logging.info("process %d of %d: meeting at %s", process_id, num_processes, coordinator)
+        meet(coordinator, num_processes, process_id, timeout_seconds=timeout_seconds)
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            cluster_detection_method="deactivate",
+            initialization_timeout=timeout_seconds,
+        )
+    else:
+        try:
+            jax.distributed.initialize(initialization_timeout=timeout_seconds)
+        except ValueError as error:
+            raise UserError(
+                f"--distributed: JAX finds no cluster here; set {', '.join(VARIABLES)}"
+            ) from error
+    _check_devices()
+
+
+def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Returns (coordinator, number of processes, id of this one); None if no variable is set.
+
+    Raises:
+        UserError: If only some are set, or a value is out of range.
+    """
+    missing = [name for name in VARIABLES if not variables.get(name)]
+    if len(missing) == len(VARIABLES):
+        return None
+    if missing:
+        raise UserError(f"{', '.join(missing)} missing: set all of {', '.join(VARIABLES)}, or none")
+    coordinator, number, index = (variables[name] for name in VARIABLES)
+    port = re.fullmatch(r"\S+:(\d+)", coordinator)
+    if port is None or not 0 < int(port[1]) < 65_536:
+        raise UserError(
+            f"LAB_COORDINATOR={coordinator!r}: expected host:port, such as 10.0.0.1:8476"
+        )
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(f"LAB_NUM_PROCESSES={number!r}: expected an integer of at least 1")
+    if not index.isdecimal() or int(index) >= int(number):
+        raise UserError(f"LAB_PROCESS_ID={index!r}: expected 0 to {int(number) - 1}")
+    return coordinator, int(number), int(index)
+
+
+def is_single() -> bool:
+    """Returns whether this process is a run of its own."""
+    return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
+def is_lead() -> bool:
+    """Returns whether this process is the one that writes files and talks to the user."""
+    return is_single() or jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Returns when every process has come here; processes at different names are an error."""
+    if not is_single():
+        multihost_utils.sync_global_devices(name)
+
+
+def broadcast_from_lead(tree: PyTree) -> PyTree:
+    """Returns the lead's NumPy arrays in every process, bit by bit.
+
+    Args:
+        tree: Of the same structure, shapes and dtypes everywhere; values count in the lead only.
+    """
+    if is_single():
+        return tree
+    # As bytes: JAX would turn 64-bit numbers into 32-bit ones.
+    arrays = jax.tree.map(lambda x: np.array(x, order="C"), tree)
+    raw = jax.tree.map(lambda x: np.frombuffer(x.tobytes(), np.uint8), arrays)
+    sent = multihost_utils.broadcast_one_to_all(raw)
+    return jax.tree.map(
+        lambda x, got: np.frombuffer(np.asarray(got).tobytes(), x.dtype).reshape(x.shape).copy(),
+        arrays,
+        sent,
+    )
+
+
+def any_process(flag: bool) -> bool:
+    """Returns whether `flag` is true in any process; the same answer in all of them."""
+    if is_single():
+        return flag
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def _check_devices() -> None:
+    """Checks that every process brought devices of its own."""
+    counts = Counter(device.process_index for device in jax.devices())
+    if len(counts) != jax.process_count():
+        raise UserError(
+            f"--distributed: {jax.process_count()} processes were started, but the "
+            f"{jax.device_count()} devices belong to {len(counts)}; start one process for each "
+            "host of the slice"
+        )
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"process {index}: {count}" for index, count in sorted(counts.items()))
+        raise UserError(
+            f"--distributed: every process needs as many devices as the others ({shown})"
+        )
