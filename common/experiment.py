@@ -88,31 +88,31 @@ def check_experiment(experiment: Experiment, *, max_constant_bytes: int = 65_536
     Raises:
         ValueError: Naming the first rule that is broken.
     """
-    first, again = experiment.batch(0), experiment.batch(0)
-    _equal_batches(first, again)
-    _expect(
-        jax.tree.map(np.shape, first) == jax.tree.map(np.shape, experiment.batch(1)),
-        "batch(0) and batch(1) differ in shape",
-    )
+    batch = experiment.batch(0)
+    _check_batch(batch, experiment.batch)
     data, key = data_shapes(experiment), jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(experiment.init, key)
-    batch = abstract(first)
-    closed, (new_state, metrics) = jax.make_jaxpr(experiment.step, return_shape=True)(
-        state, data, batch, key
-    )
-    size = sum(np.asarray(c).nbytes for c in closed.consts if not _is_key(c))
-    _expect(size <= max_constant_bytes, f"step closes over {size} bytes of arrays; pass them as data")
-    _same_shapes(state, new_state)
-    for name, value in metrics.items():
-        _expect(value.shape == (), f"metric {name!r} of step has shape {value.shape}, expected ()")
-    for label in ("evaluate", "final"):
+
+    def trace(label: str, *arguments: PyTree) -> PyTree:
         function = getattr(experiment, label)
-        if function is None:
-            continue
-        for name, pair in jax.eval_shape(function, state, data, key).items():
+        jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        size = _constant_bytes(jaxpr)
+        message = f"{label} closes over {size} bytes of arrays; pass them as data"
+        _expect(size <= max_constant_bytes, message)
+        return outputs
+
+    outputs = trace("step", state, data, abstract(batch), key)
+    is_pair = isinstance(outputs, tuple) and len(outputs) == 2 and isinstance(outputs[1], dict)
+    _expect(is_pair, "step does not return (state, dict of metrics)")
+    _same_shapes(state, outputs[0])
+    for name, value in outputs[1].items():
+        _expect(value.shape == (), f"metric {name!r} of step has shape {value.shape}, expected ()")
+    for label in ("evaluate", "final") if experiment.final else ("evaluate",):
+        pairs = trace(label, state, data, key)
+        _expect(isinstance(pairs, dict), f"{label} does not return a dict of (sum, count)")
+        for name, pair in pairs.items():
             ok = isinstance(pair, tuple) and len(pair) == 2 and all(x.shape == () for x in pair)
             _expect(ok, f"{label} returns {name!r} that is not (sum, count) of two scalars")
-    _expect(isinstance(experiment.describe(), dict), "describe() does not return a dict")
 
 
 def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
@@ -126,7 +126,8 @@ def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
     else:
         known = importlib.import_module(f"{left}.experiments").EXPERIMENTS
     if name not in known:
-        raise UserError(f"config.experiment={config.experiment!r}: no builder {name!r}{nearest(name, known)}")
+        hint = nearest(name, known)
+        raise UserError(f"config.experiment={config.experiment!r}: no builder {name!r}{hint}")
     return known[name]
 
 
@@ -136,7 +137,10 @@ def _load(path: Path) -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise UserError(f"{path}: cannot be loaded: {error}") from error
     return module
 
 
@@ -166,22 +170,38 @@ def _group(members: list[Experiment]) -> Experiment:
         batch=batch,
         evaluate=over_members(one.evaluate),
         final=one.final and over_members(one.final),
-        rules=(*_shift_rules(one.rules), (r"^batch/", jax.P(None, "data"))),
+        rules=(*_shift_rules(one.rules), (r"^batch/", _split_second_axis)),
     )
 
 
 def _shift_rules(rules: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (path, spec if path.lstrip("^").startswith("data") or callable(spec) else jax.P(None, *spec))
-        for path, spec in rules
-    )
+    def shift(path: str, spec: Any) -> Any:
+        stays = path.lstrip("^").startswith("data") or callable(spec)
+        return spec if stays else jax.P(None, *spec)
+
+    return tuple((path, shift(path, spec)) for path, spec in rules)
 
 
-def _equal_batches(first: Batch, again: Batch) -> None:
+def _split_second_axis(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:
+    return jax.P(None, "data") if len(shape) > 1 and "data" in mesh.shape else jax.P()
+
+
+def _check_batch(first: Batch, batch: Callable[[int], Batch]) -> None:
+    """Checks that `first`, which is batch(0), depends on the step only and keeps its values."""
     _expect(isinstance(first, dict), f"batch(0) is a {type(first).__name__}, expected a dict")
     for name, rows in first.items():
         _expect(isinstance(rows, np.ndarray), f"batch(0)[{name!r}] is not a NumPy array")
+    copies = {name: rows.copy() for name, rows in first.items()}
+    following, again = batch(1), batch(0)
+    for other, label in ((following, "batch(1)"), (again, "a second batch(0)")):
+        names = f"batch(0) has the fields {sorted(first)}, {label} {sorted(other)}"
+        _expect(first.keys() == other.keys(), names)
+    for name, rows in copies.items():
+        message = f"batch(1) overwrites batch(0)[{name!r}]; return fresh arrays"
+        _expect(np.array_equal(rows, first[name]), message)
         _expect(np.array_equal(rows, again[name]), f"batch(0)[{name!r}] differs between two calls")
+        old, new = (f"{x.dtype}{x.shape}" for x in (rows, following[name]))
+        _expect(old == new, f"batch(0)[{name!r}] is {old}, but batch(1)[{name!r}] is {new}")
 
 
 def _same_shapes(state: PyTree, new_state: PyTree) -> None:
@@ -195,6 +215,24 @@ def _same_shapes(state: PyTree, new_state: PyTree) -> None:
             old.shape == new.shape and old.dtype == new.dtype,
             f"step changes state{name} from {old.dtype}{old.shape} to {new.dtype}{new.shape}",
         )
+
+
+def _constant_bytes(jaxpr: Any) -> int:
+    """Returns the size of all arrays in a traced program, those of inner functions included."""
+    arrays: dict[int, Any] = {}
+
+    def visit(inner: Any) -> None:
+        arrays.update((id(x), x) for x in getattr(inner, "consts", ()))
+        for equation in inner.eqns:
+            literals = (x.val for x in equation.invars if hasattr(x, "val"))
+            arrays.update((id(x), x) for x in literals)
+            for value in equation.params.values():
+                for item in value if isinstance(value, tuple | list) else (value,):
+                    if hasattr(item, "eqns"):
+                        visit(item)
+
+    visit(jaxpr)
+    return sum(getattr(x, "nbytes", 0) for x in arrays.values() if not _is_key(x))
 
 
 def _is_key(value: Any) -> bool:

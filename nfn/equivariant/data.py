@@ -1,0 +1,155 @@
+"""Data of the experiments: sets of fitted SIRENs as pytrees ready for the devices."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from common.data.cache import cached
+from common.data.cache import describe as describe_cached
+from common.data.images import downsample, load_images
+from nfn import encodings, features
+from nfn.equivariant.models import input_space
+from nfn.siren import init_siren, render
+from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
+from nfn.weights import WeightSpace, space_from_params
+
+PyTree = Any
+PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+
+
+def siren_set_spec(section: ConfigDict) -> SirenSetSpec:
+    """Returns the spec of `config.data`, still without the checksum of the images.
+
+    "auto" as sine is the polynomial on CPUs, where it is many times faster, else jnp.sin.
+    """
+    fast = "polynomial" if jax.default_backend() == "cpu" else "jnp"
+    return SirenSetSpec(
+        image_set=section.name,
+        source=section.source,
+        sha256="",
+        classes=tuple(section.classes),
+        train_per_class=section.train_per_class,
+        valid_per_class=section.valid_per_class,
+        test_per_class=section.test_per_class,
+        size=section.size,
+        widths=tuple(section.widths),
+        omega=section.omega,
+        steps=section.fit_steps,
+        learning_rate=section.fit_learning_rate,
+        schedule=section.fit_schedule,
+        copies=section.copies,
+        seed=section.fit_seed,
+        sine=fast if section.sine == "auto" else section.sine,
+        chunk=section.chunk,
+    )
+
+
+def num_classes(spec: SirenSetSpec) -> int:
+    """Returns the number of classes."""
+    return len(spec.classes)
+
+
+def num_examples(spec: SirenSetSpec) -> dict[str, int]:
+    """Returns the number of networks for training, validation and test."""
+    per_class = {
+        "train": spec.train_per_class * spec.copies,
+        "valid": spec.valid_per_class,
+        "test": spec.test_per_class,
+    }
+    return {part: count * num_classes(spec) for part, count in per_class.items()}
+
+
+def siren_space(spec: SirenSetSpec) -> WeightSpace:
+    """Returns the weight space of one SIREN of the set, all neurons permutable."""
+    return space_from_params(_abstract_siren(spec))
+
+
+def siren_data(spec: SirenSetSpec, *, kind: str, normalize: bool) -> PyTree:
+    """Returns {"train" | "valid" | "test": {"params": [n, ...], "label": [n]}, "statistics"}.
+
+    The SIRENs are fitted once and kept in the cache. The statistics are those of the training
+    networks, equal for all weights that a permutation can exchange; without `normalize` they are
+    mean 0 and deviation 1.
+    """
+    arrays = cached(_with_checksum(spec), siren_set)
+    params, split = stacked_params(arrays), arrays["split"]
+    data: dict[str, Any] = {
+        part: {
+            "params": jax.tree.map(lambda leaf: leaf[split == number], params),
+            "label": arrays["label"][split == number],
+        }
+        for part, number in PARTS.items()
+    }
+    statistics = _statistics(data["train"]["params"], input_space(siren_space(spec), kind))
+    if not normalize:
+        statistics = encodings.NormalizationStatistics(
+            jax.tree.map(jnp.zeros_like, statistics.mean),
+            jax.tree.map(jnp.ones_like, statistics.std),
+        )
+    return {**data, "statistics": jax.tree.map(np.asarray, statistics)}
+
+
+def abstract_siren_data(spec: SirenSetSpec, *, kind: str) -> PyTree:
+    """Returns the shapes of `siren_data` without fitting anything."""
+    single = _abstract_siren(spec)
+
+    def part(count: int) -> PyTree:
+        return {
+            "params": jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape), leaf.dtype), single
+            ),
+            "label": jax.ShapeDtypeStruct((count,), jnp.int32),
+        }
+
+    space = input_space(siren_space(spec), kind)
+    statistics = jax.eval_shape(lambda params: _statistics(params, space), part(2)["params"])
+    return {**{name: part(n) for name, n in num_examples(spec).items()}, "statistics": statistics}
+
+
+def describe(spec: SirenSetSpec) -> dict[str, Any]:
+    """Returns which images and which fitted set were used, and how well it was fitted."""
+    images = load_images(spec.image_set, spec.source)
+    full = _with_checksum(spec)
+    arrays = cached(full, siren_set)
+    return {
+        "images": images.name,
+        "images_from": images.source,
+        "images_sha256": images.sha256,
+        "sirens": num_examples(spec),
+        "sirens_sha256": describe_cached(full, siren_set)["sha256"],
+        "sirens_mean_psnr_db": round(float(arrays["psnr"].mean()), 2),
+    }
+
+
+def examples(spec: SirenSetSpec, *, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns test images, renderings of their SIRENs (both in [0, 1]) and the mean PSNR in dB.
+
+    The images are the first of each class in turn, `count` in all.
+    """
+    arrays = cached(_with_checksum(spec), siren_set)
+    images = load_images(spec.image_set, spec.source)
+    rows = np.flatnonzero(arrays["split"] == TEST)
+    by_class = [rows[arrays["label"][rows] == label] for label in range(num_classes(spec))]
+    chosen = np.array([by_class[i % len(by_class)][i // len(by_class)] for i in range(count)])
+    pixels = downsample(images.test_images[arrays["image_index"][chosen]], spec.size) / 255
+    params = jax.tree.map(lambda leaf: leaf[chosen], stacked_params(arrays))
+    return pixels, render(params, spec.size, omega=spec.omega), float(arrays["psnr"].mean())
+
+
+def _statistics(params: PyTree, space: WeightSpace) -> encodings.NormalizationStatistics:
+    return encodings.normalization_statistics(
+        features.features_from_params(space, params), space=space
+    )
+
+
+def _abstract_siren(spec: SirenSetSpec) -> PyTree:
+    return jax.eval_shape(
+        lambda: init_siren(jax.random.key(0), widths=spec.widths, omega=spec.omega)
+    )
+
+
+def _with_checksum(spec: SirenSetSpec) -> SirenSetSpec:
+    return spec._replace(sha256=load_images(spec.image_set, spec.source).sha256)
