@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from common.errors import NumericalError
 from common.sharding import make_mesh
@@ -25,6 +25,7 @@ from nfn.sine import sine as sine_of
 SirenParams = dict[str, dict[str, Float[Array, "..."]]]
 StackedParams = dict[str, dict[str, Float[np.ndarray, "n ..."]]]
 Schedule = Literal["cosine", "constant"]
+OnChunk = Callable[[int, int], None]
 
 
 class FittedSirens(NamedTuple):
@@ -48,9 +49,11 @@ def init_siren(key: PRNGKeyArray, *, widths: Sequence[int], omega: float) -> Sir
     for layer, (d_in, d_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         key, key_kernel, key_bias = jax.random.split(key, 3)
         bound = 1 / d_in if layer == 0 else math.sqrt(6 / d_in) / omega
-        kernel = jax.random.uniform(key_kernel, (d_in, d_out), minval=-bound, maxval=bound)
+        kernel = jax.random.uniform(
+            key_kernel, (d_in, d_out), jnp.float32, minval=-bound, maxval=bound
+        )
         bound = 1 / math.sqrt(d_in)
-        bias = jax.random.uniform(key_bias, (d_out,), minval=-bound, maxval=bound)
+        bias = jax.random.uniform(key_bias, (d_out,), jnp.float32, minval=-bound, maxval=bound)
         params[f"dense_{layer}"] = {"kernel": kernel, "bias": bias}
     return params
 
@@ -76,7 +79,7 @@ def siren(
     return x
 
 
-def coordinate_grid(height: int, width: int | None = None) -> Float[np.ndarray, "pixels 2"]:
+def coordinate_grid(height: int, width: int | None = None) -> Float[Array, "pixels 2"]:
     """Returns (row, column) of every pixel in [-1, 1]^2, row by row; `width` = `height` if None.
 
     The centers of the corner pixels lie on the corners of the square (linspace(-1, 1, n), as in
@@ -84,7 +87,41 @@ def coordinate_grid(height: int, width: int | None = None) -> Float[np.ndarray, 
     """
     rows = np.linspace(-1, 1, height, dtype=np.float32)
     columns = np.linspace(-1, 1, width or height, dtype=np.float32)
-    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    return jnp.asarray(grid.reshape(-1, 2))
+
+
+def fit_siren(
+    key: PRNGKeyArray,
+    image: Num[Array, "h w *c"],
+    *,
+    widths: Sequence[int],
+    omega: float,
+    steps: int,
+    optimizer: optax.GradientTransformation,
+    sine: SineMethod = "jnp",
+) -> tuple[SirenParams, Float[Array, ""]]:
+    """Returns a SIREN drawn from `key` and fitted to one image, and its last mean square error.
+
+    Every step sees all pixels. Valid under `jax.vmap` and `lax.map`; `fit_sirens` fits many.
+    """
+    coordinates = coordinate_grid(*image.shape[:2])
+    scale = 255.0 if image.dtype == jnp.uint8 else 1.0
+    targets = image.reshape(len(coordinates), -1).astype(jnp.float32) / scale * 2 - 1
+
+    def loss(params: SirenParams) -> jax.Array:
+        return jnp.mean((siren(params, coordinates, omega=omega, sine=sine) - targets) ** 2)
+
+    def step(
+        state: tuple[SirenParams, optax.OptState], _: None
+    ) -> tuple[tuple[SirenParams, optax.OptState], None]:
+        params, opt_state = state
+        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    params = init_siren(key, widths=widths, omega=omega)
+    (params, _), _ = lax.scan(step, (params, optimizer.init(params)), None, length=steps)
+    return params, loss(params)
 
 
 def fit_sirens(
@@ -98,13 +135,13 @@ def fit_sirens(
     seed: int = 0,
     chunk: int = 64,
     sine: SineMethod = "polynomial",
-    on_chunk: Callable[[int, int], None] | None = None,
+    on_chunk: OnChunk | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> FittedSirens:
     """Fits one independently drawn SIREN to each image: Adam on the mean square over all pixels.
 
-    Network i depends on `seed`, i and its image only: to the bit, whatever the number of devices;
-    its key is that of `seed` with i folded in. Another `chunk` may change the last bits.
+    Network i is `fit_siren` with the key of `seed` into which i is folded. It has the same bits
+    for any number of devices and, on CPU, for any `chunk` above 1.
 
     Args:
         images: [n, h, w] or [n, h, w, c]; uint8, or float in [0, 1].
@@ -125,35 +162,18 @@ def fit_sirens(
     """
     _check_images(images, widths)
     devices = jax.local_devices() if devices is None else devices
-    fit_one = partial(
-        _fit_one,
+    fit = partial(
+        fit_siren,
         widths=tuple(widths),
         omega=omega,
         steps=steps,
-        learning_rate=_schedule(schedule, learning_rate, steps),
+        optimizer=optax.adam(_schedule(schedule, learning_rate, steps)),
         sine=sine,
     )
-    split, whole = PartitionSpec("member"), PartitionSpec()
-    fit_group = jax.jit(
-        jax.shard_map(
-            jax.vmap(fit_one, in_axes=(None, 0, 0)),
-            mesh=make_mesh({"member": -1}, devices),
-            in_specs=(whole, split, split),
-            out_specs=split,
-            check_vma=False,  # Adam's zero moments start equal on all devices, then differ
-        )
-    )
-    n, key, fitted = len(images), jax.random.key(seed), []
-    for start in range(0, n, chunk * len(devices)):
-        index = np.arange(start, start + chunk * len(devices), dtype=np.int32)
-        group = fit_group(key, index, images[np.minimum(index, n - 1)])
-        fitted.append(jax.device_get(group))
-        if on_chunk is not None:
-            on_chunk(min(n, start + len(index)), n)
-    params, mse = jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *fitted)
+    params, mse = _fit_groups(fit, images, jax.random.key(seed), chunk, devices, on_chunk)
     if not np.isfinite(mse).all():
         raise NumericalError(
-            f"{np.sum(~np.isfinite(mse))} of {n} SIRENs diverged, the first is network "
+            f"{np.sum(~np.isfinite(mse))} of {len(mse)} SIRENs diverged, the first is network "
             f"{np.argmin(np.isfinite(mse))}; lower learning_rate={learning_rate}"
         )
     psnr = 10 * np.log10(4 / np.maximum(mse, np.finfo(np.float32).tiny))
@@ -164,7 +184,7 @@ def render(
     params: SirenParams | StackedParams, size: int, *, omega: float, sine: SineMethod = "jnp"
 ) -> Float[np.ndarray, "n {size} {size} *c"]:
     """Returns the images of a stack of SIRENs, values clipped to [0, 1]; gray without channels."""
-    coordinates = jnp.asarray(coordinate_grid(size))
+    coordinates = coordinate_grid(size)
     network = partial(siren, coordinates=coordinates, omega=omega, sine=sine)
     values = np.asarray(jax.vmap(lambda p: network(p))(jax.tree.map(jnp.asarray, params)))
     images = np.clip(values / 2 + 0.5, 0, 1).reshape(len(values), size, size, -1)
@@ -189,36 +209,38 @@ def _affine_thin(
     return h + jnp.broadcast_to(bias, h.shape)
 
 
-def _fit_one(
+def _fit_groups(
+    fit: Callable[[PRNGKeyArray, jax.Array], tuple[SirenParams, jax.Array]],
+    images: np.ndarray,
     key: PRNGKeyArray,
-    index: Int[Array, ""],
-    image: jax.Array,
-    *,
-    widths: tuple[int, ...],
-    omega: float,
-    steps: int,
-    learning_rate: optax.Schedule,
-    sine: SineMethod,
-) -> tuple[SirenParams, Float[Array, ""]]:
-    """Returns params and mean square error of network `index` after the last step."""
-    coordinates = jnp.asarray(coordinate_grid(*image.shape[:2]))
-    scale = 255.0 if image.dtype == jnp.uint8 else 1.0
-    targets = image.reshape(len(coordinates), -1).astype(jnp.float32) / scale * 2 - 1
-    optimizer = optax.adam(learning_rate)
+    chunk: int,
+    devices: Sequence[jax.Device],
+    on_chunk: OnChunk | None,
+) -> tuple[StackedParams, Float[np.ndarray, " n"]]:
+    """Fits one chunk a device at a time, by one compiled program."""
 
-    def loss(params: SirenParams) -> jax.Array:
-        return jnp.mean((siren(params, coordinates, omega=omega, sine=sine) - targets) ** 2)
+    def fit_chunk(
+        key: PRNGKeyArray, index: Int[Array, " chunk"], images: jax.Array
+    ) -> tuple[SirenParams, jax.Array]:
+        return jax.vmap(lambda i, image: fit(jax.random.fold_in(key, i), image))(index, images)
 
-    def step(
-        state: tuple[SirenParams, optax.OptState], _: None
-    ) -> tuple[tuple[SirenParams, optax.OptState], None]:
-        params, opt_state = state
-        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), None
-
-    params = init_siren(jax.random.fold_in(key, index), widths=widths, omega=omega)
-    (params, _), _ = lax.scan(step, (params, optimizer.init(params)), None, length=steps)
-    return params, loss(params)
+    split = PartitionSpec("member")
+    fit_group = jax.jit(
+        jax.shard_map(
+            fit_chunk,
+            mesh=make_mesh({"member": -1}, devices),
+            in_specs=(PartitionSpec(), split, split),
+            out_specs=split,
+            check_vma=False,  # Adam's zero moments start equal on all devices, then differ
+        )
+    )
+    n, fitted = len(images), []
+    for start in range(0, n, chunk * len(devices)):
+        index = np.arange(start, start + chunk * len(devices), dtype=np.int32)
+        fitted.append(jax.device_get(fit_group(key, index, images[np.minimum(index, n - 1)])))
+        if on_chunk is not None:
+            on_chunk(min(n, start + len(index)), n)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *fitted)
 
 
 def _schedule(schedule: Schedule, learning_rate: float, steps: int) -> optax.Schedule:
