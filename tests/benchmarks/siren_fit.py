@@ -25,8 +25,8 @@ from absl import app, flags
 from jax.sharding import PartitionSpec
 
 from common.sharding import make_mesh
-from nfn.siren import fit_siren
 from nfn.sine import SineMethod
+from nfn.siren import fit_siren
 
 OUT = flags.DEFINE_string("out", None, "JSON file to write.", required=True)
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Repetitions, of which the best counts.")
@@ -156,7 +156,8 @@ def measure_in_child(devices: int) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Returns the rows as text; `x` is the wall rate over that of the first row of its size."""
     lines = [
-        "size              devices sine       mapped chunk adam     net-steps/s   x     per CPU-s mse"
+        f"{'size':17} devices {'sine':10} mapped chunk {'adam':8} {'net-steps/s':>11} {'x':>5} "
+        f"{'per CPU-s':>11} mse"
     ]
     first: dict[str, float] = {}
     for row in rows:

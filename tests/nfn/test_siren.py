@@ -1,4 +1,4 @@
-"""SIRENs: definition, initialization, symmetry, and fits that depend on nothing but their own input."""
+"""SIRENs: definition, initialization, symmetry, and fits that depend on their own image only."""
 
 import hashlib
 import math
