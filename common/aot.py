@@ -126,18 +126,19 @@ def _compile(lowered: Any, name: str, topology: Topology, device: str) -> Any:
         if sizes is None:
             raise
         needed, available = sizes
-        raise _does_not_fit(name, topology, device, _gib(needed), available) from error
+        available = topology.chip.hbm_bytes or available
+        raise _does_not_fit(name, topology, device, needed, available) from error
 
 
-def _out_of_memory(message: str) -> tuple[float, float] | None:
-    """Returns (needed, available) bytes from the compiler's refusal, None if it is another."""
+def _out_of_memory(message: str) -> tuple[str, float] | None:
+    """Returns (needed, available bytes) from the compiler's refusal, None if it is another."""
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     number = r"([\d.]+)([KMGT]?)"
     if total := re.search(rf"Used {number} of {number} hbm", message):
-        return float(total[1]) * _UNITS[total[2]], float(total[3]) * _UNITS[total[4]]
+        return _gib(float(total[1]) * _UNITS[total[2]]), float(total[3]) * _UNITS[total[4]]
     if one := re.search(r"size=(\d+)\) would exceed memory \(size=(\d+)\)", message):
-        return float(one[1]), float(one[2])  # a single array
+        return f"at least {_gib(float(one[1]))} (a single array)", float(one[2])
     return None
 
 
