@@ -6,10 +6,10 @@ thread pools by the cores a process may use, and two pools on the same cores slo
 """
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import DataError, Interrupted, UserError
+from common.data.storage import storage_errors
+from common.errors import Interrupted, UserError
 from common.papers import REPOSITORY
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
@@ -100,7 +101,7 @@ def run_jobs(
     workers = min(workers, max(1, len(jobs)))
     free = list(core_shares(usable_cpus(), workers))
     waiting, running, outcomes = list(jobs), [], []
-    with _signals() as signals:
+    with caught_signals() as signals:
         try:
             while running or (waiting and not signals.received):
                 while waiting and free and not signals.received:
@@ -148,7 +149,8 @@ class Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def finished(self, text: str) -> None:
         """Prints the line of a finished job, with its number and the time left for the rest."""
@@ -183,14 +185,11 @@ def record(path: Path, job: str, status: str, **facts: Any) -> None:
         DataError: If it cannot be written.
     """
     line = json.dumps({"job": job, "status": status, "time": round(time.time(), 3), **facts})
-    try:
-        with path.open("a+b") as file:
-            torn = file.tell() > 0 and _last_byte(file) != b"\n"  # a crash in the middle of a line
-            file.write((b"\n" if torn else b"") + line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    with storage_errors(path), path.open("a+b") as file:
+        torn = file.tell() > 0 and _last_byte(file) != b"\n"  # a crash in the middle of a line
+        file.write((b"\n" if torn else b"") + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_state(path: Path) -> dict[str, dict[str, Any]]:
@@ -212,11 +211,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         UserError: If another process holds it.
         DataError: If the folder cannot be written.
     """
-    try:
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / "lock").open("a")
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -227,22 +224,28 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         yield
 
 
-class _Child(NamedTuple):
+class Child(NamedTuple):
+    """A running job and the cores it may use."""
+
     job: Job
     process: subprocess.Popen[bytes]
     cpus: tuple[int, ...]
     start: float
 
 
-class _Signals:
+class Signals:
+    """Counts SIGINT and SIGTERM, once it is their handler."""
+
     def __init__(self) -> None:
         self.received = 0
         self._forwarded = 0
 
-    def __call__(self, number: int, frame: object) -> None:
+    def count(self, number: int, frame: object) -> None:
+        """Handles a signal."""
         self.received += 1
 
-    def forward(self, children: Sequence[_Child]) -> None:
+    def forward(self, children: Sequence[Child]) -> None:
+        """Passes what came since the last call on: SIGTERM the first time, then SIGKILL."""
         if self.received == self._forwarded:
             return
         number = signal.SIGTERM if self._forwarded == 0 else signal.SIGKILL
@@ -252,12 +255,13 @@ class _Signals:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[_Signals]:
-    signals = _Signals()
+def caught_signals() -> Iterator[Signals]:
+    """Catches SIGINT and SIGTERM, so that what runs can be stopped in order."""
+    signals = Signals()
     before = {}
     with contextlib.suppress(ValueError):  # not the main thread: signals are not ours to take
         for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, signals)
+            before[number] = signal.signal(number, signals.count)
     try:
         yield signals
     finally:
@@ -265,15 +269,15 @@ def _signals() -> Iterator[_Signals]:
             signal.signal(number, handler)
 
 
-def _start(job: Job, cpus: tuple[int, ...]) -> _Child:
+def _start(job: Job, cpus: tuple[int, ...]) -> Child:
     env = {**os.environ, **_thread_limits(cpus), **job.env}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), env.get("PYTHONPATH"))))
     pinned = ",".join(map(str, cpus))
-    command = [*PYTHON, "-m", "common.jobs", str(os.getpid()), pinned, *job.command]
-    try:
+    command = [*PYTHON, "-m", "common.child", str(os.getpid()), pinned, *job.command]
+    with storage_errors(job.log):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with job.log.open("ab") as log:
-            log.write(f"$ {' '.join(job.command)}\n".encode())
+            log.write(f"$ {shlex.join(job.command)}\n".encode())
             log.flush()
             process = subprocess.Popen(
                 command,
@@ -283,9 +287,7 @@ def _start(job: Job, cpus: tuple[int, ...]) -> _Child:
                 env=env,
                 start_new_session=True,  # Ctrl-C reaches the children once, through us
             )
-    except OSError as error:
-        raise DataError(f"{job.log}: cannot be written: {error.strerror}") from error
-    return _Child(job, process, cpus, time.monotonic())
+    return Child(job, process, cpus, time.monotonic())
 
 
 def _thread_limits(cpus: Sequence[int]) -> dict[str, str]:
@@ -294,7 +296,7 @@ def _thread_limits(cpus: Sequence[int]) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(len(cpus)), "OPENBLAS_NUM_THREADS": str(len(cpus))}
 
 
-def _outcome(child: _Child, *, stopped: bool) -> Outcome:
+def _outcome(child: Child, *, stopped: bool) -> Outcome:
     code = child.process.returncode
     killed = stopped and code in (-signal.SIGTERM, -signal.SIGKILL)  # before it could save
     if code == 0:
@@ -317,14 +319,14 @@ def _last_line(log: Path, code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}, nothing printed"
 
 
-def _end(running: Sequence[_Child]) -> None:
+def _end(running: Sequence[Child]) -> None:
     for child in running:  # only after an error of our own
         _kill(child, signal.SIGTERM)
     for child in running:
         child.process.wait()
 
 
-def _kill(child: _Child, number: int) -> None:
+def _kill(child: Child, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
         os.killpg(child.process.pid, number)
 
@@ -332,22 +334,3 @@ def _kill(child: _Child, number: int) -> None:
 def _last_byte(file: Any) -> bytes:
     file.seek(-1, os.SEEK_END)
     return file.read(1)
-
-
-def _become(parent: int, cpus: set[int], command: Sequence[str]) -> None:
-    """Replaces this process by `command`, on `cpus`, told to save and exit if `parent` dies."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cpus)
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG; kept across exec
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
-        if os.getppid() != parent:
-            sys.exit(Interrupted.exit_code)
-    try:
-        os.execvp(command[0], command)  # noqa: S606
-    except OSError as error:
-        sys.exit(f"{command[0]}: {error.strerror}")
-
-
-if __name__ == "__main__":
-    _become(int(sys.argv[1]), {int(cpu) for cpu in sys.argv[2].split(",")}, sys.argv[3:])

@@ -3,7 +3,9 @@
 Reads committed results and the papers' tables only: no run folder, no JAX.
 """
 
+import ast
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +55,18 @@ def read_table(path: Path) -> dict[str, Any]:
     return data
 
 
+def presets(config_file: Path) -> tuple[str, ...]:
+    """Returns the presets that a config file's docstring names.
+
+    The convention is a sentence "Presets: cpu (remarks), paper (remarks), pod (remarks)."
+    """
+    docstring = ast.get_docstring(ast.parse(config_file.read_text())) or ""
+    text = docstring.partition("Presets:")[2].partition("\n\n")[0]
+    while (shorter := re.sub(r"\([^()]*\)", "", text)) != text:
+        text = shorter
+    return tuple(re.findall(r"[a-z]\w*", text.partition(".")[0]))
+
+
 def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the papers with their experiments, tables, committed presets and claims."""
     known = papers.papers() if found is None else found
@@ -60,7 +74,8 @@ def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
     lines = []
     for paper in known:
         lines.append(f"{paper.name}: {paper.title}")
-        lines += [f"  experiment {name}: {_relative(path)}" for name, path in paper.configs.items()]
+        for name, path in paper.configs.items():
+            lines.append(f"  experiment {name}: {_relative(path)} ({', '.join(presets(path))})")
         lines += [f"  {_table_line(row)}" for row in rows if row.paper.name == paper.name]
     return "\n".join(lines)
 
@@ -69,9 +84,16 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the generated part of WORKSPACE.md: one line for each table of each paper."""
     known = papers.papers() if found is None else found
     rows = table_rows(known)
-    lines = ["| paper | experiments | table | results | claims |", "|---|---|---|---|---|"]
+    lines = [
+        "| paper | experiments (presets) | table | results | claims |",
+        "|---|---|---|---|---|",
+    ]
     for paper in known:
-        experiments = ", ".join(f"[{n}]({_relative(p)})" for n, p in paper.configs.items()) or "–"
+        configs = [
+            f"[{name}]({_relative(path)}) ({', '.join(presets(path))})"
+            for name, path in paper.configs.items()
+        ]
+        experiments = "<br>".join(configs) or "–"
         name = f"[{paper.name}]({_relative(paper.folder)}): {paper.title}"
         own = [row for row in rows if row.paper.name == paper.name]
         if not own:

@@ -127,7 +127,9 @@ def caption(data: Mapping[str, Any]) -> str:
 
 def paper_text(cell: Mapping[str, Any] | None) -> str:
     """Returns the published number as printed there, or "–" if there is none."""
-    if cell is None or cell["paper"] is None:
+    if cell is None:
+        return ""
+    if cell["paper"] is None:
         return "–"
     spread = cell["paper"]["spread"]
     return number(cell["paper"]["value"]) + ("" if spread is None else f" ± {number(spread)}")

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from common.config import NOT_HASHED, config_hash, describe_diff, load_config
 from common.errors import nearest
 from common.papers import PaperInfo
 from common.tables import Cell, Table, evaluate_claims
+from common.train_jobs import read_result
 
 FORMAT = 1
 # What of environment.json stands below a table: nothing that names a person's machine or folders.
@@ -46,19 +46,6 @@ class TableRun(NamedTuple):
         """Returns the seeds without a complete result of this very config."""
         wanted = config_hash(self.config)
         return tuple(s for s, path in self.results.items() if read_result(path, wanted) is None)
-
-
-def read_result(path: Path, wanted_hash: str) -> dict[str, Any] | None:
-    """Returns a result file's content if it says that the run of this config hash is complete."""
-    if not path.exists():
-        return None
-    try:
-        result = json.loads(path.read_text())
-    except ValueError:
-        logging.warning("%s is not JSON; the run is done again", path)
-        return None
-    complete = result.get("status") == "complete" and result.get("config_hash") == wanted_hash
-    return result if complete else None
 
 
 def metric_value(metric: str, result: Mapping[str, Any]) -> float:

@@ -1,11 +1,10 @@
 """Runs what is missing of a table and writes its JSON, Markdown and figure."""
 
-import hashlib
 import json
 import os
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,15 +12,15 @@ from absl import logging
 
 from common import cell as cell_process
 from common import jobs as job_list
-from common import papers, runs
-from common.config import canonical_json, config_hash, load_config
-from common.errors import DataError, Interrupted, UserError, nearest
-from common.jobs import Job, JobsResult, Outcome
+from common import papers, runs, train_jobs
+from common.config import config_hash, load_config
+from common.data.storage import publish, storage_errors
+from common.errors import Interrupted, UserError, nearest
 from common.table_render import measured, render, result_stem
-from common.table_results import TableRun, collect, metric_value, read_result
+from common.table_results import TableRun, collect, metric_value
 from common.tables import Table, aggregate, check_table
+from common.train_jobs import LAB, Training, read_result
 
-LAB = (*job_list.PYTHON, "-m", "common.cli")
 Problems = dict[tuple[str, int], str]  # why a run has no result, by (name of the run, seed)
 
 
@@ -62,7 +61,7 @@ class Request(NamedTuple):
             command += [f"--seeds={len(self.seeds)}"] if self.seeds != self.table.seeds else []
         elif self.seeds != self.table.seeds:
             comma = "," if len(self.seeds) == 1 else ""  # "4," is seed 4, "4" is four seeds
-            command += [f"--seeds={','.join(map(str, self.seeds))}{comma}"]
+            command += [f"--seeds={_listed(self.seeds)}{comma}"]
         return shlex.join(command)
 
 
@@ -130,7 +129,7 @@ def plan(request: Request) -> tuple[TableRun, ...]:
     """Returns the distinct runs of a table: cells with equal resolved configs share one."""
     found: dict[tuple[str, str | None], TableRun] = {}
     for cell in request.table.cells:
-        first = {**texts(cell.overrides), "seed": str(request.seeds[0])}
+        first = {**train_jobs.texts(cell.overrides), "seed": str(request.seeds[0])}
         config = load_config(request.config, first)
         key = (config_hash(config), cell.run)
         if key in found:
@@ -143,50 +142,20 @@ def plan(request: Request) -> tuple[TableRun, ...]:
     return tuple(found.values())
 
 
-def texts(overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Returns overrides as they are written on the command line."""
-    return {
-        key: value if isinstance(value, str) else repr(value) for key, value in overrides.items()
-    }
-
-
-def seed_groups(seeds: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the seeds in groups of `size` successive ones, as `config.seed_group` trains them.
-
-    Raises:
-        UserError: If they are not whole groups.
-    """
-    groups = tuple(tuple(seeds[i : i + size]) for i in range(0, len(seeds), size))
-    for group in groups:
-        if group != tuple(range(group[0], group[0] + size)):
-            raise UserError(
-                f"--seeds={','.join(map(str, seeds))}: config.seed_group={size} trains {size} "
-                f"successive seeds together; {group} is no such group"
-            )
-    return groups
-
-
 def write_file(path: Path, content: bytes) -> None:
     """Writes a file atomically: another process sees the old content or all of the new.
 
     Raises:
         DataError: If it cannot be written; the old content is intact.
     """
-    try:
+    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+            temporary.write_bytes(content)
+            publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _seeds(table: Table, seeds: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -201,118 +170,72 @@ def _seeds(table: Table, seeds: int | Sequence[int] | None) -> tuple[int, ...]:
 def _run_missing(
     request: Request, planned: Sequence[TableRun], logs: Path, workers: int | None
 ) -> Problems:
-    """Prepares the data and runs every missing run; returns why some have no result."""
-    todo = [(run, seeds) for run in planned for seeds in _missing_groups(run)]
-    jobs = {_job_name(run, seeds): (run, seeds) for run, seeds in todo}
-    total = len(jobs)
-    prepared = _prepare(request, [run for run, _ in todo], logs)
-    if prepared.interrupted:
-        raise Interrupted(f"stopped while preparing data; to continue: {request.command}")
-    broken = {outcome.job.name: outcome for outcome in prepared.failed}
-    problems: Problems = {}
-    for name, (run, seeds) in list(jobs.items()):
-        if _data_key(run) in broken:
-            message = f"data could not be prepared: {_failure(broken[_data_key(run)])}"
-            problems.update({(run.name, seed): message for seed in seeds})
-            del jobs[name]
-    children = [_job(request, run, seeds, logs) for run, seeds in jobs.values()]
-    with job_list.Progress(len(children), f"table {request.table.name}") as progress:
-        result = job_list.run_jobs(
-            children,
-            workers=workers,
-            on_finish=lambda outcome: progress.finished(_line(outcome, *jobs[outcome.job.name])),
-        )
+    """Runs every missing run; returns why some have no result."""
+    owners = {}
+    trainings = []
+    for run in planned:
+        for seeds in _missing_groups(run):
+            trainings.append(_training(request, run, seeds))
+            owners[trainings[-1].name] = run, seeds
+    if not trainings:
+        return {}
+    result, reasons = train_jobs.run(
+        trainings,
+        logs=logs,
+        workers=workers,
+        label=f"table {request.table.name}",
+        measured=lambda training: _measured(*owners[training.name]),
+    )
     if result.interrupted:
-        raise Interrupted(f"{job_list.stopped(result, total)}; to continue: {request.command}")
-    for outcome in result.failed:
-        run, seeds = jobs[outcome.job.name]
-        problems.update({(run.name, seed): _failure(outcome) for seed in seeds})
+        done = job_list.stopped(result, len(trainings))
+        raise Interrupted(f"{done}; to continue: {request.command}")
+    problems: Problems = {}
+    for name, text in reasons.items():
+        run, seeds = owners[name]
+        problems.update({(run.name, seed): text for seed in seeds})
     return problems
 
 
 def _missing_groups(run: TableRun) -> list[tuple[int, ...]]:
     size = 1 if run.function else run.config.seed_group
     missing = run.missing()
-    groups = seed_groups(tuple(run.results), size)
+    groups = train_jobs.seed_groups(tuple(run.results), size)
     return [group for group in groups if any(seed in missing for seed in group)]
 
 
-def _prepare(request: Request, todo: Sequence[TableRun], logs: Path) -> JobsResult:
-    """Makes the artifacts of every distinct data config, one process at a time on all cores."""
-    jobs = {}
-    for run in todo:
-        key = _data_key(run)
-        if key and key not in jobs:
-            command = (*_train(request, run, run.config.seed), "--prepare")
-            jobs[key] = Job(key, f"data of {_cells(run)}", command, logs / f"{key}.log")
-    with job_list.Progress(len(jobs), "preparing data") as progress:
-        return job_list.run_jobs(
-            tuple(jobs.values()),
-            workers=1,
-            on_finish=lambda o: progress.finished(_ended(o, f"{o.job.label}: {o.status}")),
+def _training(request: Request, run: TableRun, seeds: tuple[int, ...]) -> Training:
+    more = f" (+{len(run.cells) - 1})" if len(run.cells) > 1 else ""
+    label = f"{run.cells[0].row}, {run.cells[0].column}{more}, seed {_listed(seeds)}"
+    name = f"{run.name}.seed{seeds[0]}"
+    fields = train_jobs.texts(run.overrides)
+    if run.function is None:
+        command = train_jobs.train_command(
+            request.lab, request.config, fields, seeds[0], request.workdir
         )
+        return Training(name, label, command, seeds, train_jobs.data_key(run.config))
+    fields["seed"] = str(seeds[0])
+    result = run.results[seeds[0]]
+    arguments = cell_process.request(run.function, request.config, fields, result)
+    env = {"JAX_ENABLE_X64": "1"} if run.config.x64 else {}
+    return Training(name, label, (*job_list.PYTHON, *arguments), seeds, env=env)
 
 
-def _data_key(run: TableRun) -> str:
-    if run.function or "data" not in run.config:
-        return ""
-    text = canonical_json({"experiment": run.config.experiment, "data": run.config.data.to_dict()})
-    return f"data-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _job(request: Request, run: TableRun, seeds: tuple[int, ...], logs: Path) -> Job:
-    name = _job_name(run, seeds)
-    if run.function:
-        overrides = {**texts(run.overrides), "seed": str(seeds[0])}
-        result = run.results[seeds[0]]
-        arguments = cell_process.request(run.function, request.config, overrides, result)
-        command = (*job_list.PYTHON, *arguments)
-    else:
-        command = _train(request, run, seeds[0])
-    env = {"JAX_ENABLE_X64": "1"} if run.function and run.config.x64 else {}
-    return Job(name, _cells(run), command, logs / f"{name}.log", env)
-
-
-def _train(request: Request, run: TableRun, seed: int) -> tuple[str, ...]:
-    fields = {**texts(run.overrides), "seed": str(seed)}
-    options = [f"--config.{key}={text}" for key, text in fields.items()]
-    where = f"--workdir={request.workdir}"
-    return (*request.lab, "train", f"--config={request.config}", *options, where)
-
-
-def _job_name(run: TableRun, seeds: Sequence[int]) -> str:
-    return f"{run.name}.seed{seeds[0]}"
-
-
-def _cells(run: TableRun) -> str:
-    first = f"{run.cells[0].row}, {run.cells[0].column}"
-    return first + (f" (+{len(run.cells) - 1})" if len(run.cells) > 1 else "")
-
-
-def _line(outcome: Outcome, run: TableRun, seeds: Sequence[int]) -> str:
+def _measured(run: TableRun, seeds: Sequence[int]) -> str:
     """Returns what a finished run measured, for its first cell."""
-    label = f"{_cells(run)}, seed {', '.join(map(str, seeds))}"
-    if outcome.status != job_list.DONE:
-        return _ended(outcome, f"{label}: {outcome.status}: {outcome.message}")
     values, metric = {}, run.cells[0].metric
     for seed in seeds:
         result = read_result(run.results[seed], config_hash(run.config))
+        if result is None:
+            return f"no complete result in {run.results[seed]}"
         try:
-            if result is not None:
-                values[seed] = metric_value(metric, result)
+            values[seed] = metric_value(metric, result)
         except ValueError as error:
-            return _ended(outcome, f"{label}: {error}")
-    if not values:
-        return _ended(outcome, f"{label}: exit code 0, but no complete result")
-    return _ended(outcome, f"{label}: {metric} {measured(aggregate(values))}")
+            return str(error)
+    return f"{metric} {measured(aggregate(values))}"
 
 
-def _ended(outcome: Outcome, text: str) -> str:
-    return f"{text}, {job_list.duration(outcome.seconds)}"
-
-
-def _failure(outcome: Outcome) -> str:
-    return f"exit code {outcome.returncode}: {outcome.message}"
+def _listed(seeds: Sequence[int]) -> str:
+    return ",".join(map(str, seeds))
 
 
 def _write(

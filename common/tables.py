@@ -87,7 +87,7 @@ class Table(NamedTuple):
         paper_spread: What the paper's ± is.
         notes: Remarks printed below the table.
         figures: "package.figures:function" with the signature
-            `function(json_dict, run_dirs, out_path)`; a run folder is `run_dirs[row, column][seed]`.
+            `function(json_dict, run_dirs, out_path)`; `run_dirs[row, column][seed]` is a folder.
         reasons: Written reason by claim name, shown only where that claim fails.
     """
 
@@ -255,9 +255,9 @@ def check_table(table: Table) -> None:
     for wrong, message in (
         (not places, "has no cells"),
         (not table.seeds, "has no seeds"),
-        (len(set(table.seeds)) < len(table.seeds), f"repeats a seed: {table.seeds}"),
-        (len(set(places)) < len(places), f"has a cell twice: {_repeated(places)}"),
-        (len(set(names)) < len(names), f"has a claim twice: {_repeated(names)}"),
+        (_repeated(table.seeds), f"has a seed twice: {_repeated(table.seeds)}"),
+        (_repeated(places), f"has a cell twice: {_repeated(places)}"),
+        (_repeated(names), f"has a claim twice: {_repeated(names)}"),
         (mute, f"has claims without a docstring, which is their statement: {mute}"),
         (unknown, f"gives reasons for unknown claims: {unknown}"),
     ):
@@ -299,5 +299,5 @@ def _text(a: Aggregate) -> str:
     return f"{a.label} {a.mean:.4g}{spread} (n={a.n})".strip()
 
 
-def _repeated(items: Sequence[Any]) -> Any:
-    return next(item for position, item in enumerate(items) if item in items[:position])
+def _repeated(items: Sequence[Any]) -> list[Any]:
+    return [item for position, item in enumerate(items) if item in items[:position]]
