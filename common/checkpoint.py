@@ -10,25 +10,24 @@ import logging as python_logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from common import manifest, snapshot
+from common import distributed, manifest, snapshot
 from common.errors import DataError, UserError
 from common.manifest import Manifest
 
 PyTree = Any
 Step = int | Literal["last", "best"]
 _NAME = "state"  # orbax's folder for the arrays
+_REFUSED = -1  # instead of a step: the lead process raises an error
 _NOTHING = {"nothing": np.zeros(1)}  # orbax stores neither empty trees nor empty arrays
 
 
@@ -64,8 +63,8 @@ class Checkpoints:
         self._directory = Path(directory).absolute()
         self._keep_last = keep_last
         self._read_only = read_only
-        self._is_lead = jax.process_index() == 0
-        self._writer = _from_lead(os.getpid())
+        self._is_lead = distributed.is_lead()
+        (self._writer,) = _of_lead((os.getpid(),))
         self._pending: Future[None] | None = None
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         python_logging.getLogger("absl").addFilter(_is_not_chatter)
@@ -106,7 +105,7 @@ class Checkpoints:
         with self._storage(f"step {step} was not saved"), _context():
             response = ocp.save_async(temporary, arrays or _NOTHING, checkpointable_name=_NAME)
         content = Manifest(step, best, leaves, notes, {})
-        self._pending = self._background.submit(self._finish, response, temporary, content)
+        self._pending = self._background.submit(self._finish, response.result, temporary, content)
 
     def wait(self) -> None:
         """Waits until the last save is committed.
@@ -117,21 +116,22 @@ class Checkpoints:
         if self._pending is None:
             return
         error = self._settle()
-        failed = _any_process(error is not None)
+        failed = distributed.any_process(error is not None)
         if error is not None:
             raise error
         if failed:
-            raise DataError(f"{self._directory}: the lead process could not save; see its message")
+            raise DataError(f"{self._directory}: another process could not save; see its message")
 
     def steps(self) -> tuple[int, ...]:
         """Returns the committed steps, ascending; waits for a save under way."""
         self.wait()
-        return manifest.steps(self._directory)
+        return _of_lead(manifest.steps(self._directory))
 
     def best_step(self) -> int | None:
         """Returns the step last saved with `best=True`, None without one; waits for a save."""
         self.wait()
-        return manifest.best_step(self._directory)
+        best = manifest.best_step(self._directory)
+        return next(iter(_of_lead(() if best is None else (best,))), None)
 
     def restore(self, abstract_state: PyTree, *, step: Step = "last") -> Restored | None:
         """Returns a verified checkpoint, or None if there is none of the kind asked for.
@@ -149,20 +149,19 @@ class Checkpoints:
             UserError: If the state has other paths, shapes or dtypes than the checkpoint.
         """
         self.wait()
-        chosen, error = None, None
+        chosen: tuple[int, ...] = ()
+        error = None
         if self._is_lead:
             try:
                 chosen = self._choose(step)
             except DataError as refusal:  # raised below, once the other processes know
-                error = refusal
-        if error is not None or jax.process_count() > 1:
-            number = _from_lead(-2 if error else -1 if chosen is None else chosen)
-            if error is not None:
-                raise error
-            if number == -2:
-                raise DataError(f"{self._directory}: refused by the lead process; see its message")
-            chosen = None if number == -1 else number
-        return None if chosen is None else self._load(chosen, abstract_state)
+                chosen, error = (_REFUSED,), refusal
+        chosen = _of_lead(chosen)
+        if error is not None:
+            raise error
+        if chosen == (_REFUSED,):
+            raise DataError(f"{self._directory}: refused by the lead process; see its message")
+        return self._load(chosen[0], abstract_state) if chosen else None
 
     def close(self) -> None:
         """Waits for the last save and raises its error; call it, or use `with`."""
@@ -171,7 +170,7 @@ class Checkpoints:
         finally:
             self._background.shutdown()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(
@@ -189,13 +188,11 @@ class Checkpoints:
             logging.error("%s", failure)
         self._background.shutdown()
 
-    def _finish(
-        self, response: ocp.AsyncResponse[None], temporary: Path, content: Manifest
-    ) -> None:
+    def _finish(self, written: Callable[[], None], temporary: Path, content: Manifest) -> None:
         """Runs in the background: no JAX computation and no collective but those of orbax."""
         try:
             with self._storage(f"step {content.step} was not saved"):
-                response.result()  # returns when all processes have written
+                written()  # returns when all processes have written
                 if self._is_lead:
                     manifest.write(
                         temporary,
@@ -217,12 +214,13 @@ class Checkpoints:
         self._pending = None
         return error
 
-    def _choose(self, step: Step) -> int | None:
+    def _choose(self, step: Step) -> tuple[int, ...]:
+        """Returns the step to restore, as a tuple that is empty if there is none."""
         if step == "last":
             return self._newest_valid()
         number = manifest.best_step(self._directory) if step == "best" else step
         if number is None:
-            return None
+            return ()
         known = manifest.steps(self._directory)
         if number not in known:
             there = ", ".join(map(str, known)) or "none"
@@ -230,14 +228,14 @@ class Checkpoints:
         reason = manifest.problem(self._directory / str(number))
         if reason is not None:
             raise DataError(f"{self._directory}: checkpoint of step {number} is corrupt: {reason}")
-        return number
+        return (number,)
 
-    def _newest_valid(self) -> int | None:
+    def _newest_valid(self) -> tuple[int, ...]:
         known = manifest.steps(self._directory)
         for number in reversed(known):
             reason = manifest.problem(self._directory / str(number))
             if reason is None:
-                return number
+                return (number,)
             kept = str(number)
             if not self._read_only:
                 with self._storage(f"step {number} could not be moved away"):
@@ -250,7 +248,7 @@ class Checkpoints:
             )
         if known:
             logging.warning("%s: no valid checkpoint is left", self._directory)
-        return None
+        return ()
 
     def _load(self, step: int, abstract_state: PyTree) -> Restored:
         folder = self._directory / str(step)
@@ -304,13 +302,10 @@ def _is_not_chatter(record: python_logging.LogRecord) -> bool:
     return "/orbax/" not in record.pathname or record.levelno == python_logging.WARNING
 
 
-def _from_lead(value: int) -> int:
-    if jax.process_count() == 1:
-        return value
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
-def _any_process(flag: bool) -> bool:
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+def _of_lead(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the numbers of the lead process in every process."""
+    count = int(distributed.broadcast_from_lead(np.array(len(numbers))))
+    if not count:
+        return ()
+    mine = np.array(numbers) if distributed.is_lead() else np.zeros(count, np.int64)
+    return tuple(distributed.broadcast_from_lead(mine).tolist())

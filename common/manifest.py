@@ -98,12 +98,11 @@ def commit(folder: Path, step: int) -> None:
     Killed at any moment, either checkpoint survives: `clean` finishes an interrupted replacement.
     """
     target = folder.parent / str(step)
-    replaced = folder.with_name(f"{folder.name}-replaced")
-    if target.exists():
-        target.rename(replaced)
+    replaced = _move_aside(target) if target.exists() else None
     folder.rename(target)
     _fsync_folder(target.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    if replaced is not None:
+        shutil.rmtree(replaced)
 
 
 def read(folder: Path) -> Manifest:
@@ -207,7 +206,7 @@ def prune(directory: Path, keep_last: int, *, trusted: int | None = None) -> tup
         keep.add(next((s for s in newest if problem(directory / str(s)) is None), None))
     deleted = tuple(step for step in newest if step not in keep)
     for step in deleted:
-        shutil.rmtree(directory / str(step))
+        shutil.rmtree(_move_aside(directory / str(step)))
     return deleted
 
 
@@ -242,6 +241,14 @@ def clean(directory: Path) -> None:
             logging.info("finished the interrupted checkpoint of step %d", step)
         else:
             shutil.rmtree(path)
+
+
+def _move_aside(folder: Path) -> Path:
+    """Renames what is about to be deleted, so that no half of it looks like a checkpoint."""
+    aside = folder.with_name(f"tmp-{folder.name}-{os.getpid()}-deleted")
+    if aside.exists():  # left when an earlier deletion failed
+        shutil.rmtree(aside)
+    return folder.rename(aside)
 
 
 def _entries(directory: Path) -> list[Path]:
