@@ -7,7 +7,7 @@ stack of n networks has leaves [n, ...]. Pixel values are scaled from [0, 1] to 
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,9 +112,7 @@ def fit_siren(
     def loss(params: SirenParams) -> jax.Array:
         return jnp.mean((siren(params, coordinates, omega=omega, sine=sine) - targets) ** 2)
 
-    def step(
-        state: tuple[SirenParams, optax.OptState], _: None
-    ) -> tuple[tuple[SirenParams, optax.OptState], None]:
+    def step(state: tuple[Any, optax.OptState], _: None) -> tuple[tuple[Any, Any], None]:
         params, opt_state = state
         updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), None

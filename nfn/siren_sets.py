@@ -8,7 +8,7 @@ params = stacked_params(arrays)
 
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -109,8 +109,9 @@ def siren_set(spec: SirenSetSpec) -> dict[str, np.ndarray]:
         sine=spec.sine,
         on_chunk=_logged_progress(),
     )
+    weights: dict[str, Any] = traverse_util.flatten_dict(fitted.params, sep="/")
     return {
-        **traverse_util.flatten_dict(fitted.params, sep="/"),
+        **weights,
         "label": np.array([spec.classes.index(c) for c in classes.tolist()], np.int32),
         "split": selection.split,
         "image_index": selection.image_index,

@@ -1,6 +1,6 @@
 """Ratios of ways to fit SIRENs: sine, vmap or map, chunk, optimizer, simulated devices.
 
-    python tests/benchmarks/siren_fit.py --out=siren_fit.json
+    python -m tests.benchmarks.siren_fit --out=siren_fit.json
 
 Net-steps are Adam steps of one network. The ways alternate within one process, the best of
 `--rounds` counts; a process of its own for each number of devices. CPU seconds are of all threads.
@@ -72,12 +72,12 @@ def adam_by_hand(learning_rate: float) -> optax.GradientTransformation:
         zeros = jax.tree.map(jnp.zeros_like, params)
         return jnp.zeros((), jnp.int32), zeros, zeros
 
-    def update(grads: Any, state: Any, params: Any = None) -> Any:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
         del params
         count, m, v = state
         count = count + 1
-        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
-        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
+        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, updates)
+        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, updates)
         size = learning_rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
         return jax.tree.map(lambda m, v: -size * m / (jnp.sqrt(v) + 1e-8), m, v), (count, m, v)
 
@@ -146,10 +146,17 @@ def measure_in_child(devices: int) -> list[dict[str, Any]]:
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": str(REPOSITORY),
     }
-    command = [sys.executable, __file__, *sys.argv[1:], f"--devices={devices}"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.benchmarks.siren_fit",
+        *sys.argv[1:],
+        f"--devices={devices}",
+    ]
+    done = subprocess.run(
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 

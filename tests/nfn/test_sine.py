@@ -19,7 +19,7 @@ ANGLES = np.concatenate([_EVEN, _BRANCHES[np.abs(_BRANCHES) < 60]]).astype(np.fl
 
 def fit_minimax(basis: np.ndarray, values: np.ndarray, *, rounds: int = 400) -> np.ndarray:
     """Fits values by basis @ coefficients with the smallest maximal error (Lawson)."""
-    weights = np.full(len(values), 1 / len(values))
+    coefficients, weights = np.zeros(basis.shape[1]), np.full(len(values), 1 / len(values))
     for _ in range(rounds):
         root = np.sqrt(weights)
         coefficients = np.linalg.lstsq(basis * root[:, None], values * root, rcond=None)[0]

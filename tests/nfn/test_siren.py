@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Any
 
 import chex
 import jax
@@ -10,11 +11,18 @@ import numpy as np
 import pytest
 
 from common.errors import NumericalError
+from nfn.sine import SineMethod
 from nfn.siren import FittedSirens, coordinate_grid, fit_sirens, init_siren, render, siren
 from tests.processes import Child
 
 WIDTHS = (2, 8, 8, 1)
-FIT = {"widths": WIDTHS, "omega": 10.0, "steps": 100, "learning_rate": 2e-2, "chunk": 4}
+FIT: dict[str, Any] = {
+    "widths": WIDTHS,
+    "omega": 10.0,
+    "steps": 100,
+    "learning_rate": 2e-2,
+    "chunk": 4,
+}
 
 
 def smooth_images(n: int, size: int = 8) -> np.ndarray:
@@ -72,7 +80,7 @@ def test_initial_weights_are_uniform_within_the_bounds_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("sine", ["jnp", "polynomial"])
-def test_siren_is_what_its_definition_says(sine: str) -> None:
+def test_siren_is_what_its_definition_says(sine: SineMethod) -> None:
     params = init_siren(jax.random.key(1), widths=(2, 16, 16, 3), omega=30.0)
     coordinates = coordinate_grid(9)
 
@@ -184,7 +192,9 @@ def test_progress_is_reported_and_ends_at_all(
         (smooth_images(2)[0], {}, r"wanted \[n, h, w\]"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(images: np.ndarray, change: dict, message: str) -> None:
+def test_images_that_do_not_fit_are_refused(
+    images: np.ndarray, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         fit_sirens(images, **FIT | change)
 
