@@ -25,13 +25,13 @@ def render(data: Mapping[str, Any]) -> str:
         f"{caption(data)}\n",
         _markdown_table(grid(data)),
         *([f"![{data['title']}]({data['figure']})\n"] if data["figure"] else []),
-        _section("Claims", [claim_line(claim) for claim in data["claims"]]),
-        _section("Problems", problem_lines(data)),
-        _section("Notes", data["notes"]),
+        _section("Claims", [_escape(claim_line(claim)) for claim in data["claims"]]),
+        _section("Problems", [_escape(line) for line in problem_lines(data)]),
+        _section("Notes", [_escape(note) for note in data["notes"]]),
         _section("Deviations from the paper's configuration", deviation_lines(data)),
         _section("Data", [facts_line(facts, code=True) for facts in data["data"]]),
         "## Runs\n",
-        _markdown_table(runs_grid(data)),
+        _markdown_table(runs_grid(data), numbers=False),
         _section("Provenance", [f"{key}: {text}" for key, text in provenance_items(data)]),
         f"Written by the command above from `{result_stem(data)}.json`; not edited by hand.",
     ]
@@ -102,9 +102,8 @@ def runs_grid(data: Mapping[str, Any]) -> Grid:
         cells = "; ".join(", ".join(place) for place in run["cells"])
         fields = " ".join(f"{key}={_value(value)}" for key, value in run["overrides"].items())
         function = [f"by {run['function']}"] if run["function"] else []
-        times = list(run["wall_time_s"].values())
-        spread = f"{duration(min(times))} to {duration(max(times))}" if times else ""
-        time = duration(times[0]) if len(times) == 1 else spread
+        times = sorted(run["wall_time_s"].values())
+        time = " to ".join(dict.fromkeys(duration(t) for t in (*times[:1], *times[-1:])))
         configuration = " ".join([fields or "as in the file", *function])
         lines.append((cells, configuration, run["config_hash"], " ".join(run["wall_time_s"]), time))
     return Grid(header, tuple(lines))
@@ -231,11 +230,14 @@ def _section(title: str, lines: Sequence[str]) -> str:
     return f"## {title}\n\n{body}" if lines else ""
 
 
-def _markdown_table(cells: Grid) -> str:
-    rule = ("---", *("---:" for _ in cells.header[1:]))
-    lines = (cells.header, rule, *cells.rows)
-    return "".join(f"| {' | '.join(map(_escape, line))} |\n" for line in lines)
+def _markdown_table(cells: Grid, *, numbers: bool = True) -> str:
+    rule = ("---", *("---:" if numbers else "---" for _ in cells.header[1:]))
+    rows = (cells.header, *cells.rows)
+    head, *body = (
+        "| " + " | ".join(_escape(t).replace("|", "\\|") for t in r) + " |" for r in rows
+    )
+    return "".join(f"{line}\n" for line in (head, f"| {' | '.join(rule)} |", *body))
 
 
 def _escape(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return " ".join(text.replace("<", "\\<").split())

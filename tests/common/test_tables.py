@@ -81,7 +81,7 @@ TABLE = Table(
     seeds=(0, 1), claims=(b_beats_a, a_is_large), unit="%", scale=100.0,
     paper_spread="standard error | 3 runs", notes=("a note",),
     figures="faketopic.fakepaper.tables:draw",
-    reasons={"a_is_large": "too few steps", "b_beats_a": "never shown"},
+    reasons={"a_is_large": "too few | steps", "b_beats_a": "never shown"},
 )
 TABLES = {"1": TABLE}
 '''
@@ -316,8 +316,8 @@ def test_files_say_what_was_measured_and_how(done: Done) -> None:
     assert row_b.startswith("| B | – | 20.50 ± 0.71 (2) |  |")
     assert "- `num_steps` = `10` (paper: `1000`)" in text
     assert "✔ holds: B beats A by two standard errors." in text
-    assert "✘ FAILS: A is above 90 <percent>. (A, acc 10.5" in text
-    assert "Reason: too few steps" in text
+    assert "✘ FAILS: A is above 90 \\<percent>. (A, acc 10.5" in text
+    assert "Reason: too few | steps" in text
     assert "never shown" not in text
     assert "set: `fake images`" in text
     assert "`lab table faketopic.fakepaper 1 --preset=cpu`" in text
