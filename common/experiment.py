@@ -36,6 +36,7 @@ class Experiment(NamedTuple):
             the first match wins. Default: batches over the axis "data", the rest replicated.
         final: Like `evaluate`, but called once at the end, on the last and on the best state:
             the place for test sets and for whole training sets.
+        predict: (state, data, inputs) -> outputs, what a loaded run answers to new inputs.
         abstract_data: ShapeDtypeStructs of `data()`, for compiling without making the data.
         describe: Facts for result.json, above all which data were used, with checksums.
     """
@@ -47,6 +48,7 @@ class Experiment(NamedTuple):
     evaluate: Callable[[PyTree, PyTree, jax.Array], dict[str, SumCount]]
     rules: tuple[tuple[str, Any], ...] = ()
     final: Callable[[PyTree, PyTree, jax.Array], dict[str, SumCount]] | None = None
+    predict: Callable[[PyTree, PyTree, Any], Any] | None = None
     abstract_data: Callable[[], PyTree] | None = None
     describe: Callable[[], dict[str, Any]] = dict
 
@@ -170,6 +172,7 @@ def _group(members: list[Experiment]) -> Experiment:
         batch=batch,
         evaluate=over_members(one.evaluate),
         final=one.final and over_members(one.final),
+        predict=one.predict and jax.vmap(one.predict, in_axes=(0, None, None)),
         rules=(*_shift_rules(one.rules), (r"^batch/", _split_second_axis)),
     )
 

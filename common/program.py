@@ -126,6 +126,21 @@ def lower_evaluate(function: Any, layout: Layout) -> jax.stages.Lowered:
         return jax.jit(evaluate, out_shardings=whole).lower(layout.state, layout.data, layout.key)
 
 
+def evaluate(function: Any, state: PyTree, data: PyTree, key: jax.Array) -> dict[str, Any]:
+    """Returns the means that `evaluate` or `final` gives for placed state and data."""
+    compiled = jax.jit(lambda s, d, k: function(s, d, _fold(k, EVALUATE_STREAM)))
+    return means(compiled(state, data, key))
+
+
+def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
+    """Returns sum / count of every metric: a float, or a list of them for a seed group."""
+    host = jax.device_get(pairs)
+    return {
+        name: (np.asarray(total) / np.asarray(count)).astype(float).tolist()
+        for name, (total, count) in host.items()
+    }
+
+
 def first_nan(state: PyTree) -> jax.Array:
     """Returns the index of the first leaf with a NaN, or -1 (infinities may be meant)."""
     leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]

@@ -218,14 +218,10 @@ def _consume(run: _Run, pending: tuple[int, Any], progress: Progress) -> None:
 
 
 def _evaluate(run: _Run, compiled: Any, state: PyTree) -> Values:
-    pairs = jax.device_get(compiled(state, run.data, run.key))
-    means = {name: np.asarray(total) / np.asarray(count) for name, (total, count) in pairs.items()}
-    return {name: mean.astype(float).tolist() for name, mean in means.items()}
+    return program.means(compiled(state, run.data, run.key))
 
 
-def _improve(
-    best: Best | None, step: int, values: Values, metric: str
-) -> tuple[Best | None, bool]:
+def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple[Best | None, bool]:
     if not metric:
         return best, False
     sign, name = (-1.0, metric[1:]) if metric.startswith("-") else (1.0, metric)
@@ -318,7 +314,9 @@ def _finished(directory: Path, config: ConfigDict) -> FitResult | None:
     result = runs.read_json(path) if path.exists() else {}
     if result.get("status") != "complete" or result.get("config_hash") != config_hash(config):
         return None
-    return FitResult("already complete", result["step"], result["best_step"], result["metrics"], None)
+    return FitResult(
+        "already complete", result["step"], result["best_step"], result["metrics"], None
+    )
 
 
 def _warm_start(state: PyTree, source: str) -> PyTree:
@@ -393,7 +391,9 @@ def _signals() -> Iterator[threading.Event]:
         del frame
         stop.set()
         logging.warning("%s: saving at the next step", signal.Signals(number).name)
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.signal(
+            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        )
 
     for number in old:
         signal.signal(number, note)

@@ -1,0 +1,220 @@
+"""Where metrics go: JSON lines always, TensorBoard and W&B if asked for, and a progress line."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from common.data.storage import storage_errors
+from common.errors import UserError
+
+Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
+
+
+class MetricsLog:
+    """One JSON object a line: {"step": 100, "kind": "train", "loss": 0.5}.
+
+    A number that is not finite is written as the string "NaN", "Infinity" or "-Infinity".
+    """
+
+    def __init__(self, path: str | Path, *, offset: int = 0):
+        """Opens `path` to append after its first `offset` bytes; what follows them is cut off.
+
+        Raises:
+            DataError: If the file cannot be written, or is shorter than `offset`.
+        """
+        self._path = Path(path)
+        with storage_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._path, "ab")  # noqa: SIM115 - closed by close()
+            size = self._file.seek(0, os.SEEK_END)
+            if size < offset:
+                logging.warning(
+                    "%s: has %d bytes, but %d were written before the checkpoint; the metrics of "
+                    "some steps are missing",
+                    self._path,
+                    size,
+                    offset,
+                )
+            self._file.truncate(min(offset, size))
+
+    def write(self, step: int, kind: str, values: Values) -> None:
+        """Appends the metrics of one step; `kind` is "train" or "eval"."""
+        row = {"step": step, "kind": kind, **{k: _plain(v) for k, v in values.items()}}
+        with storage_errors(self._path):
+            self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+    def flush(self) -> int:
+        """Brings all lines to the disk; returns the length of the file in bytes."""
+        with storage_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return self._file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        """Flushes and closes the file."""
+        if not self._file.closed:
+            self.flush()
+            self._file.close()
+
+
+class TensorBoardLog:
+    """TensorBoard event files, written by tensorboardX, which needs no TensorFlow."""
+
+    def __init__(self, folder: str | Path):
+        """Opens event files below `folder`.
+
+        Raises:
+            UserError: If tensorboardX is not installed.
+        """
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "--tensorboard needs the package tensorboardX: pip install it"
+            ) from None
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, step: int, kind: str, values: Values) -> None:
+        """Adds one scalar per metric, named "kind/metric"; of a seed group one per seed."""
+        for name, value in values.items():
+            rows = value if isinstance(value, list) else [value]
+            for index, row in enumerate(rows):
+                suffix = f"/{index}" if isinstance(value, list) else ""
+                self._writer.add_scalar(f"{kind}/{name}{suffix}", row, step)
+
+    def flush(self) -> int:
+        """Brings all events to the disk."""
+        self._writer.flush()
+        return 0
+
+    def close(self) -> None:
+        """Flushes and closes the files."""
+        self._writer.close()
+
+
+class WandbLog:
+    """Weights & Biases; one run per run folder, continued when the run is."""
+
+    def __init__(self, folder: str | Path, *, config: str):
+        """Starts or continues the run.
+
+        Args:
+            folder: Run folder; its parent's name and its own are the id.
+            config: The run's config as JSON.
+
+        Raises:
+            UserError: If the package wandb is not installed.
+        """
+        try:
+            import wandb
+        except ImportError:
+            raise UserError("--wandb needs the package wandb: pip install wandb") from None
+        path = Path(folder)
+        name = f"{path.parent.name}-{path.name}"
+        self._run = wandb.init(
+            dir=str(path), id=name, name=name, resume="allow", config=json.loads(config)
+        )
+
+    def write(self, step: int, kind: str, values: Values) -> None:
+        """Logs the metrics of one step."""
+        self._run.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+    def flush(self) -> int:
+        """Does nothing: the package sends by itself."""
+        return 0
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+class Progress:
+    """A bar with rate and time left on a terminal, else a line every ten seconds."""
+
+    def __init__(self, total: int, *, start: int = 0, label: str = "", enabled: bool = True):
+        """Starts at step `start` of `total`; the first update ends the time of compilation."""
+        self._total, self._label, self._enabled = total, label, enabled
+        self._first: tuple[int, float] | None = None
+        self._last_line = time.monotonic()
+        self._bar = self._task = None
+        if enabled and sys.stderr.isatty():
+            self._bar, self._task = _bar(label, total, start)
+
+    def update(self, step: int, values: Values) -> None:
+        """Shows that `step` steps are done, with their metrics."""
+        if not self._enabled:
+            return
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        rate = (step - self._first[0]) / max(now - self._first[1], 1e-9)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        left = f", {_clock((self._total - step) / rate)} left" if rate > 0 else ""
+        text = f"{rate:.3g} steps/s{left}  {shown}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, text=text)
+        elif now - self._last_line >= 10:
+            self._last_line = now
+            logging.info("%s: step %d of %d, %s", self._label, step, self._total, text)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
+    """Returns the lines of a metrics file; a last line that was cut off is left out.
+
+    Raises:
+        ValueError: If another line is not JSON.
+    """
+    lines = Path(path).read_text().split("\n")
+    rows = [json.loads(line) for line in lines[:-1]]
+    return rows if not lines[-1] else [*rows, *_complete(lines[-1])]
+
+
+def _complete(line: str) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line)]
+    except ValueError:
+        return []
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    number = float(value)
+    if math.isfinite(number):
+        return value
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def _bar(label: str, total: int, start: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(label, total=total, completed=start, text="compiling")
+    bar.start()
+    return bar, task
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
