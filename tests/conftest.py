@@ -16,12 +16,13 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+import tests.annotations  # noqa: F401 - named below
 from tests.processes import REPOSITORY, Child, run_child
 
 PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
 
 # Every annotated function of the packages checks its shapes and types when a test calls it.
-_hook = install_import_hook(PACKAGES, "beartype.beartype")
+_hook = install_import_hook(PACKAGES, "tests.annotations.check")
 
 
 def pytest_configure() -> None:

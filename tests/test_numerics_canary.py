@@ -27,7 +27,9 @@ def test_vmapped_matvec_then_sum_of_squares_agrees_with_numpy_in_every_row(
         expected = np.sum((x.astype(np.float64) @ matrix.astype(np.float64).T) ** 2, axis=-1)
         # All terms are positive: nothing cancels, and the error stays at a few units in the last
         # place of each row.
-        np.testing.assert_allclose(np.asarray(norms), expected, rtol=32 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            np.asarray(norms), expected, rtol=32 * float(np.finfo(dtype).eps)
+        )
 
 
 def test_the_installed_backend_is_the_pinned_one() -> None:

@@ -1,0 +1,25 @@
+"""200 steps slow enough to be killed in their midst: an NFN with dropout on random weights.
+
+    lab train --config=tests/tiny/slow.py:cpu --workdir=runs
+
+Presets: cpu (seconds). Every host batch waits config.milliseconds.
+"""
+
+from ml_collections import ConfigDict
+
+from common.config import parse_arg
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Returns the config; `arg` is "cpu"."""
+    args = parse_arg(arg, preset="cpu")
+    if args["preset"] != "cpu":
+        raise ValueError(f"unknown preset {args['preset']!r}; expected cpu")
+    config = ConfigDict()
+    config.experiment = "slow_experiment.py:slow_weights"
+    config.num_steps, config.batch_size = 200, 16
+    config.eval_every, config.checkpoint_every, config.log_every = 50, 20, 1
+    config.best_metric = "-error"
+    config.milliseconds = 15
+    config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-2))
+    return config
