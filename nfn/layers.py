@@ -124,30 +124,37 @@ def _init(
     """Draws one matrix per entry of `members`, its columns feeding those tensors in order."""
     if scheme not in ("uniform", "kaiming_normal"):
         raise ValueError(f"unknown scheme {scheme!r}; expected 'uniform' or 'kaiming_normal'")
-    specs = {spec.path: spec for tensors in members.values() for spec in tensors}
+    bounds = {path: rows**-0.5 for path, rows in fan_in.items()}
+    columns = {
+        name: {spec.path: c_out * spec.multiplicity for spec in tensors}
+        for name, tensors in members.items()
+    }
+    shapes = {name: (num_rows[name], sum(sizes.values())) for name, sizes in columns.items()}
+    bias_shapes = {path: (size,) for sizes in columns.values() for path, size in sizes.items()}
     key_matrices, key_biases = jax.random.split(key)
-    matrices, biases = {}, {}
-    for k, (name, tensors) in zip(
-        jax.random.split(key_matrices, len(members)), members.items(), strict=True
-    ):
-        columns = [c_out * spec.multiplicity for spec in tensors]
-        scale = jnp.repeat(
-            jnp.array([fan_in[spec.path] ** -0.5 for spec in tensors]),
-            np.array(columns),
-            total_repeat_length=sum(columns),
-        )
-        shape = (num_rows[name], sum(columns))
-        if scheme == "uniform":
-            matrices[name] = scale[None, :] * jax.random.uniform(k, shape, minval=-1, maxval=1)
-        else:
-            matrices[name] = scale[None, :] * math.sqrt(2) * jax.random.normal(k, shape)
-    for k, (path, spec) in zip(
-        jax.random.split(key_biases, len(specs)), specs.items(), strict=True
-    ):
-        bound = fan_in[path] ** -0.5 if scheme == "uniform" else 0.0
-        shape = (c_out * spec.multiplicity,)
-        biases[path] = bound * jax.random.uniform(k, shape, minval=-1, maxval=1)
-    return LinearParams(matrices, biases)
+    matrices = _draw(key_matrices, shapes, scheme)
+    for name, sizes in columns.items():
+        scales = [jnp.full(size, bounds[path]) for path, size in sizes.items()]
+        matrices[name] *= jnp.concatenate(scales)[None, :]
+    if scheme == "kaiming_normal":
+        return LinearParams(matrices, {path: jnp.zeros(n) for path, n in bias_shapes.items()})
+    biases = _draw(key_biases, bias_shapes, scheme)
+    return LinearParams(matrices, {path: bounds[path] * bias for path, bias in biases.items()})
+
+
+def _draw(
+    key: PRNGKeyArray, shapes: dict[str, tuple[int, ...]], scheme: Scheme
+) -> dict[str, Array]:
+    """Draws U(-1, 1), or N(0, 2), as one vector cut in pieces: XLA compiles every draw slowly."""
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if scheme == "uniform":
+        draw = jax.random.uniform(key, (sum(sizes),), minval=-1, maxval=1)
+    else:
+        draw = math.sqrt(2) * jax.random.normal(key, (sum(sizes),))
+    parts = jnp.split(draw, np.cumsum(sizes)[:-1])
+    return {
+        name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
 
 
 def equivariant_linear(params: LinearParams, features: Features, *, space: WeightSpace) -> Features:
