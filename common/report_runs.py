@@ -34,8 +34,13 @@ def runs_html(workdir: Path) -> str:
 
 
 def curve(metrics: Sequence[Mapping[str, Any]], name: str) -> Curve:
-    """Returns at most 200 points of a metric, evenly spread over its steps."""
-    points = [(m["step"], m[name]) for m in metrics if isinstance(m.get(name), int | float)]
+    """Returns at most 200 points of a metric; of a seed group, the mean over its seeds."""
+    points = []
+    for entry in metrics:
+        values = entry.get(name)
+        numbers = [v for v in (values if isinstance(values, list) else [values]) if _is_number(v)]
+        if numbers:
+            points.append((entry["step"], sum(numbers) / len(numbers)))
     stride = -(-len(points) // MOST_POINTS) or 1
     return points[::stride]
 
@@ -82,6 +87,10 @@ def _metric(run: runs.Run, logs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
 
 def _changed(members: Sequence[runs.Run]) -> float:
     return max(run.path.stat().st_mtime for run in members)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)  # what is not finite is written as a string
 
 
 def _scaled(value: float, low: float, high: float, size: int) -> float:

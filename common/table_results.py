@@ -16,7 +16,16 @@ from common.train_jobs import read_result
 
 FORMAT = 1
 # What of environment.json stands below a table: nothing that names a person's machine or folders.
-ENVIRONMENT = ("commit", "dirty", "python", "platform", "cpu", "cpu_count", "devices", "packages")
+ENVIRONMENT = {
+    "commit": "commit",
+    "dirty": "uncommitted_changes",
+    "python": "python",
+    "packages": "packages",
+    "platform": "platform",
+    "cpu": "cpu",
+    "cpu_count": "cores_of_a_run",
+    "devices": "devices_of_a_run",
+}
 
 
 class TableRun(NamedTuple):
@@ -191,8 +200,8 @@ def _provenance(
         "time_of_all_runs_s": sum(times),
     }
     environments = [result.get("environment", {}) for result in results]
-    for key in ENVIRONMENT:
+    for key, shown in ENVIRONMENT.items():
         values = distinct(e[key] for e in environments if e.get(key) is not None)
         if values:
-            facts[key] = values[0] if len(values) == 1 else values
+            facts[shown] = values[0] if len(values) == 1 else values
     return facts

@@ -178,14 +178,17 @@ def test_what_cannot_be_shown_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_curves_keep_their_range_and_are_thinned() -> None:
-    log = [{"step": step, "kind": "train", "loss": 1 / (step + 1)} for step in range(1001)]
-    log[5]["loss"] = None
+    log: list[dict[str, Any]] = [{"step": s, "loss": 1 / (s + 1)} for s in range(1001)]
+    log[10]["loss"] = "NaN"
+    log[5]["loss"] = [1.0, 2.0]  # a seed group
 
     points = curve(log, "loss")
     drawn = Page(svg([points, [(0, 2.0)]], "loss <b>"))
 
     assert len(points) <= MOST_POINTS
     assert points[0] == (0, 1.0)
+    assert curve(log[5:11], "loss")[0] == (5, 1.5)
+    assert len(curve(log[5:11], "loss")) == 5
     assert "loss <b>: " in drawn.text
     assert "b" not in drawn.tags
     assert svg([[]], "loss") == ""

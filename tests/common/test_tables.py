@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -134,8 +134,13 @@ def done(measured_once: Done, monkeypatch: pytest.MonkeyPatch) -> Done:
     return measured_once
 
 
-def run(paper: papers.PaperInfo, tmp_path: Path, **changes: object) -> table_runner.Measured:
-    options = {"workdir": tmp_path / "runs", "out": tmp_path / "out", "lab": LAB, **changes}
+def run(paper: papers.PaperInfo, tmp_path: Path, **changes: Any) -> table_runner.Measured:
+    options: dict[str, Any] = {
+        "workdir": tmp_path / "runs",
+        "out": tmp_path / "out",
+        "lab": LAB,
+        **changes,
+    }
     return table_runner.run_table(paper, "1", **options)
 
 
