@@ -264,11 +264,10 @@ def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Val
         restored = run.checkpoints.restore(run.layout.state, step="best")
         assert restored is not None
         states["best"] = restored.state
-    metrics = {
+    return {
         name: {k: v for function in compiled for k, v in _evaluate(run, function, s).items()}
         for name, s in states.items()
     }
-    return metrics
 
 
 def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float) -> None:

@@ -104,6 +104,9 @@ def inr_classification(config: ConfigDict) -> Experiment:
         batch=batch,
         evaluate=evaluate,
         final=final,
+        predict=lambda state, data, weights: network.apply(
+            state.params, weights, data["statistics"]
+        ),
         abstract_data=lambda: inr_data.abstract_siren_data(spec, kind=config.model.kind),
         describe=lambda: inr_data.describe(spec),
     )
