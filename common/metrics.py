@@ -12,7 +12,7 @@ from typing import Any
 from absl import logging
 
 from common.data.storage import storage_errors
-from common.errors import UserError
+from common.errors import DataError, UserError
 
 Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 
@@ -20,14 +20,17 @@ Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 class MetricsLog:
     """One JSON object a line: {"step": 100, "kind": "train", "loss": 0.5}.
 
-    A number that is not finite is written as the string "NaN", "Infinity" or "-Infinity".
+    Numbers read back as the same bits. One that is not finite is written as the string "NaN",
+    "Infinity" or "-Infinity", which `float` understands.
     """
 
     def __init__(self, path: str | Path, *, offset: int = 0):
         """Opens `path` to append after its first `offset` bytes; what follows them is cut off.
 
+        A file that is shorter than `offset` is continued after its last whole line, with a warning.
+
         Raises:
-            DataError: If the file cannot be written, or is shorter than `offset`.
+            DataError: If the file cannot be written.
         """
         self._path = Path(path)
         with storage_errors(self._path):
@@ -42,13 +45,24 @@ class MetricsLog:
                     size,
                     offset,
                 )
-            self._file.truncate(min(offset, size))
+                offset = self._path.read_bytes().rfind(b"\n") + 1
+            self._file.truncate(offset)
 
     def write(self, step: int, kind: str, values: Values) -> None:
-        """Appends the metrics of one step; `kind` is "train" or "eval"."""
-        row = {"step": step, "kind": kind, **{k: _plain(v) for k, v in values.items()}}
+        """Appends the metrics of one step; `kind` is "train" or "eval".
+
+        Raises:
+            DataError: If the file cannot be written.
+            ValueError: If a metric is called "step" or "kind".
+        """
+        row = {"step": step, "kind": kind}
+        taken = row.keys() & values.keys()
+        if taken:
+            raise ValueError(f"a metric cannot be called {taken.pop()!r}: each line has that field")
+        row |= {name: _plain(value) for name, value in values.items()}
         with storage_errors(self._path):
             self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+            self._file.flush()  # for readers, and for a process that is killed
 
     def flush(self) -> int:
         """Brings all lines to the disk; returns the length of the file in bytes."""
@@ -67,8 +81,12 @@ class MetricsLog:
 class TensorBoardLog:
     """TensorBoard event files, written by tensorboardX, which needs no TensorFlow."""
 
-    def __init__(self, folder: str | Path):
-        """Opens event files below `folder`.
+    def __init__(self, folder: str | Path, *, start: int = 0):
+        """Opens an event file in `folder`.
+
+        Args:
+            folder: Where event files go.
+            start: Step the run continues from; what earlier files say of later ones is hidden.
 
         Raises:
             UserError: If tensorboardX is not installed.
@@ -79,7 +97,7 @@ class TensorBoardLog:
             raise UserError(
                 "--tensorboard needs the package tensorboardX: pip install it"
             ) from None
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
     def write(self, step: int, kind: str, values: Values) -> None:
         """Adds one scalar per metric, named "kind/metric"; of a seed group one per seed."""
@@ -115,7 +133,9 @@ class WandbLog:
         try:
             import wandb
         except ImportError:
-            raise UserError("--wandb needs the package wandb: pip install wandb") from None
+            raise UserError(
+                "--wandb needs the package wandb: pip install 'jax-paper-lab[wandb]'"
+            ) from None
         path = Path(folder)
         name = f"{path.parent.name}-{path.name}"
         self._run = wandb.init(
@@ -154,9 +174,10 @@ class Progress:
         now = time.monotonic()
         self._first = self._first or (step, now)
         rate = (step - self._first[0]) / max(now - self._first[1], 1e-9)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        left = f", {_clock((self._total - step) / rate)} left" if rate > 0 else ""
-        text = f"{rate:.3g} steps/s{left}  {shown}"
+        shown = [f"{name} {value:.4g}" for name, value in values.items()]
+        if rate > 0:
+            shown.insert(0, f"{rate:.3g} steps/s, {_clock((self._total - step) / rate)} left")
+        text = "  ".join(shown)
         if self._bar is not None:
             self._bar.update(self._task, completed=step, text=text)
         elif now - self._last_line >= 10:
@@ -174,21 +195,26 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Returns the lines of a metrics file; a last line that was cut off is left out.
 
     Raises:
-        ValueError: If another line is not JSON.
+        DataError: If the file cannot be read, or another line is no JSON object.
     """
-    lines = Path(path).read_text().split("\n")
-    rows = [json.loads(line) for line in lines[:-1]]
-    return rows if not lines[-1] else [*rows, *_complete(lines[-1])]
-
-
-def _complete(line: str) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line)]
-    except ValueError:
-        return []
+    path = Path(path)
+    with storage_errors(path):
+        lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: is damaged, no JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: is damaged: expected a JSON object")
+        rows.append(row)
+    return rows
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # an array or a number of NumPy or JAX
+        value = value.tolist()
     if isinstance(value, list):
         return [_plain(item) for item in value]
     number = float(value)
@@ -203,10 +229,10 @@ def _bar(label: str, total: int, start: int) -> tuple[Any, Any]:
     from rich.progress import Progress as RichProgress
 
     bar = RichProgress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         console=Console(stderr=True),
     )
     task = bar.add_task(label, total=total, completed=start, text="compiling")
