@@ -81,6 +81,7 @@ class CompileReport(NamedTuple):
         num_params: Elements of `state.params`; None if the state has no such field.
         global_batch: Rows of one batch over all devices; None if batches are empty.
         hbm_available: Usable bytes of a device, by the compiler's limit; None for simulated ones.
+        quick: Whether the compiler was told to optimize less.
         programs: The step, and the evaluation if asked for.
     """
 
@@ -93,6 +94,7 @@ class CompileReport(NamedTuple):
     num_params: int | None
     global_batch: int | None
     hbm_available: int | None
+    quick: bool
     programs: tuple[ProgramReport, ...]
 
 
@@ -132,8 +134,9 @@ def _program_rows(item: ProgramReport, report: CompileReport, each: str) -> list
     total = _size(memory.total)
     if available is not None:
         total += f" of {_size(available)} usable ({memory.total / available:.1%})"
+    quick = " with little optimization" if report.quick else ""
     rows = [
-        (item.name, f"compiled in {item.compile_seconds:.1f} s"),
+        (item.name, f"compiled in {item.compile_seconds:.1f} s{quick}"),
         (f"  memory per {each}", total),
         ("    arguments", _size(memory.arguments)),
         ("    outputs", f"{_size(memory.outputs)}, of which in place {_size(memory.aliased)}"),

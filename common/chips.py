@@ -162,11 +162,7 @@ def environment(topology: Topology) -> dict[str, str]:
         count = f"--xla_force_host_platform_device_count={topology.shape[0]}"
         flags = [*os.environ.get("XLA_FLAGS", "").split(), count]  # the last of two wins
         return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
-    if importlib.util.find_spec("libtpu") is None:
-        raise UserError(
-            f"--topology={topology.name}: needs the TPU compiler, libtpu, which is not installed: "
-            "pip install .[aot] (no TPU is needed; cpu:8 works without)"
-        )
+    require_compiler(topology)
     return {
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -180,6 +176,19 @@ def environment(topology: Topology) -> dict[str, str]:
         "TPU_WORKER_ID": "0",
         "TPU_WORKER_HOSTNAMES": "localhost",
     }
+
+
+def require_compiler(topology: Topology) -> None:
+    """Checks that programs can be compiled for `topology`.
+
+    Raises:
+        UserError: If it needs libtpu and that is not installed.
+    """
+    if topology.platform == "tpu" and importlib.util.find_spec("libtpu") is None:
+        raise UserError(
+            f"--topology={topology.name}: needs the TPU compiler, libtpu, which is not installed: "
+            "pip install .[aot] (no TPU is needed; cpu:8 works without)"
+        )
 
 
 def _check_shape(

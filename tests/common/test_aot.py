@@ -54,10 +54,11 @@ def two_matmuls(rows={ROWS}, d={D}, h={H}, rules=(), loss=None, data=dict, abstr
         lambda step: {{"x": np.zeros((rows, d), np.float32)}}, evaluate, rules=rules,
         abstract_data=abstract_data)
 
-def report(name, experiment, mesh={{"data": -1}}, evaluate=False, **fields):
+def report(name, experiment, mesh={{"data": -1}}, evaluate=False, quick=False, **fields):
     config = ConfigDict(LOOP_DEFAULTS | dict(experiment="two:matmuls", mesh=mesh) | fields)
     try:
-        got = aot.compile_report(experiment, config, sys.argv[1], evaluate=evaluate)
+        got = aot.compile_report(
+            experiment, config, sys.argv[1], evaluate=evaluate, quick=quick)
         got = json.loads(to_json(got))
     except LabError as error:
         got = {{"error": type(error).__name__, "code": error.exit_code, "message": str(error)}}
@@ -88,12 +89,19 @@ report("arguments", two_matmuls(d=2**15, h=2**16))
 never = lambda: 1 / 0
 much = lambda: {"images": jax.ShapeDtypeStruct((2**32, 8), jnp.float32)}
 report("abstract data", two_matmuls(data=never, abstract_data=much))
+report("quick", two_matmuls(), quick=True)
 report("mesh", two_matmuls(), mesh={"data": 3})
 report("rows", two_matmuls(rows=40))
+names = "v2:2x2 v4:2x2x1 v5e:1x1 v5e:16x16 v5p:16x16x24 v6e:8x16 tpu7x:2x2x1 tpu7x:16x24x24"
+slices = [chips.parse_topology(name) for name in names.split()]
+found = [(t, aot.topology_devices(t)) for t in slices]
+print(json.dumps(["slices", [
+    [t.name, t.generation, t.num_chips * t.chip.devices_per_chip, len(d), d[0].device_kind]
+    for t, d in found]]))
 """
 
 
-def reports(code: str, topology: str) -> tuple[dict[str, dict], str]:
+def reports(code: str, topology: str) -> tuple[dict[str, Any], str]:
     """Returns {name: report} and what went to stderr."""
     done = run_child(f"import sys; sys.argv[1:] = [{topology!r}]\n{SETUP}{code}", seconds=200)
     assert done.returncode == 0, done.stderr
@@ -101,7 +109,7 @@ def reports(code: str, topology: str) -> tuple[dict[str, dict], str]:
 
 
 @pytest.fixture(scope="module")
-def tpu() -> dict[str, dict]:
+def tpu() -> dict[str, Any]:
     """Reports for 16 chips, from two processes at once, neither of which may write to stderr."""
     with ThreadPoolExecutor() as pool:
         both = list(pool.map(lambda code: reports(code, "v5e:4x4"), (SHARDED, REFUSED)))
@@ -110,7 +118,7 @@ def tpu() -> dict[str, dict]:
 
 
 @pytest.mark.aot
-def test_data_parallel_training_has_one_all_reduce_of_the_gradient(tpu: dict[str, dict]) -> None:
+def test_data_parallel_training_has_one_all_reduce_of_the_gradient(tpu: dict[str, Any]) -> None:
     step = tpu["data"]["programs"][0]
     assert list(step["collectives"]) == ["all-reduce"]
     merged = step["collectives"]["all-reduce"]
@@ -120,7 +128,7 @@ def test_data_parallel_training_has_one_all_reduce_of_the_gradient(tpu: dict[str
 
 
 @pytest.mark.aot
-def test_flops_and_memory_are_those_counted_by_hand(tpu: dict[str, dict]) -> None:
+def test_flops_and_memory_are_those_counted_by_hand(tpu: dict[str, Any]) -> None:
     report, step = tpu["data"], tpu["data"]["programs"][0]
     # Two products forward, two for the gradients of a and b, one for that of the hidden layer.
     assert step["flops"] == pytest.approx(5 * MATMUL_FLOPS / 16, rel=0.02)
@@ -142,7 +150,7 @@ def test_flops_and_memory_are_those_counted_by_hand(tpu: dict[str, dict]) -> Non
 
 
 @pytest.mark.aot
-def test_the_time_is_the_roofline_of_its_own_numbers(tpu: dict[str, dict]) -> None:
+def test_the_time_is_the_roofline_of_its_own_numbers(tpu: dict[str, Any]) -> None:
     step, chip = tpu["data"]["programs"][0], chips.GENERATIONS["v5e"].chip
     compute, memory = step["flops"] / chip.flops, step["bytes_accessed"] / chip.hbm_bandwidth
     links = step["collectives"]["all-reduce"]["sent"] / chip.ici_bandwidth
@@ -151,7 +159,7 @@ def test_the_time_is_the_roofline_of_its_own_numbers(tpu: dict[str, dict]) -> No
 
 @pytest.mark.aot
 def test_fsdp_rules_divide_the_parameters_of_a_chip_by_the_size_of_the_axis(
-    tpu: dict[str, dict],
+    tpu: dict[str, Any],
 ) -> None:
     step = tpu["fsdp"]["programs"][0]
     batch_bytes = 4 * ROWS * D // 16
@@ -162,14 +170,23 @@ def test_fsdp_rules_divide_the_parameters_of_a_chip_by_the_size_of_the_axis(
 
 
 @pytest.mark.aot
-def test_evaluation_is_compiled_only_when_asked_for(tpu: dict[str, dict]) -> None:
+def test_evaluation_is_compiled_only_when_asked_for(tpu: dict[str, Any]) -> None:
     assert [p["name"] for p in tpu["data"]["programs"]] == ["step", "evaluate"]
     assert tpu["data"]["programs"][1]["collectives"] == {}
     assert [p["name"] for p in tpu["fsdp"]["programs"]] == ["step"]
 
 
 @pytest.mark.aot
-def test_a_loop_costs_as_often_as_it_runs(tpu: dict[str, dict]) -> None:
+def test_a_quick_compile_keeps_arguments_flops_and_collectives(tpu: dict[str, Any]) -> None:
+    quick, full = tpu["quick"]["programs"][0], tpu["data"]["programs"][0]
+    assert tpu["quick"]["quick"] and not tpu["data"]["quick"]
+    assert quick["memory"]["arguments"] == full["memory"]["arguments"]
+    assert quick["collectives"] == full["collectives"]
+    assert quick["flops"] == pytest.approx(full["flops"], rel=0.01)
+
+
+@pytest.mark.aot
+def test_a_loop_costs_as_often_as_it_runs(tpu: dict[str, Any]) -> None:
     step = tpu["loop"]["programs"][0]
     # 8 layers of two products, each with two for its gradients; the first input needs none.
     assert step["flops"] == pytest.approx(8 * 6 * MATMUL_FLOPS / 16, rel=0.05)
@@ -186,7 +203,7 @@ def test_a_loop_costs_as_often_as_it_runs(tpu: dict[str, dict]) -> None:
     ],
 )
 def test_what_does_not_fit_is_one_line_with_needed_and_available_memory(
-    tpu: dict[str, dict], name: str, needed: str
+    tpu: dict[str, Any], name: str, needed: str
 ) -> None:
     refusal = tpu[name]
     assert (refusal["error"], refusal["code"]) == ("DoesNotFit", 3)
@@ -196,10 +213,17 @@ def test_what_does_not_fit_is_one_line_with_needed_and_available_memory(
 
 
 @pytest.mark.aot
-def test_a_mesh_or_batch_that_does_not_divide_is_the_users_mistake(tpu: dict[str, dict]) -> None:
+def test_a_mesh_or_batch_that_does_not_divide_is_the_users_mistake(tpu: dict[str, Any]) -> None:
     for name, words in (("mesh", "16 (TPU v5 lite)"), ("rows", "does not divide over data=16")):
         assert (tpu[name]["error"], tpu[name]["code"]) == ("UserError", 2)
         assert words in tpu[name]["message"]
+
+
+@pytest.mark.aot
+def test_libtpu_agrees_on_the_devices_of_every_slice(tpu: dict[str, Any]) -> None:
+    for name, generation, wanted, found, kind in tpu["slices"]:
+        assert found == wanted, name
+        assert chips.DEVICE_KINDS[kind] == generation
 
 
 def test_simulated_devices_give_the_same_collectives_and_no_time() -> None:
@@ -269,7 +293,17 @@ def example(**changes: Any) -> CompileReport:
         compile_seconds=1.25,
     )
     report = CompileReport(
-        "a.b:c", "v5e:2x2", "TPU v5 lite", 4, 4, {"data": 4}, 1234, 64, 16 * 2**30, (program,)
+        "a.b:c",
+        "v5e:2x2",
+        "TPU v5 lite",
+        4,
+        4,
+        {"data": 4},
+        1234,
+        64,
+        16 * 2**30,
+        False,
+        (program,),
     )
     return report._replace(**changes)
 
