@@ -34,7 +34,7 @@ def run_on_slurm(
         UserError: If submitit is not installed or refuses an option.
         LabError: If a job cannot be submitted.
     """
-    executor = _executor(folder / "slurm", dict(options))
+    executor = _executor(folder / "slurm", options)
     if not missing:
         return JobsResult((), False), {}
     state, start = folder / "state.jsonl", time.monotonic()
@@ -75,14 +75,15 @@ def _command(member: sweep.Member, python_path: str) -> list[str]:
     return ["env", f"PYTHONPATH={python_path}", *member.training.command]
 
 
-def _executor(folder: Path, options: dict[str, Any]) -> Any:
+def _executor(folder: Path, options: Mapping[str, Any]) -> Any:
     try:
         submitit: Any = importlib.import_module("submitit")
     except ImportError as error:
         raise UserError("--slurm: submitit is missing; install it with the extra: slurm") from error
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=options.pop("cluster", "slurm"))
-        executor.update_parameters(**{"name": "lab-sweep", **options})
+        executor = submitit.AutoExecutor(folder=folder, cluster=options.get("cluster", "slurm"))
+        parameters = {key: value for key, value in options.items() if key != "cluster"}
+        executor.update_parameters(**{"name": "lab-sweep", **parameters})
     except (AssertionError, NameError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"--slurm: the sweep's slurm={options}: {_line(str(error))}") from error
     return executor

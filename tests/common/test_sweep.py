@@ -1,6 +1,8 @@
 """Sweeps: members, mistakes in the file, isolation of failures, resuming."""
 
 import json
+import os
+import signal
 import sys
 import types
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from common import slurm
-from common.errors import UserError
+from common.errors import Interrupted, UserError
 from common.jobs import read_state
 from common.sweep import SweepResult, plan, read_sweep, run_sweep, sweep_hash
 
@@ -233,6 +235,33 @@ def test_slurm_gets_the_options_of_the_file_and_runs_what_is_missing(
     wrong = write(tmp_path, {"grid": {"kind": ["a"]}, "slurm": {"nonsense": 1}}, "wrong.json")
     with pytest.raises(UserError, match="no such parameter: nonsense"):
         run(wrong, config, tmp_path, slurm=True)
+
+
+class WaitingJob(FakeJob):
+    """Runs until it is cancelled; looking at it is when Ctrl-C is pressed."""
+
+    cancelled = False
+
+    def cancel(self, check: bool) -> None:
+        self.cancelled = True
+
+    def done(self) -> bool:
+        if not self.cancelled:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.cancelled
+
+
+def test_stopping_cancels_the_slurm_jobs(
+    tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [WaitingJob(1), WaitingJob(1)]
+    fake = types.SimpleNamespace(AutoExecutor=FakeExecutor)
+    monkeypatch.setitem(sys.modules, "submitit", fake)
+    monkeypatch.setattr(FakeExecutor, "submit", lambda *_: waiting.pop())
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
+
+    with pytest.raises(Interrupted, match=r"0 of 2 done, 2 saved halfway; the same command"):
+        run(write(tmp_path, {"seeds": 2}), config, tmp_path, slurm=True)
 
 
 def test_slurm_without_submitit_names_the_extra(

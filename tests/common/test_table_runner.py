@@ -1,0 +1,331 @@
+"""Running tables: shared runs, resuming, failures, signals, and rendering again from JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from common import papers, table_runner
+from common.errors import Interrupted, UserError
+from common.status import claims_text, list_markdown, list_text, table_rows
+from common.table_render import grid, render, render_text
+from common.tables import evaluate_claims
+
+LAB = (sys.executable, str(Path(__file__).parent / "fake_lab.py"))
+
+CONFIG = '''"""Fake. Presets: cpu (a | b), paper (not run)."""
+from ml_collections import ConfigDict
+from common.config import parse_arg
+
+def get_config(arg=None):
+    args = parse_arg(arg, preset="cpu")
+    config = ConfigDict(dict(experiment="experiment.py:fake", kind="a", data=dict(size=4)))
+    config.num_steps = 10 if args["preset"] == "cpu" else 1000
+    return config
+'''
+
+TABLES = '''"""Tables of a fake paper."""
+from common.tables import Cell, Paper, Table, above, paired_two_stderr_above, two_stderr_above
+
+def count(config):
+    return {"weights": 1234 + config.seed}
+
+def draw(data, run_dirs, out_path):
+    assert run_dirs["B", "acc"][0].name == "seed0"
+    out_path.write_bytes(b"\\x89PNG\\r\\n\\x1a\\n" + data["title"].encode())
+
+def b_beats_a(t):
+    """B beats A by two standard errors."""
+    return two_stderr_above(t["B", "acc"], t["A", "acc"])
+
+def a_is_large(t):
+    """A is above 90 <percent>."""
+    return above(t["A", "acc"], 90)
+
+TABLE = Table(
+    name="1", title="A & B", source="Doe (2020), Table 1", config=CONFIG_PATH,
+    cells=(
+        Cell("A", "acc", {"kind": "a"}, "accuracy", Paper(90.5, 0.25, "Table 1")),
+        Cell("A", "loss", {"kind": "a"}, "last/loss"),
+        Cell("B", "acc", {"kind": "b"}, "accuracy"),
+        Cell("B", "weights", {"kind": "b"}, "weights", run="faketopic.fakepaper.tables:count"),
+    ),
+    seeds=(0, 1), claims=(b_beats_a, a_is_large), unit="%", scale=100.0,
+    paper_spread="standard error | 3 runs", notes=("a note",),
+    figures="faketopic.fakepaper.tables:draw",
+    reasons={"a_is_large": "too few | steps", "b_beats_a": "never shown"},
+)
+TABLES = {"1": TABLE}
+'''
+
+
+def write_paper(folder: Path) -> papers.PaperInfo:
+    """A paper outside the tree: importable here and in child processes if `folder` is a path."""
+    paper = folder / "faketopic" / "fakepaper"
+    (paper / "configs").mkdir(parents=True)
+    config = paper / "configs" / "fake.py"
+    config.write_text(CONFIG)
+    (paper / "configs" / "experiment.py").write_text('"""Never called."""\n')
+    (paper / "tables.py").write_text(TABLES.replace("CONFIG_PATH", repr(str(config))))
+    return papers.PaperInfo("faketopic.fakepaper", "A fake paper", paper, {"fake": config})
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.syspath_prepend(folder)
+    patch.setenv("PYTHONPATH", str(folder))
+    for name in [name for name in sys.modules if name.startswith("faketopic")]:
+        patch.delitem(sys.modules, name)
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> papers.PaperInfo:
+    enter(tmp_path / "source", monkeypatch)
+    return write_paper(tmp_path / "source")
+
+
+class Done(NamedTuple):
+    """A table that was run once, for tests that only read it."""
+
+    root: Path
+    paper: papers.PaperInfo
+    result: table_runner.Measured
+
+
+@pytest.fixture(scope="module")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    root = tmp_path_factory.mktemp("table")
+    with pytest.MonkeyPatch.context() as patch:
+        enter(root / "source", patch)
+        paper = write_paper(root / "source")
+        return Done(root, paper, run(paper, root, out=None))
+
+
+@pytest.fixture
+def done(measured_once: Done, monkeypatch: pytest.MonkeyPatch) -> Done:
+    enter(measured_once.root / "source", monkeypatch)
+    return measured_once
+
+
+def run(paper: papers.PaperInfo, tmp_path: Path, **changes: Any) -> table_runner.Measured:
+    options: dict[str, Any] = {
+        "workdir": tmp_path / "runs",
+        "out": tmp_path / "out",
+        "lab": LAB,
+        **changes,
+    }
+    return table_runner.run_table(paper, "1", **options)
+
+
+def calls(tmp_path: Path) -> list[str]:
+    path = tmp_path / "runs" / "calls"
+    lines = sorted(path.read_text().splitlines()) if path.exists() else []
+    path.unlink(missing_ok=True)
+    return lines
+
+
+def edit_table(paper: papers.PaperInfo, old: str, new: str) -> None:
+    path = paper.folder / "tables.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    sys.modules.pop("faketopic.fakepaper.tables", None)
+
+
+def test_a_table_runs_each_configuration_once_and_then_nothing(done: Done) -> None:
+    trained = calls(done.root)
+    again = run(done.paper, done.root, out=None)
+
+    # Two cells of kind a share their runs; one preparation, since both kinds have the same data.
+    cores = len(os.sched_getaffinity(0))
+    assert [line.rpartition(" ")[0] for line in trained if line.startswith("train")] == [
+        "train a 0",
+        "train a 1",
+        "train b 0",
+        "train b 1",
+    ]
+    assert [line for line in trained if line.startswith("prepare")] == [f"prepare a 0 {cores}"]
+    if cores > 1:  # two at a time, each on its own cores
+        assert all(int(line.split()[-1]) < cores for line in trained if "train" in line)
+    assert calls(done.root) == []
+    assert again.data == done.result.data
+    values = {(c["row"], c["column"]): c["values"] for c in again.data["cells"]}
+    assert values["A", "acc"] == {"0": 0.10, "1": 0.11}
+    assert values["A", "loss"] == {"0": 10.0, "1": 11.0}
+    assert values["B", "weights"] == {"0": 1234.0, "1": 1235.0}
+
+
+def test_files_say_what_was_measured_and_how(done: Done) -> None:
+    result = done.result
+    text = result.markdown_path.read_text()
+
+    header, _, row_a, row_b = [line for line in text.splitlines() if line.startswith("|")][:4]
+    assert header == "|  | acc, paper | acc, ours (n) | loss, ours (n) | weights, ours (n) |"
+    # kind a: 10 and 11 percent: mean 10.5, std 0.7071; the loss is scaled like all of the table.
+    assert row_a == "| A | 90.5 ± 0.25 | 10.50 ± 0.71 (2) | 1050 ± 71 (2) |  |"
+    assert row_b.startswith("| B | – | 20.50 ± 0.71 (2) |  |")
+    assert "- `num_steps` = `10` (paper: `1000`)" in text
+    assert "✔ holds: B beats A by two standard errors." in text
+    assert "✘ FAILS: A is above 90 \\<percent>. (A, acc 10.5" in text
+    assert "Reason: too few | steps" in text
+    assert "never shown" not in text
+    assert "set: `fake images`" in text
+    assert "`lab table faketopic.fakepaper 1 --preset=cpu`" in text
+    assert "![A & B](table1.cpu.png)" in text
+    assert result.figure_path is not None
+    assert result.figure_path.read_bytes().endswith(b"A & B")
+    assert all(run["config_hash"] in text for run in result.data["runs"])
+    assert str(done.root) not in text
+
+
+def test_markdown_is_rendered_again_from_json_byte_for_byte(done: Done) -> None:
+    data = json.loads(done.result.json_path.read_text())
+
+    assert render(data).encode() == done.result.markdown_path.read_bytes()
+    outcomes = evaluate_claims(table_runner.find_table(done.paper, "1"), data)
+    assert [o._asdict() for o in outcomes] == data["claims"]
+    assert [o.status for o in outcomes] == ["holds", "fails"]
+    text = render_text(data, width=120)
+    assert "10.50 ± 0.71 (2)" in text
+    assert "✘ FAILS" in text
+    assert "\x1b" not in text
+    assert "\x1b" in render_text(data, color=True)
+
+
+def test_listings_show_committed_results_and_claims(
+    done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(papers, "REPOSITORY", done.root)
+    [row] = table_rows([done.paper])
+
+    assert row.results.keys() == {"cpu"}
+    assert "(cpu, paper)" in list_text([done.paper])
+    assert "[cpu: ✔ 1 holds, ✘ 1 fails]" in list_text([done.paper])
+    assert "faketopic/fakepaper/results/table1.cpu.md" in list_markdown([done.paper])
+    assert "✘ FAILS: A is above 90" in claims_text("cpu", [done.paper])
+    assert "no result is committed" in claims_text("paper", [done.paper])
+
+
+def test_a_failed_cell_leaves_the_others_and_is_tried_again(
+    paper: papers.PaperInfo, tmp_path: Path
+) -> None:
+    edit_table(paper, 'Cell("B", "acc", {"kind": "b"}', 'Cell("B", "acc", {"kind": "broken"}')
+
+    result = run(paper, tmp_path)
+    text = result.markdown_path.read_text()
+    calls(tmp_path)
+    again = run(paper, tmp_path)
+
+    assert result.num_problems == 2
+    assert grid(result.data).rows[1][2] == "failed"
+    assert grid(result.data).rows[0][2] == "10.50 ± 0.71 (2)"
+    claim = result.data["claims"][0]
+    assert (claim["status"], claim["detail"]) == ("not run", "B, acc: no value for seed 0, 1")
+    assert "B, acc, seed 0: exit code 3: lab: error: this kind is broken" in text
+    assert result.figure_path is None
+    repeated = [line for line in calls(tmp_path) if line.startswith("train")]
+    assert [line.split()[1] for line in repeated] == ["broken", "broken"]
+    assert again.num_problems == 2
+
+
+def test_cells_whose_data_cannot_be_made_are_not_run(
+    paper: papers.PaperInfo, tmp_path: Path
+) -> None:
+    edit_table(paper, 'Cell("B", "acc", {"kind": "b"}', 'Cell("B", "acc", {"data.size": 0}')
+
+    result = run(paper, tmp_path, seeds=1)
+
+    problems = result.data["cells"][2]["problems"]
+    assert problems["0"].startswith("data could not be prepared: exit code 3: lab: error")
+    assert len(result.data["cells"][0]["values"]) == 1
+    assert [line.split()[:3] for line in calls(tmp_path) if line.startswith("train")] == [
+        ["train", "a", "0"]
+    ]
+
+
+def test_more_seeds_run_only_the_new_ones(paper: papers.PaperInfo, tmp_path: Path) -> None:
+    run(paper, tmp_path, seeds=1)
+    calls(tmp_path)
+
+    result = run(paper, tmp_path, seeds=(0, 4))
+
+    trained = [line for line in calls(tmp_path) if line.startswith("train")]
+    assert sorted(line.split()[2] for line in trained) == ["4", "4"]
+    assert result.data["provenance"]["command"].endswith("--preset=cpu --seeds=0,4")
+    assert result.data["cells"][0]["values"] == {"0": 0.10, "4": 0.14}
+
+
+def test_a_seed_group_is_one_child_that_gives_every_seed(
+    paper: papers.PaperInfo, tmp_path: Path
+) -> None:
+    edit_table(paper, 'Cell("A", "loss", {"kind": "a"}', 'Cell("A", "loss", {"seed_group": 2}')
+
+    result = run(paper, tmp_path)
+
+    assert result.data["cells"][1]["values"] == {"0": 10.0, "1": 11.0}
+    # kind a alone (2 seeds), b alone (2 seeds), and the group as one call
+    assert len([line for line in calls(tmp_path) if line.startswith("train")]) == 5
+    times = {r["name"]: list(r["wall_time_s"].values()) for r in result.data["runs"]}
+    assert times[result.data["cells"][1]["run"]] == [1.0, 1.0]
+    with pytest.raises(UserError, match="successive"):
+        run(paper, tmp_path, seeds=(0, 2))
+
+
+def test_mistakes_are_named(paper: papers.PaperInfo, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no table '2'.*tables: 1"):
+        table_runner.run_table(paper, "2", workdir=tmp_path)
+    with pytest.raises(UserError, match="seeds"):
+        run(paper, tmp_path, seeds=(1, 1))
+    edit_table(paper, "b_beats_a, a_is_large)", "b_beats_a, b_beats_a)")
+    with pytest.raises(ValueError, match="claim twice"):
+        run(paper, tmp_path)
+
+
+def test_an_unfinished_or_damaged_result_is_run_again(
+    paper: papers.PaperInfo, tmp_path: Path
+) -> None:
+    run(paper, tmp_path, seeds=1)
+    calls(tmp_path)
+    first, second = sorted((tmp_path / "runs").rglob("result.json"))
+    first.write_text("{")
+    second.write_text(second.read_text().replace('"complete"', '"running"'))
+
+    assert run(paper, tmp_path, seeds=1).num_problems == 0
+    assert len([line for line in calls(tmp_path) if line.startswith("train")]) == 2
+
+
+def test_a_signal_reaches_the_children_and_the_same_command_continues(
+    paper: papers.PaperInfo, tmp_path: Path
+) -> None:
+    edit_table(paper, 'Cell("B", "acc", {"kind": "b"}', 'Cell("B", "acc", {"kind": "wait"}')
+    code = (
+        "import sys; from pathlib import Path; from common import papers, table_runner\n"
+        "from common.errors import Interrupted\n"
+        f"paper = papers.PaperInfo({paper.name!r}, '', Path({str(paper.folder)!r}), {{}})\n"
+        "try:\n"
+        f"    table_runner.run_table(paper, '1', workdir={str(tmp_path / 'runs')!r},"
+        f" out={str(tmp_path / 'out')!r}, lab={LAB!r})\n"
+        "except Interrupted as error:\n"
+        "    print(error)\n"
+        "    sys.exit(error.exit_code)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{papers.REPOSITORY}:{os.environ['PYTHONPATH']}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "runs" / "waiting").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+
+    assert process.returncode == Interrupted.exit_code
+    assert "to continue: lab table faketopic.fakepaper 1 --preset=cpu" in out
+    assert (tmp_path / "runs" / "saved").exists()
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "runs" / "go").touch()
+    assert run(paper, tmp_path).num_problems == 0
