@@ -94,7 +94,7 @@ def params_from_features(space: WeightSpace, features: Features) -> dict[str, An
 
 
 def _leaves(space: WeightSpace, params: Params) -> dict[str, Any]:
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
     for path in leaves.keys() ^ {spec.path for spec in space.tensors}:
         where = "the weight space" if path in leaves else "the parameters"
         raise ValueError(f"{path}: missing in {where}")

@@ -7,6 +7,7 @@ A pointwise nonlinearity is `jax.tree.map(jax.nn.relu, features)`.
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 import jax
@@ -114,7 +115,7 @@ def init_pointwise(
 
 def _init(
     key: PRNGKeyArray,
-    members: dict[str, tuple[TensorSpec, ...]],
+    members: Mapping[str, tuple[TensorSpec, ...]],
     num_rows: dict[str, int],
     fan_in: dict[str, int],
     *,
@@ -143,7 +144,7 @@ def _init(
 
 
 def _draw(
-    key: PRNGKeyArray, shapes: dict[str, tuple[int, ...]], scheme: Scheme
+    key: PRNGKeyArray, shapes: Mapping[str, tuple[int, ...]], scheme: Scheme
 ) -> dict[str, Array]:
     """Draws U(-1, 1), or N(0, 2), as one vector cut in pieces: XLA compiles every draw slowly."""
     sizes = [math.prod(shape) for shape in shapes.values()]

@@ -190,10 +190,8 @@ def space_from_params(params: Params) -> WeightSpace:
     Raises:
         ValueError: If a tensor does not fit the chain; the message names it.
     """
-    shapes = {
-        path: tuple(leaf.shape)
-        for path, leaf in traverse_util.flatten_dict(params, sep="/").items()
-    }
+    leaves: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     names = {path.rpartition("/")[0] for path in shapes}
     for path, shape in shapes.items():
         name, _, leaf = path.rpartition("/")
