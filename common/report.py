@@ -125,7 +125,7 @@ def table_html(data: Mapping[str, Any], folder: Path) -> str:
     published = [name.endswith(", paper") for name in grid(data).header]
     parts = [
         f'<section id="{_anchor(data)}">\n<h2>{escape(heading(data))}</h2>',
-        f'<p class="soft">{escape(caption(data))}</p>',
+        f'<p class="soft">{escape(caption(data, code=False))}</p>',
         _table(grid(data), published),
         _figure(data, folder),
         '<ul class="claims">' + "".join(map(_claim, data["claims"])) + "</ul>",

@@ -57,20 +57,23 @@ def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = Fals
     for row in cells.rows:
         table.add_row(*(Text(text) for text in row))
     console.print(table)
-    console.print(Text(caption(data)))
+    console.print(Text(caption(data, code=False)))
     styles = {HOLDS: "green", FAILS: "bold red", NOT_RUN: "yellow"}
+    differing = ", ".join(deviation_lines(data, code=False))
     for title, lines in (
         ("Claims", [(claim_line(c), styles[c["status"]]) for c in data["claims"]]),
         ("Problems", [(line, "red") for line in problem_lines(data)]),
         ("Notes", [(line, "") for line in data["notes"]]),
-        ("Deviations from the paper", [(line, "") for line in deviation_lines(data, code=False)]),
+        ("Deviations from the paper", [(differing, "")] if differing else []),
         ("Data", [(facts_line(facts), "") for facts in data["data"]]),
     ):
         if lines:
             console.print(Text(f"\n{title}", style="bold"))
         for line, style in lines:
-            console.print(Text(f"  {line}", style=style))
-    return out.getvalue()
+            indented = RichTable.grid(padding=(0, 1))
+            indented.add_row(" ", Text(line, style=style))
+            console.print(indented)
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 def grid(data: Mapping[str, Any]) -> Grid:
@@ -99,7 +102,10 @@ def runs_grid(data: Mapping[str, Any]) -> Grid:
     header = ("cells", "configuration", "hash", "seeds", "wall time of a seed")
     lines = []
     for run in data["runs"]:
-        cells = "; ".join(", ".join(place) for place in run["cells"])
+        columns: dict[str, list[str]] = {}
+        for row, column in run["cells"]:
+            columns.setdefault(row, []).append(column)
+        cells = "; ".join(f"{row}: {' / '.join(names)}" for row, names in columns.items())
         fields = " ".join(f"{key}={_value(value)}" for key, value in run["overrides"].items())
         function = [f"by {run['function']}"] if run["function"] else []
         times = sorted(run["wall_time_s"].values())
@@ -114,13 +120,14 @@ def heading(data: Mapping[str, Any]) -> str:
     return f"Table {data['table']} of {data['paper']}: {data['title']}"
 
 
-def caption(data: Mapping[str, Any]) -> str:
+def caption(data: Mapping[str, Any], *, code: bool = True) -> str:
     """Returns where the paper's numbers stand and what ± and n mean."""
+    mark = "`" if code else ""
     unit = f" Unit: {data['unit']}." if data["unit"] else ""
     spread = f" The paper's ±: {data['paper_spread']}." if data["paper_spread"] else ""
     return (
-        f"Source: {data['source']}. Preset `{data['preset']}`.{unit} Ours: mean ± sample standard "
-        f"deviation over n seeds.{spread}"
+        f"Source: {data['source']}. Preset {mark}{data['preset']}{mark}.{unit} Ours: mean ± "
+        f"sample standard deviation over n seeds.{spread}"
     )
 
 
@@ -170,7 +177,7 @@ def claim_line(claim: Mapping[str, Any]) -> str:
     """Returns mark, statement, numbers and, for a failing claim, the reason found."""
     detail = f" ({claim['detail']})" if claim["detail"] else ""
     reason = f" Reason: {claim['reason']}" if claim["reason"] else ""
-    return f"{MARKS[claim['status']]}: {claim['statement']}{detail}{reason}"
+    return f"{MARKS[claim['status']]}: {claim['statement'].rstrip('.')}{detail}.{reason}"
 
 
 def problem_lines(data: Mapping[str, Any]) -> list[str]:
