@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from absl import logging
 from ml_collections import ConfigDict
 
+from common import manifest
 from common.config import config_hash, describe_diff, from_json
 from common.data.storage import publish, storage_errors
 from common.errors import DataError, UserError
@@ -97,10 +100,18 @@ def run_directory(workdir: str | Path, config: ConfigDict) -> Path:
 
 
 def find(workdir: str | Path) -> list[Run]:
-    """Returns the runs below `workdir`, the most recently started last."""
+    """Returns the runs below `workdir`, the most recently started last.
+
+    A run folder with a damaged file is left out, with a warning.
+    """
     files = Path(workdir).glob("*/*/*/seed*/config.json")
-    found = sorted(files, key=lambda path: (path.stat().st_mtime_ns, path))
-    return [read(path.parent) for path in found]
+    found = []
+    for path in sorted(files, key=lambda path: (path.stat().st_mtime_ns, path)):
+        try:
+            found.append(read(path.parent))
+        except DataError as error:
+            logging.warning("run left out: %s", error)
+    return found
 
 
 def read(path: str | Path) -> Run:
@@ -113,8 +124,9 @@ def read(path: str | Path) -> Run:
     path = Path(path)
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: is no run folder, it has no config.json; see `lab runs list`")
+    settings = read_json(path / "config.json")
     try:
-        config = from_json((path / "config.json").read_text())
+        config = from_json(json.dumps(settings))
     except (ValueError, TypeError) as error:
         raise DataError(f"{path / 'config.json'}: is damaged: {error}") from error
     files = {name: path / f"{name}.json" for name in ("environment", "result")}
@@ -173,21 +185,27 @@ def compare(a: Run, b: Run) -> str:
 
 def verify(path: str | Path) -> dict[int, str | None]:
     """Returns {step: None if every byte is as written, else the reason} of a run's checkpoints."""
-    from common.checkpoint import verify as verify_checkpoints
-
-    return verify_checkpoints(Path(path) / "checkpoints")
+    return manifest.verify(Path(path) / "checkpoints")
 
 
 def prune(path: str | Path, *, keep: int = 1) -> tuple[int, ...]:
     """Removes a run's checkpoints but the newest `keep` and the best; returns the removed steps.
 
-    Raises:
-        UserError: If another process trains this run.
-    """
-    from common import manifest
+    The newest valid checkpoint always stays. What a restore refused, and what dead processes left,
+    is removed too.
 
-    with claim(Path(path)):
-        return manifest.prune(Path(path) / "checkpoints", keep)
+    Raises:
+        UserError: If it is no run folder, or another process trains this run.
+        DataError: If something cannot be removed.
+    """
+    path = read(path).path
+    checkpoints = path / "checkpoints"
+    with locked(path, f"the run {path}"), storage_errors(checkpoints):
+        manifest.clean(checkpoints)
+        for folder in manifest.refused(checkpoints):
+            logging.info("removed %s", folder)
+            shutil.rmtree(folder)
+        return manifest.prune(checkpoints, keep)
 
 
 @contextlib.contextmanager
@@ -213,7 +231,7 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
         "command": list(command),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": _git("status", "--porcelain", "--untracked-files=no") not in (None, ""),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
@@ -252,9 +270,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with storage_errors(path):
-        text = path.read_text()
+        content = path.read_bytes()
     try:
-        value = json.loads(text)
+        value = json.loads(content)
     except ValueError as error:
         raise DataError(f"{path}: is damaged, no JSON: {error}") from error
     if not isinstance(value, dict):
