@@ -1,0 +1,66 @@
+"""Committed results: the Markdown is what its JSON renders to, the claims what the code says."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.papers import REPOSITORY, papers, tables
+from common.status import TableRow, read_table, table_rows
+from common.table_render import render
+from common.tables import Table, check_table
+
+ROWS = table_rows()
+RESULTS = [(row, preset) for row in ROWS for preset in row.results]
+NAMES = [str(row.results[preset].relative_to(REPOSITORY)) for row, preset in RESULTS]
+TABLES = [(paper.name, table) for paper in papers() for table in tables(paper).values()]
+
+
+@pytest.mark.parametrize(("paper", "table"), TABLES, ids=lambda item: getattr(item, "name", item))
+def test_tables_are_well_formed_and_their_config_exists(paper: str, table: Table) -> None:
+    check_table(table)
+
+    assert (REPOSITORY / table.config).is_file(), f"{paper}: {table.config}"
+    assert any(cell.paper for cell in table.cells), "a table of a paper has published values"
+
+
+@pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
+def test_markdown_is_rendered_from_its_json(row: TableRow, preset: str) -> None:
+    path = row.results[preset]
+
+    assert path.with_suffix(".md").read_text() == render(read_table(path))
+
+
+@pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
+def test_claims_say_today_what_is_committed(row: TableRow, preset: str) -> None:
+    data = read_table(row.results[preset])
+
+    assert [claim._asdict() for claim in row.claims(preset)] == data["claims"]
+
+
+@pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
+def test_cells_are_those_of_the_table_today(row: TableRow, preset: str) -> None:
+    data = read_table(row.results[preset])
+    declared = [
+        (cell.row, cell.column, cell.metric, cell.paper and json.loads(json.dumps(cell.paper)))
+        for cell in row.table.cells
+    ]
+
+    committed = [
+        (cell["row"], cell["column"], cell["metric"], cell["paper"] and [*cell["paper"].values()])
+        for cell in data["cells"]
+    ]
+    assert committed == declared
+    assert not [cell["problems"] for cell in data["cells"] if cell["problems"]]
+
+
+@pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
+def test_a_named_figure_is_committed_and_no_path_of_a_machine_is(
+    row: TableRow, preset: str
+) -> None:
+    path: Path = row.results[preset]
+    data = read_table(path)
+
+    assert data["figure"] is None or (path.parent / data["figure"]).is_file()
+    for home in ("/home/", "/root/", "/tmp/", str(REPOSITORY)):
+        assert home not in path.read_text()
