@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # cached programs are loaded with a false alarm
 for name in ("DATA_DIR", "XLA_FLAGS"):  # the machine's own data and devices are not the test's
     os.environ.pop(name, None)
 

@@ -15,20 +15,20 @@ Child = Callable[..., Done]  # what the fixture `child` is: `run_child`
 
 def run_child(
     what: str | Sequence[str],
-    *,
+    *arguments: str,
     devices: int = 1,
     env: dict[str, str] | None = None,
     cwd: Path = REPOSITORY,
     seconds: float = 120.0,
 ) -> Done:
-    """Runs a Python snippet, or `lab` with a list of arguments, in a new process.
+    """Runs a Python snippet with `arguments`, or `lab` with a list of them, in a new process.
 
     A process over its time limit is killed with all it started, and run once more: a rendezvous of
     more simulated devices than cores can hang. The second time-out raises TimeoutExpired.
     """
     flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(REPOSITORY), **(env or {})}
-    start = ["-c", what] if isinstance(what, str) else ["-m", "common.cli", *what]
+    start = ["-c", what, *arguments] if isinstance(what, str) else ["-m", "common.cli", *what]
     command = [sys.executable, *start]
     try:
         return _run(command, environment, cwd, seconds)

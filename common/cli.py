@@ -1,0 +1,250 @@
+"""The command `lab`: reads the command line, sets JAX up, runs a verb of `common.commands`.
+
+The only module that touches `jax.config` and absl flags. A failure the user can do something about
+is one line on stderr and an exit code (`common.errors`); a traceback is always a bug. Nothing here
+imports JAX before the command line and the config have been found good.
+"""
+
+import errno
+import importlib.util
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from absl import logging as absl_logging
+
+from common import chips
+from common.errors import DataError, DoesNotFit, LabError, UserError, nearest
+from common.verbs import JAX_FLAGS, VERBS, Flag, overview, usage
+
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        run(arguments)
+    except LabError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print("lab: interrupted; nothing was running that could be saved", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` for one, has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        known = _known(error)
+        if known is not None:
+            return _fail(known)
+        traceback.print_exc()
+        print(
+            f"lab: this is a bug; please report it with: lab {' '.join(arguments)}", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs one command line.
+
+    Raises:
+        LabError: What `main` prints in one line.
+    """
+    if not arguments or arguments[0] in ("help", "--help", "-h"):
+        print(overview())
+        return
+    name, rest = _verb(arguments)
+    if not name:
+        return
+    verb = VERBS[name]
+    if any(word in ("--help", "-h") for word in rest):
+        print(usage(name))
+        return
+    words, values, overrides = parse(name, rest)
+    _set_up_logs()
+    if verb.takes_config:
+        values["overrides"] = overrides
+    if verb.starts_jax:
+        devices, cache = values.pop("devices"), values.pop("compilation_cache")
+
+        def start(*, x64: bool, environment: Mapping[str, str] | None = None) -> None:
+            start_jax(x64=x64, devices=devices, cache=cache, environment=environment)
+
+        values["start_jax"] = start
+    verb.run(*words, **values)
+
+
+def parse(name: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any], dict[str, str]]:
+    """Returns words, flag values by name, and config overrides of the arguments of verb `name`.
+
+    Raises:
+        UserError: For what the verb does not take, lacks, or cannot read.
+    """
+    verb = VERBS[name]
+    definitions = verb.flags + (JAX_FLAGS if verb.starts_jax else ())
+    overrides, rest = _split_overrides(name, arguments) if verb.takes_config else ({}, arguments)
+    values = _flag_values(definitions)
+    try:
+        words = values(["lab", *rest])[1:]
+    except flags.UnrecognizedFlagError as error:
+        known = [flag.name for flag in definitions] + ["config.FIELD"] * verb.takes_config
+        raise UserError(
+            f"--{error.flagname}: `lab {name}` has no such flag{nearest(error.flagname, known)}; "
+            f"allowed: {', '.join(known) or 'none'}"
+        ) from None
+    except flags.Error as error:
+        raise UserError(_flag_error(str(error), definitions)) from None
+    if len(words) != len(verb.words):
+        wanted = " ".join(verb.words) or "no words, only flags"
+        raise UserError(f"`lab {name}` takes {wanted}; got {' '.join(words) or 'none'}")
+    for flag in verb.needs:
+        if not values[flag].value:
+            raise UserError(f"--{flag} is missing; see `lab {name} --help`")
+    return words, {flag.name: values[flag.name].value for flag in definitions}, overrides
+
+
+def start_jax(
+    *, x64: bool, devices: int, cache: bool, environment: Mapping[str, str] | None = None
+) -> None:
+    """Imports JAX with the precision, devices and cache of compiled programs asked for.
+
+    Args:
+        x64: Whether arrays may be 64 bits wide.
+        devices: How many CPU devices to simulate; 0 takes the devices that are there.
+        cache: Whether to keep compiled programs, in $JAX_COMPILATION_CACHE_DIR or ~/.cache.
+        environment: Other variables to set first.
+    """
+    if devices:
+        os.environ.update(chips.environment(chips.parse_topology(f"cpu:{devices}")))
+    os.environ.update(environment or {})
+    if _only_compiles_for_tpus():
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if cache:  # loading a program for this very CPU logs an error that it may be for another one
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import jax
+
+    jax.config.update("jax_enable_x64", x64)
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if cache and not folder:
+        root = os.environ.get("LAB_CACHE") or Path.home() / ".cache" / "jax-paper-lab"
+        folder = str(Path(root) / "xla")
+    jax.config.update("jax_compilation_cache_dir", folder if cache else None)
+
+
+def _only_compiles_for_tpus() -> bool:
+    """Returns whether libtpu is here for `lab compile`: looking for its TPUs is slow and noisy."""
+    devices = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
+    gpus = importlib.util.find_spec("jax_plugins")
+    return bool(importlib.util.find_spec("libtpu")) and not devices and not gpus
+
+
+def _set_up_logs() -> None:
+    """Sends our own log lines and everybody's warnings to stderr, without time stamps."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LogLine())
+    handler.addFilter(
+        lambda line: line.levelno >= logging.WARNING or "site-packages" not in line.pathname
+    )
+    logging.basicConfig(handlers=[handler])
+    absl_logging.set_verbosity(absl_logging.INFO)
+
+
+class _LogLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        return f"lab: warning: {text}" if record.levelno >= logging.WARNING else text
+
+
+def _verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """Returns the verb and the rest; "" after having printed the help of a group of verbs."""
+    first, rest = arguments[0], list(arguments[1:])
+    if first in VERBS:
+        return first, rest
+    group = [name for name in VERBS if name.startswith(f"{first} ")]
+    if not group:
+        firsts = list(dict.fromkeys(name.split()[0] for name in VERBS))
+        raise UserError(
+            f"lab {first}: no such verb{nearest(first, firsts)}; allowed: {', '.join(firsts)}"
+        )
+    second = rest[0] if rest else ""
+    if f"{first} {second}" in group:
+        return f"{first} {second}", rest[1:]
+    if second in ("--help", "-h"):
+        print("\n".join(f"lab {name}: {VERBS[name].summary}" for name in group))
+        return "", []
+    seconds = [name.split()[1] for name in group]
+    raise UserError(
+        f"lab {first} {second or '(nothing)'}: expected one of {', '.join(seconds)}"
+        f"{nearest(second, seconds)}"
+    )
+
+
+def _split_overrides(name: str, arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Returns {field: text} of every --config.FIELD=TEXT or --config.FIELD TEXT, and the rest."""
+    overrides: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith(("--config.", "-config.")):
+            rest.append(word)
+            continue
+        field, separator, text = word.lstrip("-").removeprefix("config.").partition("=")
+        if not separator:
+            if not waiting or waiting[0].startswith("--"):
+                raise UserError(f"--config.{field}: needs a value, --config.{field}=VALUE")
+            text = waiting.pop(0)
+        if not field:
+            raise UserError(f"{word}: names no field; `lab {name} --config.FIELD=VALUE`")
+        overrides[field] = text
+    return overrides, rest
+
+
+def _flag_values(definitions: Sequence[Flag]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # flags may follow words
+    for name, default, text, minimum in definitions:
+        if isinstance(default, bool):
+            flags.DEFINE_boolean(name, default, text, flag_values=values)
+        elif isinstance(default, int):
+            flags.DEFINE_integer(name, default, text, lower_bound=minimum, flag_values=values)
+        else:
+            flags.DEFINE_string(name, default, text, flag_values=values)
+    return values
+
+
+def _flag_error(message: str, definitions: Sequence[Flag]) -> str:
+    """Returns our words for what absl says about the value of a flag."""
+    named = re.match(r"flag --(\w+)=(.*?): ", message, re.DOTALL)
+    flag = next((f for f in definitions if named and f.name == named[1]), None)
+    if named is None or flag is None:
+        return message
+    whole = "an integer" + (f" of at least {flag.minimum}" if flag.minimum is not None else "")
+    return f"--{flag.name}={named[2]!r}: expected " + (
+        "true or false" if isinstance(flag.default, bool) else whole
+    )
+
+
+def _fail(error: LabError) -> int:
+    print(f"lab: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
+
+
+def _known(error: Exception) -> LabError | None:
+    """Returns the one-line error for what only the machine can refuse: memory and storage."""
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        return DataError(f"{error.filename or 'storage'}: {error.strerror}")
+    if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
+        return DoesNotFit(f"the device has too little memory: {str(error).splitlines()[0]}")
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""What the verbs of `lab` do: each function is one verb, called with plain values by `common.cli`.
+
+Modules that import JAX are imported inside the functions, after the config has been found good and
+after `start_jax`, which sets devices and precision.
+"""
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common import chips, papers, runs, status
+from common.config import load_config
+from common.errors import DataError, LabError, UserError
+
+StartJax = Callable[..., None]
+
+
+def list_papers(*, markdown: bool, tables: bool) -> None:
+    """Prints papers, experiments, presets, tables and the status of their claims."""
+    if tables:
+        for paper in papers.papers():
+            for name in papers.tables(paper):
+                _say(f"{paper.name} {name}")
+        return
+    _say(status.list_markdown() if markdown else status.list_text())
+
+
+def train(
+    *,
+    config: str,
+    overrides: Mapping[str, str],
+    workdir: str,
+    tensorboard: bool,
+    wandb: bool,
+    sweep: str | None,
+    slurm: bool,
+    jobs: int,
+    prepare: bool,
+    distributed: bool,
+    start_jax: StartJax,
+) -> None:
+    """Trains one config, or every member of a sweep; or only makes its data."""
+    settings = load_config(config, overrides)
+    if sweep:
+        from common.sweep import run_sweep
+
+        swept = run_sweep(
+            sweep,
+            config=config,
+            overrides=overrides,
+            workdir=workdir,
+            jobs=jobs or None,
+            slurm=slurm,
+        )
+        _say(swept.summary())
+        if swept.problems:
+            count = f"{len(swept.problems)} of {len(swept.members)} members"
+            raise _failed(f"{count} of the sweep failed; see above", swept.problems.values())
+        return
+    directory = runs.run_directory(workdir, settings)
+    if not prepare:
+        _say(f"run folder: {directory}")
+        _say(_plan(settings))
+    start_jax(x64=settings.x64)
+    from common.experiment import build
+
+    if distributed:
+        from common.distributed import initialize_from_environment
+
+        initialize_from_environment()
+    experiment = build(settings)
+    if prepare:
+        experiment.data()
+        _say(f"data of {settings.experiment} are ready")
+        return
+    from common.train import fit
+
+    result = fit(
+        experiment,
+        settings,
+        directory,
+        tensorboard=tensorboard,
+        wandb=wandb,
+        command=["lab", *sys.argv[1:]],
+    )
+    best = "" if result.best_step is None else f", best at step {result.best_step}"
+    _say(f"{result.status}: step {result.step}{best}")
+    for name, values in result.metrics.items():
+        _say(f"  {name:4}  {_metrics(values)}")
+
+
+def table(
+    paper: str,
+    name: str,
+    *,
+    preset: str,
+    seeds: str | None,
+    workdir: str,
+    out: str | None,
+    jobs: int,
+) -> None:
+    """Runs what a table lacks and prints it; fails if a cell has no number."""
+    from common.table_render import render_text
+    from common.table_runner import run_table
+
+    info = papers.find_paper(paper)
+    measured = run_table(
+        info,
+        name,
+        preset=preset,
+        seeds=_seeds(seeds),
+        workdir=workdir,
+        out=out,
+        jobs=jobs or None,
+    )
+    width = shutil.get_terminal_size((100, 24)).columns
+    _say(render_text(measured.data, width=width, color=sys.stdout.isatty()))
+    files = (measured.json_path, measured.markdown_path, measured.figure_path)
+    _say("written: " + ", ".join(str(path) for path in files if path))
+    if measured.num_problems:
+        problems = [text for cell in measured.data["cells"] for text in cell["problems"].values()]
+        count = f"{measured.num_problems} numbers of table {name}"
+        raise _failed(f"{count} are missing; see above", problems)
+
+
+def claims(*, preset: str, run: bool, workdir: str, jobs: int) -> None:
+    """Prints every claim with its status and numbers, after running what is missing if asked to."""
+    if run:
+        for row in status.table_rows():
+            table(
+                row.paper.name,
+                row.table.name,
+                preset=preset,
+                seeds=None,
+                workdir=workdir,
+                out=None,
+                jobs=jobs,
+            )
+    _say(status.claims_text(preset))
+
+
+def evaluate(*, run: str, step: str, start_jax: StartJax) -> None:
+    """Prints the metrics of a saved run, computed again from its checkpoint."""
+    if step not in ("best", "last") and not step.isdecimal():
+        raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
+    config = runs.read(run).config
+    start_jax(x64=config.x64)
+    loaded = runs.load(run, int(step) if step.isdecimal() else step)
+    _say(_metrics(loaded.evaluate()))
+
+
+def runs_list(*, workdir: str) -> None:
+    """Prints one line for each run folder, the latest last."""
+    found = runs.find(workdir)
+    for run in found:
+        state = "not complete"
+        if run.result is not None:
+            metrics = run.result["metrics"].get("best") or run.result["metrics"]["last"]
+            state = f"{run.result['status']}, step {run.result['step']}: {_metrics(metrics)}"
+        _say(f"{run.path}  {state}")
+    if not found:
+        _say(f"no runs below {workdir}")
+
+
+def runs_compare(a: str, b: str) -> None:
+    """Prints the config fields and metrics in which two runs differ."""
+    _say(runs.compare(runs.read(a), runs.read(b)))
+
+
+def runs_verify(*, workdir: str, run: str | None) -> None:
+    """Prints the state of every checkpoint; fails if one is damaged."""
+    bad = []
+    for folder in _folders(workdir, run):
+        for step, problem in runs.verify(folder).items():
+            _say(f"{folder} step {step}: {problem or 'good'}")
+            bad += [f"{folder} step {step}: {problem}"] if problem else []
+    if bad:
+        raise DataError(f"{len(bad)} damaged checkpoints, among them {bad[0]}")
+
+
+def runs_prune(*, workdir: str, run: str | None, keep: int) -> None:
+    """Removes checkpoints but the newest `keep` and the best of each run."""
+    for folder in _folders(workdir, run):
+        removed = ", ".join(map(str, runs.prune(folder, keep=keep))) or "none"
+        _say(f"{folder}: removed steps: {removed}")
+
+
+def compile_step(
+    *,
+    config: str,
+    overrides: Mapping[str, str],
+    topology: str,
+    evaluate: bool,
+    json: bool,
+    start_jax: StartJax,
+) -> None:
+    """Compiles the step of a config and prints memory, FLOPs and collectives of a device."""
+    settings = load_config(config, overrides)
+    target = chips.parse_topology(topology)
+    start_jax(x64=settings.x64, environment=chips.environment(target))
+    from common import aot, aot_report
+    from common.experiment import build
+
+    report = aot.compile_report(build(settings), settings, topology, evaluate=evaluate)
+    _say(aot_report.to_json(report) if json else aot_report.render(report))
+
+
+def report(*, workdir: str, results: str | None, out: str) -> None:
+    """Writes one HTML page of all tables, figures and claims."""
+    from common.report import write_report
+
+    _say(f"written: {write_report(workdir, results, out)}")
+
+
+def data_list() -> None:
+    """Prints every image set, its size and where this machine has it."""
+    from common.data import fetch
+
+    _say(fetch.list_text())
+
+
+def data_fetch(name: str) -> None:
+    """Downloads one image set and checks it."""
+    from common.data import fetch
+
+    _say(f"{name}: {fetch.fetch(name)}")
+
+
+def data_verify() -> None:
+    """Prints the state of every image set found; fails if one is damaged."""
+    from common.data import fetch
+
+    checks = fetch.verify()
+    for check in checks:
+        _say(str(check))
+    bad = [check.problem for check in checks if check.problem]
+    if bad:
+        raise DataError(f"{len(bad)} of {len(checks)} places are damaged: {bad[0]}")
+
+
+def _failed(message: str, problems: Iterable[str]) -> LabError:
+    """Returns the error of a list of jobs, with the exit code of the failed ones if they agree."""
+    found = [re.match(r"exit code (\d+)", problem) for problem in problems]
+    codes = {int(match[1]) if match else 1 for match in found}
+    error = LabError(message)
+    error.exit_code = codes.pop() if len(codes) == 1 else 1
+    return error
+
+
+def _folders(workdir: str, run: str | None) -> list[Path]:
+    """Returns the run folder asked for, or all of them."""
+    return [runs.read(run).path] if run else [found.path for found in runs.find(workdir)]
+
+
+def _plan(config: ConfigDict) -> str:
+    """Returns what a training run is about to do, in one line."""
+    mesh = ", ".join(f"{axis}={size}" for axis, size in config.mesh.items())
+    seeds = f"seed {config.seed}"
+    if config.seed_group > 1:
+        seeds = f"seeds {config.seed} to {config.seed + config.seed_group - 1}"
+    return f"{config.experiment}: {config.num_steps} steps, {seeds}, mesh {mesh} (-1: all devices)"
+
+
+def _seeds(text: str | None) -> int | Sequence[int] | None:
+    """Returns "5" as a number of seeds, "0,3" and "4," as the seeds themselves."""
+    if text is None:
+        return None
+    try:
+        seeds = [int(part) for part in text.split(",") if part]
+    except ValueError:
+        seeds = []
+    if not seeds or min(seeds) < 0 or text == "0":
+        raise UserError(f"--seeds={text!r}: expected how many seeds, such as 5, or a list: 0,3")
+    return seeds if "," in text else seeds[0]
+
+
+def _metrics(values: Mapping[str, Any]) -> str:
+    """Returns "name value" of every metric; a seed group's values are separated by slashes."""
+
+    def shown(value: Any) -> str:
+        return "/".join(map(shown, value)) if isinstance(value, list) else f"{value:.6g}"
+
+    return "  ".join(f"{name} {shown(value)}" for name, value in values.items())
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

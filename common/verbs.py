@@ -1,0 +1,189 @@
+"""The verbs of `lab` as data: words, flags, examples and help; no module of JAX is loaded."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from common import commands
+
+
+class Flag(NamedTuple):
+    """One flag; the type of `default` is its type, None is a string without a default."""
+
+    name: str
+    default: Any
+    help: str
+    minimum: int | None = None
+
+
+class Verb(NamedTuple):
+    """What `lab NAME` takes; `run` is called with its words, then its flags by name.
+
+    Attributes:
+        summary: One line for `lab --help`.
+        run: The function of `common.commands`.
+        words: Names of the positional arguments, all required.
+        flags: Flags of this verb.
+        needs: Names of the flags that must be given.
+        takes_config: Also accept --config.FIELD=VALUE, passed as `overrides`.
+        starts_jax: Also pass `start_jax`, and accept the flags that configure it.
+        examples: Whole command lines, shown by --help.
+    """
+
+    summary: str
+    run: Callable[..., None]
+    words: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    needs: tuple[str, ...] = ()
+    takes_config: bool = False
+    starts_jax: bool = False
+    examples: tuple[str, ...] = ()
+
+
+CONFIG = Flag("config", None, "config file and its argument: FILE.py:PRESET[,key=value]")
+WORKDIR = Flag("workdir", "runs", "folder of all runs")
+PRESET = Flag("preset", "cpu", "cpu, paper, pod, or another preset of the config file")
+JOBS = Flag("jobs", 0, "how many runs at once; 0: as many as measured best here", 0)
+JAX_FLAGS = (
+    Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0),
+    Flag("compilation_cache", True, "keep compiled programs for the next start"),
+)
+EXAMPLE = "nfn/equivariant/configs/inr_classification.py"
+
+VERBS: dict[str, Verb] = {
+    "list": Verb(
+        "papers, experiments, tables, presets and the status of their claims",
+        commands.list_papers,
+        flags=(
+            Flag("markdown", False, "as the tables of WORKSPACE.md"),
+            Flag("tables", False, 'only "PAPER TABLE" of each table, one a line'),
+        ),
+        examples=("lab list",),
+    ),
+    "train": Verb(
+        "train one config, or continue it where it stopped",
+        commands.train,
+        flags=(
+            CONFIG,
+            WORKDIR,
+            Flag("tensorboard", False, "also write TensorBoard event files"),
+            Flag("wandb", False, "also log to Weights & Biases (extra: wandb)"),
+            Flag("sweep", None, "JSON or TOML file of grid, zip and seeds: train every member"),
+            Flag("slurm", False, "submit the sweep to Slurm (extra: slurm)"),
+            JOBS,
+            Flag("prepare", False, "only make the data and cache them"),
+            Flag(
+                "distributed", False, "join the processes that LAB_COORDINATOR or a cluster names"
+            ),
+        ),
+        needs=("config",),
+        takes_config=True,
+        starts_jax=True,
+        examples=(
+            f"lab train --config={EXAMPLE}:cpu --config.optimizer.learning_rate=3e-4",
+            f"lab train --config={EXAMPLE}:cpu --config.seed 3 --workdir=/data/runs --tensorboard",
+            f"lab train --config={EXAMPLE}:cpu --sweep=sweep.json --jobs=2",
+        ),
+    ),
+    "table": Verb(
+        "run what a paper's table lacks, print paper against ours, write results",
+        commands.table,
+        words=("PAPER", "TABLE"),
+        flags=(
+            PRESET,
+            Flag(
+                "seeds", None, "how many seeds (5: 0 to 4), or a list (0,3); default: the table's"
+            ),
+            WORKDIR,
+            Flag("out", None, "folder for JSON, Markdown and PNG; default: the paper's results/"),
+            JOBS,
+        ),
+        examples=("lab table nfn.equivariant 3", "lab table nfn.equivariant 3 --preset=demo"),
+    ),
+    "claims": Verb(
+        "every claim of every paper: holds, fails or not run, with its numbers",
+        commands.claims,
+        flags=(PRESET, Flag("run", False, "first run what is missing"), WORKDIR, JOBS),
+        examples=("lab claims", "lab claims --run"),
+    ),
+    "eval": Verb(
+        "evaluate a saved run again",
+        commands.evaluate,
+        flags=(
+            Flag("run", None, "run folder"),
+            Flag("step", "best", "best, last or the number of a checkpoint"),
+        ),
+        needs=("run",),
+        starts_jax=True,
+        examples=("lab eval --run=runs/nfn.equivariant/inr_classification/0123456789ab/seed0",),
+    ),
+    "runs list": Verb("the runs below --workdir", commands.runs_list, flags=(WORKDIR,)),
+    "runs compare": Verb(
+        "config and metrics in which two runs differ", commands.runs_compare, words=("A", "B")
+    ),
+    "runs verify": Verb(
+        "check every checkpoint against its checksums",
+        commands.runs_verify,
+        flags=(WORKDIR, Flag("run", None, "only this run folder")),
+    ),
+    "runs prune": Verb(
+        "remove checkpoints but the newest and the best",
+        commands.runs_prune,
+        flags=(WORKDIR, Flag("run", None, "only this run folder"), Flag("keep", 1, "newest", 1)),
+    ),
+    "compile": Verb(
+        "compile for a TPU topology or simulated devices; report memory, FLOPs, collectives",
+        commands.compile_step,
+        flags=(
+            CONFIG,
+            Flag("topology", None, "v5e:16x16, or cpu:8 for simulated devices"),
+            Flag("evaluate", False, "compile the evaluation too"),
+            Flag("json", False, "print JSON"),
+        ),
+        needs=("config", "topology"),
+        takes_config=True,
+        starts_jax=True,
+        examples=(f"lab compile --config={EXAMPLE}:pod --topology=v5e:16x16",),
+    ),
+    "data list": Verb("image sets, and where this machine has them", commands.data_list),
+    "data fetch": Verb(
+        "download one image set, resuming, and check it", commands.data_fetch, words=("NAME",)
+    ),
+    "data verify": Verb("check every image set found against its checksums", commands.data_verify),
+    "report": Verb(
+        "one HTML page of everything measured",
+        commands.report,
+        flags=(
+            WORKDIR,
+            Flag("results", None, "folder with table results; default: those of all papers"),
+            Flag("out", "report.html", "file to write"),
+        ),
+    ),
+}
+
+
+def overview() -> str:
+    """Returns what `lab --help` prints."""
+    width = max(map(len, VERBS))
+    rows = [f"  lab {name:{width}}  {verb.summary}" for name, verb in VERBS.items()]
+    more = "\n\nFlags and examples of one: lab VERB --help"
+    return "lab: papers on deep learning, reproduced in JAX.\n\n" + "\n".join(rows) + more
+
+
+def usage(name: str) -> str:
+    """Returns what `lab NAME --help` prints."""
+    verb = VERBS[name]
+    lines = [f"lab {' '.join([name, *verb.words])}: {verb.summary}"]
+    definitions = verb.flags + (JAX_FLAGS if verb.starts_jax else ())
+    rows = [(_shown(flag), flag.help) for flag in definitions]
+    if verb.takes_config:
+        rows.insert(1, ("--config.FIELD=VALUE", "replace a field, such as --config.seed=3"))
+    width = max((len(left) for left, _ in rows), default=0)
+    lines += [""] * bool(rows) + [f"  {left:{width}}  {right}" for left, right in rows]
+    lines += [""] * bool(verb.examples) + [f"  {example}" for example in verb.examples]
+    return "\n".join(lines)
+
+
+def _shown(flag: Flag) -> str:
+    if isinstance(flag.default, bool):
+        return f"--[no]{flag.name}" if flag.default else f"--{flag.name}"
+    return f"--{flag.name}={flag.name.upper() if flag.default is None else flag.default}"

@@ -1,0 +1,317 @@
+"""The command line: every mistake is one line that says what, where and what instead."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from common import cli, papers
+from tests.processes import REPOSITORY, Child
+
+TINY = "tests/tiny/config.py"
+TRAIN = ("train", f"--config={TINY}:cpu")
+INR = "nfn/equivariant/configs/inr_classification.py"
+
+DAMAGED = {
+    f"fashion_mnist/{part}-{kind}-ubyte": "damaged"
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+}
+
+
+class Mistake(NamedTuple):
+    """A wrong command line; `{tmp}` in it is a folder of the test.
+
+    Attributes:
+        arguments: After `lab`.
+        says: What the one line on stderr must contain: field, value, what is allowed.
+        code: Exit code.
+        files: Files to write first.
+        env: Environment variables to set.
+        loads_jax: Whether the mistake can only be seen with devices or data at hand.
+    """
+
+    arguments: tuple[str, ...]
+    says: tuple[str, ...]
+    code: int = 2
+    files: Mapping[str, str] = {}
+    env: Mapping[str, str] = {}
+    loads_jax: bool = False
+
+
+MISTAKES = {
+    # The command line itself.
+    "unknown verb": Mistake(("trian",), ("trian", 'did you mean "train"')),
+    "unknown second verb": Mistake(("runs", "lst"), ("lst", 'did you mean "list"')),
+    "no second verb": Mistake(("data",), ("list, fetch, verify",)),
+    "unknown flag": Mistake((*TRAIN, "--workdri=x"), ("--workdri", 'did you mean "workdir"')),
+    "missing flag": Mistake(("train",), ("--config is missing",)),
+    "flag of the wrong type": Mistake((*TRAIN, "--jobs=two"), ("--jobs='two'", "an integer")),
+    "flag out of range": Mistake((*TRAIN, "--devices=-1"), ("--devices='-1'", "at least 0")),
+    "too many words": Mistake(("list", "papers"), ("no words", "papers")),
+    "too few words": Mistake(("table", "nfn.equivariant"), ("PAPER TABLE", "nfn.equivariant")),
+    "override without value": Mistake((*TRAIN, "--config.seed"), ("--config.seed=VALUE",)),
+    # The config file.
+    "missing config file": Mistake(
+        ("train", "--config=tests/tiny/confg.py"), ("confg.py", "config.py", "did you mean")
+    ),
+    "config that is not Python": Mistake(
+        ("train", "--config=pyproject.toml"), ("pyproject.toml", "(.py)")
+    ),
+    "config without get_config": Mistake(
+        ("train", "--config={tmp}/empty.py"), ("empty.py", "get_config"), files={"empty.py": ""}
+    ),
+    "config with a syntax error": Mistake(
+        ("train", "--config={tmp}/torn.py"), ("torn.py", "line 1"), files={"torn.py": "def f(:"}
+    ),
+    "unknown preset": Mistake(("train", f"--config={TINY}:cpx"), ("'cpx'", "expected cpu")),
+    "unknown argument": Mistake(
+        ("train", f"--config={INR}:cpu,datset=mnist"), ("'datset'", 'did you mean "dataset"')
+    ),
+    # Its fields.
+    "unknown field": Mistake((*TRAIN, "--config.num_step=3"), ('did you mean "num_steps"',)),
+    "unknown nested field": Mistake(
+        (*TRAIN, "--config.optimizer.learning_rat", "0.1"), ('did you mean "learning_rate"',)
+    ),
+    "field of a value": Mistake((*TRAIN, "--config.seed.x=1"), ("'seed'", "has no field 'x'")),
+    "section for a value": Mistake((*TRAIN, "--config.optimizer=adam"), ("learning_rate",)),
+    "fraction for an integer": Mistake((*TRAIN, "--config.seed=1.5"), ("'1.5'", "an integer")),
+    "word for a number": Mistake(
+        (*TRAIN, "--config.optimizer.learning_rate=fast"), ("'fast'", "a number")
+    ),
+    "word for a truth value": Mistake((*TRAIN, "--config.x64=yes"), ("'yes'", "true or false")),
+    "negative number of steps": Mistake(
+        (*TRAIN, "--config.num_steps=-5"), ("config.num_steps=-5", "at least 1")
+    ),
+    "steps that are no whole calls": Mistake(
+        (*TRAIN, "--config.steps_per_call=7"), ("num_steps=40", "multiple of steps_per_call=7")
+    ),
+    "mesh without a size": Mistake((*TRAIN, "--config.mesh={'data': 0}"), ("mesh", "at least 1")),
+    "value the experiment refuses": Mistake(
+        (*TRAIN, "--config.optimizer.learning_rate=-1"), ("learning_rate=-1", "at least 0")
+    ),
+    "batch that is no whole shards": Mistake(
+        (*TRAIN, "--config.deterministic=true", "--config.batch_size=6"),
+        ("batch_size=6", "multiple of logical_shards=8"),
+    ),
+    # Names of things.
+    "unknown paper": Mistake(("table", "nfn.equivarant", "3"), ('did you mean "nfn.equivariant"',)),
+    "unknown table": Mistake(("table", "nfn.equivariant", "33"), ("'33'", "tables: 3")),
+    "unknown preset of a table": Mistake(
+        ("table", "nfn.equivariant", "3", "--preset=cup"), ("'cup'", 'did you mean "cpu"')
+    ),
+    "no seeds": Mistake(
+        ("table", "nfn.equivariant", "3", "--seeds=0"), ("--seeds='0'", "such as 5")
+    ),
+    "seeds that are words": Mistake(
+        ("table", "nfn.equivariant", "3", "--seeds=all"), ("--seeds='all'", "such as 5")
+    ),
+    "unknown data set": Mistake(
+        ("data", "fetch", "fashion_mnst"), ("fashion_mnst", 'did you mean "fashion_mnist"')
+    ),
+    "unknown topology": Mistake(
+        ("compile", f"--config={TINY}:cpu", "--topology=v5x:4x4"), ("v5x:4x4", "v5e")
+    ),
+    "topology that does not exist": Mistake(
+        ("compile", f"--config={TINY}:cpu", "--topology=v5e:32x32"), ("v5e:32x32", "16x16")
+    ),
+    "step that is no number": Mistake(
+        ("eval", "--run={tmp}", "--step=newest"), ("--step='newest'", "best, last or")
+    ),
+    "unknown run": Mistake(("eval", "--run={tmp}/none"), ("{tmp}/none",)),
+    "missing sweep file": Mistake((*TRAIN, "--sweep={tmp}/s.json"), ("{tmp}/s.json",)),
+    "sweep over an unknown field": Mistake(
+        (*TRAIN, "--sweep={tmp}/s.json", "--workdir={tmp}/runs"),
+        ("num_step", 'did you mean "num_steps"'),
+        files={"s.json": json.dumps({"grid": {"num_step": [1, 2]}})},
+    ),
+    "sweep that is not JSON": Mistake(
+        (*TRAIN, "--sweep={tmp}/s.json"), ("{tmp}/s.json",), files={"s.json": "{'grid'"}
+    ),
+    # What only the machine can refuse.
+    "damaged data": Mistake(
+        ("data", "verify"),
+        ("train-images-idx3-ubyte",),
+        code=4,
+        files=DAMAGED,
+        env={"DATA_DIR": "{tmp}"},
+    ),
+    "training on damaged data": Mistake(
+        ("train", f"--config={INR}:demo", "--prepare", "--config.data.source=DATA_DIR"),
+        ("train-images-idx3-ubyte",),
+        code=4,
+        files=DAMAGED,
+        env={"DATA_DIR": "{tmp}", "LAB_CACHE": "{tmp}/cache"},
+        loads_jax=True,
+    ),
+    "mesh that does not divide the devices": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.mesh={'data': 3}", "--devices=2"),
+        ("mesh", "3", "2"),
+        loads_jax=True,
+    ),
+    "batch that does not divide over the devices": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.batch_size=5", "--devices=2"),
+        ("5", "2"),
+        loads_jax=True,
+    ),
+    "workdir that is a file": Mistake(
+        (*TRAIN, "--workdir={tmp}/file"), ("{tmp}/file",), 4, files={"file": ""}, loads_jax=True
+    ),
+    "workdir that cannot be written": Mistake(
+        (*TRAIN, "--workdir=/proc/lab"), ("/proc/lab",), 4, loads_jax=True
+    ),
+    "metric to keep the best by is unknown": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.best_metric=accuracy"),
+        ("best_metric='accuracy'", "valid_error"),
+        loads_jax=True,
+    ),
+    "diverging training": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.optimizer.learning_rate=1e30"),
+        ("not finite at step", "learning_rate"),
+        code=3,
+        loads_jax=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_that_names_it(name: str, child: Child, tmp_path: Path) -> None:
+    mistake = MISTAKES[name]
+
+    def filled(text: str) -> str:
+        return text.replace("{tmp}", str(tmp_path))
+
+    for file, content in mistake.files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(content)
+    env = {key: filled(value) for key, value in mistake.env.items()}
+    if not mistake.loads_jax:  # then JAX is not loaded either: here it cannot be
+        (tmp_path / "no_jax").mkdir()
+        (tmp_path / "no_jax" / "jax.py").write_text("raise RuntimeError('jax was imported')")
+        env["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "no_jax"), str(REPOSITORY)])
+
+    done = child([filled(word) for word in mistake.arguments], env=env)
+
+    lines = done.stderr.splitlines()
+    if mistake.loads_jax:  # by then the loop may have said what it does
+        lines = [line for line in lines if line.startswith("lab: ")]
+    assert done.returncode == mistake.code, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("lab: error: ")
+    assert "Traceback" not in done.stderr
+    for part in mistake.says:
+        assert filled(part) in lines[0]
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing_once_there_is_space(
+    child: Child, tmp_path: Path
+) -> None:
+    code = """
+import errno, os, pathlib, sys
+from common import cli
+fsync, workdir = os.fsync, pathlib.Path(sys.argv[1])
+def full_after_step_10(descriptor):
+    if list(workdir.rglob("checkpoints/10")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    fsync(descriptor)
+os.fsync = full_after_step_10
+sys.exit(cli.main(sys.argv[2:]))
+"""
+    straight, filled = tmp_path / "straight", tmp_path / "filled"
+
+    done = child(code, str(filled), *TRAIN, f"--workdir={filled}")
+
+    assert done.returncode == 4, done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("lab: ")]
+    assert len(errors) == 1
+    assert re.match(rf"lab: error: .*{filled}.*No space left on device", errors[0])
+    for workdir in (filled, straight):
+        done = child([*TRAIN, f"--workdir={workdir}"])
+        assert done.returncode == 0, done.stderr
+    metrics = [next(w.rglob("metrics.jsonl")).read_text() for w in (filled, straight)]
+    assert metrics[0] == metrics[1]
+
+
+def test_training_again_says_complete_and_changes_nothing(child: Child, tmp_path: Path) -> None:
+    arguments = [*TRAIN, f"--workdir={tmp_path}"]
+    first = child(arguments)
+    assert first.returncode == 0, first.stderr
+    (run,) = tmp_path.glob("*/*/*/seed0")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+
+    second = child(arguments)
+
+    assert second.returncode == 0, second.stderr
+    assert f"run folder: {run}" in second.stdout
+    assert "already complete: step 40" in second.stdout
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    metrics = re.compile(r"valid_error (\S+)")
+    assert metrics.findall(first.stdout) == metrics.findall(second.stdout)
+
+
+def test_help_and_list_need_no_jax(child: Child, tmp_path: Path) -> None:
+    (tmp_path / "jax.py").write_text("raise RuntimeError('jax was imported')")
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+
+    overview, listing = child([], env=env), child(["list"], env=env)
+
+    assert (overview.returncode, listing.returncode) == (0, 0), overview.stderr + listing.stderr
+    assert all(f"lab {verb}" in overview.stdout for verb in cli.VERBS)
+    assert all(paper.name in listing.stdout for paper in papers.papers())
+    assert INR in listing.stdout
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_example_of_a_verb_parses(verb: str) -> None:
+    for example in cli.VERBS[verb].examples:
+        assert_parses(example)
+
+
+def test_every_command_in_the_documents_parses() -> None:
+    files = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*/README.md")]
+    files += [path for paper in papers.papers() for path in paper.configs.values()]
+    commands = [
+        line.strip().removeprefix("$ ").split("  ")[0]
+        for path in files
+        for line in path.read_text().splitlines()
+        if re.match(r"\s*(\$ )?lab [a-z]", line)
+    ]
+
+    assert commands
+    for command in commands:
+        assert_parses(command)
+
+
+def assert_parses(command: str) -> None:
+    program, *words = command.split()
+    name = next(name for name in cli.VERBS if words[: name.count(" ") + 1] == name.split())
+    assert program == "lab"
+    cli.parse(name, words[name.count(" ") + 1 :])
+
+
+@pytest.mark.parametrize("form", [["--config.seed=3"], ["--config.seed", "3"]])
+def test_both_forms_of_an_override_are_read_and_the_last_one_holds(form: list[str]) -> None:
+    words, values, overrides = cli.parse(
+        "train", ["--config=a.py:cpu", "--config.seed=1", *form, "--workdir", "here"]
+    )
+
+    assert (words, overrides) == ([], {"seed": "3"})
+    assert (values["config"], values["workdir"]) == ("a.py:cpu", "here")
+
+
+def test_an_error_of_ours_is_a_traceback_and_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**flags: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setitem(cli.VERBS, "list", cli.VERBS["list"]._replace(run=broken))
+
+    assert cli.main(["list"]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "this is a bug" in error
