@@ -102,7 +102,7 @@ def from_json(text: str) -> ConfigDict:
     Lists become tuples again; fields the loop gained since the run was made get their defaults.
     """
     config = ConfigDict(_tuples(json.loads(text)))
-    _fill_defaults(config, Path(config.get("config_dir", "")))
+    _fill_defaults(config, Path(config.get("config_dir") or ""))
     return config.lock()
 
 

@@ -109,7 +109,8 @@ def fit(
         state, best = _loop(run, state, start, best, stop, started)
         run.checkpoints.wait()
         metrics = _final_metrics(run, state, best)
-        result = FitResult("complete", config.num_steps, best and best.step, metrics, state)
+        best_step = None if best is None else best.step
+        result = FitResult("complete", config.num_steps, best_step, metrics, state)
         _write_results(directory, run, result, time.monotonic() - started)
     return result
 
@@ -199,8 +200,8 @@ def _consume(run: _Run, pending: tuple[int, Any], progress: Progress) -> None:
     """Checks and logs the metrics of one call, whose first step is pending[0]."""
     first, arrays = pending
     host = {name: np.asarray(value) for name, value in jax.device_get(arrays).items()}
-    for name, values in host.items():
-        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    for name, rows in host.items():
+        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
         if not finite.all():
             step = first + int(np.argmin(finite)) + 1
             raise NumericalError(

@@ -75,14 +75,7 @@ def siren_data(spec: SirenSetSpec, *, kind: str, normalize: bool) -> PyTree:
     mean 0 and deviation 1.
     """
     arrays = cached(_with_checksum(spec), siren_set)
-    params, split = stacked_params(arrays), arrays["split"]
-    data: dict[str, Any] = {
-        part: {
-            "params": jax.tree.map(lambda leaf: leaf[split == number], params),
-            "label": arrays["label"][split == number],
-        }
-        for part, number in PARTS.items()
-    }
+    data: dict[str, Any] = {part: _part(arrays, number) for part, number in PARTS.items()}
     statistics = _statistics(data["train"]["params"], input_space(siren_space(spec), kind))
     if not normalize:
         statistics = encodings.NormalizationStatistics(
@@ -137,6 +130,12 @@ def examples(spec: SirenSetSpec, *, count: int) -> tuple[np.ndarray, np.ndarray,
     pixels = downsample(images.test_images[arrays["image_index"][chosen]], spec.size) / 255
     params = jax.tree.map(lambda leaf: leaf[chosen], stacked_params(arrays))
     return pixels, render(params, spec.size, omega=spec.omega), float(arrays["psnr"].mean())
+
+
+def _part(arrays: dict[str, np.ndarray], number: int) -> PyTree:
+    chosen = arrays["split"] == number
+    params = jax.tree.map(lambda leaf: leaf[chosen], stacked_params(arrays))
+    return {"params": params, "label": arrays["label"][chosen]}
 
 
 def _statistics(params: PyTree, space: WeightSpace) -> encodings.NormalizationStatistics:

@@ -33,7 +33,7 @@ def table_3(
         inr_data.siren_set_spec(config.data), count=NUM_RENDERINGS
     )
     figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2, 3.4))
+    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(2, 3.4)))
     _renderings(top, images, renderings, psnr)
     _bars(bottom.subplots(), data)
     figure.savefig(out_path, dpi=130)

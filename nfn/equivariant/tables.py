@@ -98,7 +98,8 @@ def _cells() -> tuple[Cell, ...]:
         for column, metric, published, place in columns:
             paper = None
             if row in published:
-                paper = Paper(*published[row], f"{place}, FashionMNIST, {row}")
+                value, stderr = published[row]
+                paper = Paper(value, stderr, f"{place}, FashionMNIST, {row}")
             cells.append(Cell(row, column, {"model.kind": kind}, metric, paper))
     for column, metric, _, _ in columns[:2]:
         cells.append(Cell("Chance", column, {}, metric, run="nfn.equivariant.tables:chance"))

@@ -123,12 +123,12 @@ def _cpu(config: ConfigDict) -> None:
     config.data.source = "embedded"
     config.data.size, config.data.widths, config.data.omega = 14, (2, 16, 16, 1), 20.0
     config.data.train_per_class, config.data.valid_per_class = 900, 100
-    config.data.test_per_class, config.data.copies = 200, 1
+    config.data.test_per_class, config.data.copies = 200, 4
     config.data.fit_steps, config.data.fit_learning_rate = 300, 2e-3
     config.data.fit_schedule = "cosine"
     config.data.normalize = True
-    config.num_steps, config.batch_size, config.steps_per_call = 4_000, 64, 50
-    config.eval_every = config.checkpoint_every = 500
+    config.num_steps, config.batch_size, config.steps_per_call = 8_000, 64, 50
+    config.eval_every = config.checkpoint_every = 1_000
     config.evaluate_chunk = 250
     config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
     config.model.io_bands, config.model.io_max_frequency = 3, 3.0
@@ -141,6 +141,7 @@ def _cpu(config: ConfigDict) -> None:
 def _demo(config: ConfigDict) -> None:
     """Four classes, fewer steps: minutes instead of the better part of an hour."""
     config.data.classes = (1, 2, 8, 9)  # trouser, pullover, bag, ankle boot
+    config.data.copies = 1
     config.num_steps, config.eval_every = 1_000, 250
     config.checkpoint_every = 500
 
