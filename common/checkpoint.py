@@ -101,9 +101,10 @@ class Checkpoints:
         self.wait()
         notes = manifest.plain(extra or {})
         leaves, arrays = snapshot.take(state)
+        stored: PyTree = arrays or _NOTHING
         temporary = self._directory / f"tmp-{step}-{self._writer}"
         with self._storage(f"step {step} was not saved"), _context():
-            response = ocp.save_async(temporary, arrays or _NOTHING, checkpointable_name=_NAME)
+            response = ocp.save_async(str(temporary), stored, checkpointable_name=_NAME)
         content = Manifest(step, best, leaves, notes, {})
         self._pending = self._background.submit(self._finish, response.result, temporary, content)
 
@@ -254,10 +255,11 @@ class Checkpoints:
         folder = self._directory / str(step)
         saved = manifest.read(folder)
         snapshot.check_same(saved.leaves, abstract_state, str(folder))
-        targets, arrays = snapshot.targets(abstract_state), {}
+        targets: PyTree = snapshot.targets(abstract_state)
+        arrays: PyTree = {}
         if targets:
             with self._storage(f"step {step} could not be read"), _context():
-                arrays = ocp.load(folder, targets, checkpointable_name=_NAME)
+                arrays = ocp.load(str(folder), targets, checkpointable_name=_NAME)
         return Restored(step, snapshot.rebuild(abstract_state, arrays), saved.extra)
 
     @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Where metrics go: JSON lines always, TensorBoard and W&B if asked for, and a progress line."""
 
+import importlib
 import json
 import math
 import os
@@ -131,7 +132,7 @@ class WandbLog:
             UserError: If the package wandb is not installed.
         """
         try:
-            import wandb
+            wandb = importlib.import_module("wandb")
         except ImportError:
             raise UserError(
                 "--wandb needs the package wandb: pip install 'jax-paper-lab[wandb]'"

@@ -74,7 +74,7 @@ def test_snapshot_is_complete_before_save_returns(
     handed_over = []
     save_async = checkpoint.ocp.save_async
 
-    def record(path: Path, arrays: dict[str, Any], **options: Any) -> Any:
+    def record(path: str, arrays: Any, **options: Any) -> Any:
         handed_over.extend(arrays.values())
         return save_async(path, arrays, **options)
 

@@ -28,7 +28,7 @@ def flip(path: Path, rng: np.random.Generator) -> None:
 
 
 def truncate(path: Path, rng: np.random.Generator) -> None:
-    os.truncate(path, rng.integers(path.stat().st_size))
+    os.truncate(path, int(rng.integers(path.stat().st_size)))
 
 
 def delete(path: Path, rng: np.random.Generator) -> None:
@@ -44,7 +44,8 @@ def test_all_damage_is_detected_and_the_step_before_used(
     names = [p.relative_to(saved) for p in sorted((saved / "2").rglob("*")) if p.is_file()]
     if damage is not delete:  # an empty file has nothing to flip or cut off
         names = [name for name in names if (saved / name).stat().st_size]
-    order = [name for _ in range(1 + trials // len(names)) for name in rng.permutation(names)]
+    rounds = [rng.permutation(len(names)) for _ in range(1 + trials // len(names))]
+    order = [names[i] for i in np.concatenate(rounds)]
     like, wanted = abstract(make_state()), make_state(1.0)
     for trial, name in enumerate(order[:trials]):
         folder = Path(shutil.copytree(saved, tmp_path / str(trial)))

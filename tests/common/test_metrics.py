@@ -1,12 +1,12 @@
 """Metrics files that survive anything, and a progress line that tells the truth."""
 
 import errno
+import importlib
 import io
 import json
 import math
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +148,13 @@ def test_a_write_that_does_not_fit_is_a_data_error(tmp_path: Path) -> None:
 
 def scalars(folder: Path) -> list[tuple[str, int, float]]:
     """The scalars in TensorBoard's files: records of length, checksum, Event and checksum."""
-    from tensorboardX.proto.event_pb2 import Event
-
+    event_class = importlib.import_module("tensorboardX.proto.event_pb2").Event
     found = []
     for path in sorted(folder.iterdir()):
         content, at = path.read_bytes(), 0
         while at < len(content):
             length = int.from_bytes(content[at : at + 8], "little")
-            event = Event.FromString(content[at + 12 : at + 12 + length])
+            event = event_class.FromString(content[at + 12 : at + 12 + length])
             at += 16 + length
             found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
     return found
@@ -201,7 +200,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is logged as information."""
     seen: list[str] = []
     monkeypatch.setattr(logging, "info", lambda text, *args: seen.append(text % args))
