@@ -20,7 +20,7 @@ from absl import flags
 from absl import logging as absl_logging
 
 from common import chips
-from common.errors import DataError, DoesNotFit, LabError, UserError, nearest
+from common.errors import DataError, DoesNotFit, Interrupted, LabError, UserError, nearest
 from common.verbs import JAX_FLAGS, VERBS, Flag, overview, usage
 
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
@@ -233,7 +233,8 @@ def _flag_error(message: str, definitions: Sequence[Flag]) -> str:
 
 
 def _fail(error: LabError) -> int:
-    print(f"lab: error: {' '.join(str(error).split())}", file=sys.stderr)
+    kind = "" if isinstance(error, Interrupted) else "error: "
+    print(f"lab: {kind}{' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code
 
 

@@ -47,20 +47,7 @@ def train(
     """Trains one config, or every member of a sweep; or only makes its data."""
     settings = load_config(config, overrides)
     if sweep:
-        from common.sweep import run_sweep
-
-        swept = run_sweep(
-            sweep,
-            config=config,
-            overrides=overrides,
-            workdir=workdir,
-            jobs=jobs or None,
-            slurm=slurm,
-        )
-        _say(swept.summary())
-        if swept.problems:
-            count = f"{len(swept.problems)} of {len(swept.members)} members"
-            raise _failed(f"{count} of the sweep failed; see above", swept.problems.values())
+        _sweep(sweep, config, overrides, workdir, jobs, slurm)
         return
     directory = runs.run_directory(workdir, settings)
     if not prepare:
@@ -241,6 +228,21 @@ def data_verify() -> None:
     bad = [check.problem for check in checks if check.problem]
     if bad:
         raise DataError(f"{len(bad)} of {len(checks)} places are damaged: {bad[0]}")
+
+
+def _sweep(
+    path: str, config: str, overrides: Mapping[str, str], workdir: str, jobs: int, slurm: bool
+) -> None:
+    """Trains every member of a sweep that has no result yet; fails if one did."""
+    from common.sweep import run_sweep
+
+    swept = run_sweep(
+        path, config=config, overrides=overrides, workdir=workdir, jobs=jobs or None, slurm=slurm
+    )
+    _say(swept.summary())
+    if swept.problems:
+        count = f"{len(swept.problems)} of {len(swept.members)} members of the sweep"
+        raise _failed(f"{count} failed; see above", swept.problems.values())
 
 
 def _failed(message: str, problems: Iterable[str]) -> LabError:
