@@ -131,7 +131,7 @@ def fit_sirens(
     learning_rate: float,
     schedule: Schedule = "cosine",
     seed: int = 0,
-    chunk: int = 64,
+    chunk: int = 32,
     sine: SineMethod = "polynomial",
     on_chunk: OnChunk | None = None,
     devices: Sequence[jax.Device] | None = None,

@@ -45,7 +45,7 @@ class SirenSetSpec(NamedTuple):
     copies: int = 1  # independent fits of each training image; one of each other image
     seed: int = 0
     sine: SineMethod = "polynomial"
-    chunk: int = 64
+    chunk: int = 32
     version: int = 1
 
 

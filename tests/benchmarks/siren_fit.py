@@ -43,7 +43,7 @@ class Way(NamedTuple):
 
     sine: SineMethod = "polynomial"
     mapped: str = "vmap"
-    chunk: int = 64
+    chunk: int = 32
     adam: str = "optax"
 
 
@@ -53,6 +53,7 @@ WAYS = (
     Way(mapped="map"),
     Way(adam="by hand"),
     Way(chunk=16),
+    Way(chunk=64),
     Way(chunk=256),
 )
 
