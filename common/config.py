@@ -199,6 +199,9 @@ def validate(config: ConfigDict) -> None:
     ok = all(type(size) is int and (size >= 1 or size == -1) for size in mesh.values())
     ok = ok and list(mesh.values()).count(-1) <= 1 and bool(mesh)
     _require(ok, "mesh", mesh, "axis sizes of at least 1, at most one of them -1")
+    if config.deterministic:  # under vmap XLA compiles Adam in other ways for other meshes
+        allowed = "1 (deterministic=True)"
+        _require(config.seed_group == 1, "seed_group", config.seed_group, allowed)
     if config.deterministic and "batch_size" in config:
         allowed = f"a multiple of logical_shards={config.logical_shards} (deterministic=True)"
         _require(

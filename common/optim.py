@@ -95,7 +95,9 @@ def _only(pattern: str, optimizer: optax.GradientTransformation) -> optax.Gradie
     def labels(params: optax.Params) -> optax.Params:
         chosen, _ = split_by_path(params, pattern)
         return jax.tree.map(
-            lambda leaf: "frozen" if leaf is None else "trained", chosen, is_leaf=lambda x: x is None
+            lambda leaf: "frozen" if leaf is None else "trained",
+            chosen,
+            is_leaf=lambda x: x is None,
         )
 
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)

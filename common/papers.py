@@ -45,7 +45,9 @@ def find_paper(name: str) -> PaperInfo:
     """
     known = {paper.name: paper for paper in papers()}
     if name not in known:
-        raise UserError(f"paper {name!r} is unknown{nearest(name, known)}; known: {', '.join(known)}")
+        raise UserError(
+            f"paper {name!r} is unknown{nearest(name, known)}; known: {', '.join(known)}"
+        )
     return known[name]
 
 

@@ -59,9 +59,7 @@ def path_name(prefix: str, path: tuple[Any, ...]) -> str:
     return "/".join([prefix, *names])
 
 
-def shardings(
-    tree: PyTree, rules: Rules, mesh: Mesh, prefix: str, *, leading: int = 0
-) -> PyTree:
+def shardings(tree: PyTree, rules: Rules, mesh: Mesh, prefix: str, *, leading: int = 0) -> PyTree:
     """Returns the NamedSharding of every leaf of `tree`.
 
     Args:

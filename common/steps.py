@@ -83,7 +83,8 @@ def sam(rho: float, *, base: Gradient = plain) -> Gradient:
             # A zero gradient has no ascent direction: stay, instead of dividing by zero.
             norm = jnp.maximum(optax.tree.norm(grads), jnp.finfo(jnp.float32).tiny)
             ascent = optax.tree.add_scale(params, rho / norm, grads)
-            _, grads = value_and_grad(ascent, data, batch, key)
+            # Both passes see the same noise (dropout masks), on purpose.
+            _, grads = value_and_grad(ascent, data, batch, jax.random.clone(key))
             return value, grads
 
         return sam_value_and_grad
@@ -222,7 +223,9 @@ def split_by_path(params: PyTree, pattern: str) -> tuple[PyTree, PyTree]:
     chosen = keep(True)
     if not jax.tree.leaves(chosen):
         names = [path_name("params", p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
-        raise UserError(f"pattern {pattern!r} matches no parameter; paths are {', '.join(names[:6])}")
+        raise UserError(
+            f"pattern {pattern!r} matches no parameter; paths are {', '.join(names[:6])}"
+        )
     return chosen, keep(False)
 
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import math
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
 from common.errors import Interrupted, NumericalError, UserError
 from common.experiment import Experiment
+from common.interrupts import first_signal
 from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
 
 PyTree = Any
@@ -61,7 +61,7 @@ class _Run(NamedTuple):
     step: Any  # compiled
     evaluate: Any  # compiled
     checkpoints: Checkpoints
-    logs: Sequence[Any]  # the first is the JSON-lines log
+    logs: Sequence[Any]  # the first is the JSON-lines log; none but in the lead process
 
 
 def fit(
@@ -97,11 +97,12 @@ def fit(
     if done is not None:
         return done
     started = time.monotonic()
-    mesh = sharding.make_mesh(config.mesh)
-    with _signals() as stop, contextlib.ExitStack() as stack:
+    mesh = sharding.make_mesh(dict(config.mesh))
+    with first_signal() as stop, contextlib.ExitStack() as stack:
         stack.enter_context(runs.claim(directory))
-        runs.write_json(directory / "config.json", config.to_dict())
-        runs.write_json(directory / "environment.json", runs.environment(command))
+        if distributed.is_lead():
+            runs.write_json(directory / "config.json", config.to_dict())
+            runs.write_json(directory / "environment.json", runs.environment(command))
         run, state, start, best, elapsed = _prepare(
             experiment, config, directory, mesh, stack, tensorboard=tensorboard, wandb=wandb
         )
@@ -134,8 +135,9 @@ def _prepare(
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
     key = jax.device_put(program.root_key(config), sharding.replicated(mesh))
-    offset = restored.extra["metrics_offset"] if restored else 0
-    logs = _open_logs(directory, offset, config, stack, tensorboard=tensorboard, wandb=wandb)
+    logs = _open_logs(directory, restored, config, tensorboard=tensorboard, wandb=wandb)
+    for log in logs:
+        stack.callback(log.close)
     run = _Run(
         experiment=experiment,
         config=config,
@@ -247,7 +249,7 @@ def _save(
         name = sharding.path_name("state", floats[bad])
         raise NumericalError(f"{name} holds NaN after step {step}; this state was not saved")
     extra = {
-        "metrics_offset": run.logs[0].flush(),
+        "metrics_offset": run.logs[0].flush() if run.logs else 0,
         "best": best._asdict() if best else None,
         "seconds": time.monotonic() - started,
         "config_hash": config_hash(run.config),
@@ -345,20 +347,22 @@ def _write(run: _Run, step: int, kind: str, values: Values) -> None:
 
 def _open_logs(
     directory: Path,
-    offset: int,
+    restored: Restored | None,
     config: ConfigDict,
-    stack: contextlib.ExitStack,
     *,
     tensorboard: bool,
     wandb: bool,
 ) -> list[Any]:
+    """Opens the logs of the lead process, cut off after the restored step."""
+    if not distributed.is_lead():
+        return []
+    offset = restored.extra["metrics_offset"] if restored else 0
     logs: list[Any] = [MetricsLog(directory / "metrics.jsonl", offset=offset)]
     if tensorboard:
-        logs.append(TensorBoardLog(directory / "tensorboard"))
+        start = restored.step if restored else 0
+        logs.append(TensorBoardLog(directory / "tensorboard", start=start))
     if wandb:
         logs.append(WandbLog(directory, config=canonical_json(config)))
-    for log in logs:
-        stack.callback(log.close)
     return logs
 
 
@@ -376,29 +380,3 @@ def _asked_to_stop(stop: threading.Event, config: ConfigDict, step: int) -> bool
     if step % max(config.log_every, config.steps_per_call):
         return False  # asking costs a collective
     return distributed.any_process(stop.is_set())
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """Sets the event at the first SIGINT or SIGTERM; a second one acts as it usually does."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: Any) -> None:
-        del frame
-        stop.set()
-        logging.warning("%s: saving at the next step", signal.Signals(number).name)
-        signal.signal(
-            number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        )
-
-    for number in old:
-        signal.signal(number, note)
-    try:
-        yield stop
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -33,7 +33,8 @@ def table_3(
         inr_data.siren_set_spec(config.data), count=NUM_RENDERINGS
     )
     figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(2, 3.4)))
+    halves = figure.add_gridspec(2, 1, height_ratios=(2, 3.4))
+    top, bottom = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     _renderings(top, images, renderings, psnr)
     _bars(bottom.subplots(), data)
     figure.savefig(out_path, dpi=130)

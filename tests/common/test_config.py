@@ -182,6 +182,7 @@ def test_a_wrong_override_is_one_line_with_field_value_and_what_is_allowed(
         ("config.mesh = ConfigDict(dict(data='all'))", ("config.mesh=", "axis sizes")),
         ("config.mesh = 8", ("config.mesh=8", "dict")),
         ("config.deterministic = True; config.batch_size = 12", ("batch_size=12", "shards=8")),
+        ("config.deterministic = True; config.seed_group = 2", ("seed_group=2", "expected 1")),
         ("config.x64 = 1", ("config.x64=1", "bool")),
         ("config.seed = 0.5", ("config.seed=0.5", "int")),
         ("config.best_metric = 3", ("config.best_metric=3", "str")),

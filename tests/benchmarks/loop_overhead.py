@@ -1,0 +1,99 @@
+"""What the training loop costs beyond the bare compiled steps, on the model of `make demo`.
+
+    python -m tests.benchmarks.loop_overhead --out=loop_overhead.json
+
+Both sides run the same steps on the same data in one process, in turn, and the fastest of several
+rounds counts. Bare: one jitted lax.scan over all steps, batches placed before. Loop: `common.train.
+fit` with metrics every 10 steps and a checkpoint every 250, timed between the batches of two steps,
+so that neither compilation nor the final evaluation counts.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from common import program, sharding
+from common.config import load_config
+from common.experiment import Experiment, build
+from common.train import fit
+
+CONFIG = "nfn/equivariant/configs/inr_classification.py:demo"
+OUT = flags.DEFINE_string("out", "", "JSON file to write")
+STEPS = flags.DEFINE_integer("steps", 500, "timed steps of a round", lower_bound=100)
+ROUNDS = flags.DEFINE_integer("rounds", 5, "rounds of each side", lower_bound=1)
+KIND = flags.DEFINE_string("kind", "np", "config.model.kind")
+
+
+def bare_seconds(experiment: Experiment, config: ConfigDict, steps: int) -> Any:
+    """Returns a function that runs `steps` steps in one scan and gives its seconds."""
+    changed = ConfigDict({**config.to_dict(), "steps_per_call": steps})
+    data = jax.tree.map(np.asarray, experiment.data())
+    layout = program.layout(experiment, changed, sharding.make_mesh(dict(config.mesh)), data=data)
+    placed = sharding.place(data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
+    compiled = program.lower_step(experiment, changed, layout).compile()
+    init = program.lower_init(experiment, layout).compile()
+    batches = program.place_batches(program.stack_batches(experiment, changed, 0), layout)
+    key = program.root_key(config)
+
+    def run() -> float:
+        state = jax.block_until_ready(init(key))
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(state, placed, batches, key, np.int32(0)))
+        return time.perf_counter() - start
+
+    return run
+
+
+def loop_seconds(experiment: Experiment, config: ConfigDict, steps: int) -> float:
+    """Returns the seconds that `fit` takes for `steps` steps, after a first call has warmed up."""
+    k = config.steps_per_call
+    times: dict[int, float] = {}
+
+    def batch(step: int) -> Any:
+        times[step] = time.perf_counter()
+        return experiment.batch(step)
+
+    with tempfile.TemporaryDirectory() as folder:
+        fit(experiment._replace(batch=batch, final=None), config, Path(folder) / "run")
+    return times[2 * k + steps] - times[2 * k]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Times both sides and prints their ratio."""
+    del argv
+    steps = STEPS.value
+    k = load_config(CONFIG).steps_per_call
+    overrides = {"model.kind": KIND.value, "num_steps": str(steps + 4 * k), "eval_every": "0"}
+    overrides |= {"checkpoint_every": "250", "log_every": "10"}
+    config = load_config(CONFIG, overrides)
+    experiment = build(config)
+    bare = bare_seconds(experiment, config, steps)
+    bare()
+    rounds = [(bare(), loop_seconds(experiment, config, steps)) for _ in range(ROUNDS.value)]
+    best_bare, best_loop = (min(column) for column in zip(*rounds, strict=True))
+    result = {
+        "config": CONFIG,
+        "kind": KIND.value,
+        "steps": steps,
+        "steps_per_call": k,
+        "rounds": rounds,
+        "bare_ms_per_step": 1e3 * best_bare / steps,
+        "loop_ms_per_step": 1e3 * best_loop / steps,
+        "overhead_percent": 100 * (best_loop / best_bare - 1),
+        "jax": jax.__version__,
+    }
+    print(json.dumps(result, indent=1))
+    if OUT.value:
+        Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,164 @@
+"""Two small experiments and a bare loop, for tests of everything between a loss and a run."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import program, sharding
+from common.config import LOOP_DEFAULTS
+from common.data.epochs import epoch_indices
+from common.evaluation import SumCount, sums_over
+from common.experiment import Batch, Experiment, Metrics
+from common.optim import make_optimizer
+from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from nfn.encodings import normalization_statistics
+from nfn.equivariant.models import ClassifierSpec, classifier, input_space
+from nfn.features import features_from_params
+from nfn.weights import mlp_space
+
+PyTree = Any
+NUM_EXAMPLES = 48
+
+
+def toy_config(builder: str = "regression", **changes: Any) -> ConfigDict:
+    """Returns the config of an experiment of this file with all fields of the loop."""
+    config = ConfigDict({**LOOP_DEFAULTS, "num_steps": 8, "batch_size": 16})
+    config.experiment, config.config_dir = f"toys.py:{builder}", str(Path(__file__).parent)
+    config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-2))
+    config.update(changes)
+    return config.lock()
+
+
+def regression(config: ConfigDict) -> Experiment:
+    """Fits a tanh network to noisy inputs; the noise comes from the key of the step."""
+
+    def data() -> PyTree:
+        random = np.random.default_rng(0)
+        x = random.standard_normal((NUM_EXAMPLES, 4)).astype(np.float32)
+        return {"x": x, "y": np.sin(x @ random.standard_normal((4, 2))).astype(np.float32)}
+
+    def init_params(key: jax.Array) -> PyTree:
+        one, two = jax.random.split(key)
+        return {
+            "hidden": {"kernel": jax.random.normal(one, (4, 16)) / 2, "bias": jnp.zeros(16)},
+            "out": {"kernel": jax.random.normal(two, (16, 2)) / 4, "bias": jnp.zeros(2)},
+        }
+
+    def errors(params: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
+        hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"][None])
+        output = hidden @ params["out"]["kernel"] + params["out"]["bias"][None]
+        return jnp.mean((output - y) ** 2, axis=-1)
+
+    def loss(params: PyTree, data: PyTree, batch: Batch, key: jax.Array) -> Any:
+        x, y = data["x"][batch["index"]], data["y"][batch["index"]]
+        noise = jax.random.normal(key, x.shape)
+        return jnp.mean(errors(params, x + 0.1 * noise, y)), {"noise": noise[0, 0]}
+
+    def values(params: PyTree, rows: PyTree) -> dict[str, jax.Array]:
+        return {"error": errors(params, rows["x"], rows["y"])}
+
+    return _experiment(config, data, init_params, loss, values)
+
+
+def weights(config: ConfigDict) -> Experiment:
+    """Classifies random weights by an NFN_NP with dropout, as the first paper does."""
+    space = mlp_space((2, 5, 3))
+    spec = ClassifierSpec(
+        kind="np",
+        channels=6,
+        num_layers=1,
+        frequencies=2,
+        fourier_scale=1.0,
+        io_bands=2,
+        io_max_frequency=3.0,
+        head_widths=(8,),
+        head_dropout=0.2,
+        channel_dropout=0.1,
+        mlp_widths=(8,),
+        dtype="float32",
+        remat=False,
+    )
+    network = classifier(space, spec, num_classes=3)
+
+    def data() -> PyTree:
+        random = np.random.default_rng(1)
+        params: PyTree = {}
+        for tensor in space.tensors:
+            layer, _, name = tensor.path.partition("/")
+            draws = random.standard_normal((NUM_EXAMPLES, *tensor.shape)).astype(np.float32)
+            params.setdefault(layer, {})[name] = draws
+        features = features_from_params(input_space(space, spec.kind), params)
+        statistics = normalization_statistics(features, space=space)
+        labels = random.integers(0, 3, NUM_EXAMPLES).astype(np.int32)
+        return {"params": params, "label": labels, "statistics": statistics}
+
+    def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
+
+    def loss(params: PyTree, data: PyTree, batch: Batch, key: jax.Array) -> Any:
+        rows = jax.tree.map(lambda x: x[batch["index"]], (data["params"], data["label"]))
+        logits = network.apply(params, rows[0], data["statistics"], key)
+        return jnp.mean(cross_entropy(logits, rows[1])), {"logit": logits[0, 0]}
+
+    def values(params: PyTree, rows: PyTree) -> dict[str, jax.Array]:
+        logits = network.apply(params, rows["params"], rows["statistics"])
+        return {"error": cross_entropy(logits, rows["label"])}
+
+    return _experiment(config, data, network.init, loss, values)
+
+
+def _experiment(config: ConfigDict, data: Any, init: Any, loss: Loss, values: Any) -> Experiment:
+    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = base_gradient(
+        deterministic=config.deterministic, logical_shards=config.logical_shards
+    )
+
+    def batch(step: int) -> Batch:
+        sizes = {"num_examples": NUM_EXAMPLES, "batch_size": config.batch_size}
+        return {"index": epoch_indices(config.seed, step, **sizes)}
+
+    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        del key
+        shared = {name: data[name] for name in data.keys() & {"statistics"}}
+        rows = {name: data[name] for name in data.keys() - {"statistics"}}
+        return sums_over(lambda part: values(state.params, {**part, **shared}), rows, chunk=20)
+
+    return Experiment(
+        data=data,
+        init=lambda key: init_train_state(init(key), optimizer),
+        step=gradient_step(loss, optimizer, gradient=gradient),
+        batch=batch,
+        evaluate=evaluate,
+    )
+
+
+def train(experiment: Experiment, config: ConfigDict) -> tuple[PyTree, Metrics]:
+    """Returns the state after `config.num_steps` and the metrics [num_steps] of all steps."""
+    mesh = sharding.make_mesh(config.mesh)
+    host_data = jax.tree.map(np.asarray, experiment.data())
+    layout = program.layout(experiment, config, mesh, data=host_data)
+    data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
+    key = jax.device_put(program.root_key(config), sharding.replicated(mesh))
+    state = program.lower_init(experiment, layout).compile()(key)
+    compiled = program.lower_step(experiment, config, layout).compile()
+    calls = []
+    for step in range(0, config.num_steps, config.steps_per_call):
+        batches = program.stack_batches(experiment, config, step)
+        placed = program.place_batches(batches, layout)
+        state, metrics = compiled(state, data, placed, key, np.int32(step))
+        calls.append(jax.device_get(metrics))
+    return state, jax.tree.map(lambda *rows: np.concatenate(rows), *calls)
+
+
+def digest(tree: PyTree) -> str:
+    """Returns the SHA-256 of all leaves: equal for equal bits only."""
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        host = np.asarray(leaf)
+        total.update(f"{host.dtype}{host.shape}".encode() + host.tobytes())
+    return total.hexdigest()
