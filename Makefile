@@ -1,6 +1,6 @@
 # make demo     train a small table on real images, draw it, write an HTML report (minutes)
 # make test     the whole test suite        make check    format, lint and types
-# make results  every table at preset cpu   make bench    benchmarks of the loop
+# make results  every table at preset cpu   make bench    benchmarks, into bench_results/
 # Each target first creates .venv from the committed lock, if it is missing or older than the lock.
 PYTHON ?= python3.11
 WORKDIR ?= runs
@@ -65,7 +65,9 @@ results: $(STAMP)
 	@$(BIN)/lab report --workdir=$(WORKDIR)
 
 bench: $(STAMP)
-	@$(BIN)/python -m pytest -m "" -s tests/benchmarks $(PYTEST_ARGS)
+	@mkdir -p bench_results; \
+	for path in tests/benchmarks/*.py; do name=$$(basename $$path .py); \
+	  $(BIN)/python -m tests.benchmarks.$$name --out=bench_results/$$name.json; done
 
 # For maintainers: resolves the pins of pyproject.toml again; needs uv.
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -181,19 +181,20 @@ def compile_step(
     *,
     config: str,
     overrides: Mapping[str, str],
-    topology: str,
+    topology: str | None,
+    quick: bool,
     evaluate: bool,
     json: bool,
     start_jax: StartJax,
 ) -> None:
     """Compiles the step of a config and prints memory, FLOPs and collectives of a device."""
     settings = load_config(config, overrides)
-    target = chips.parse_topology(topology)
-    start_jax(x64=settings.x64, environment=chips.environment(target))
+    environment = chips.environment(chips.parse_topology(topology)) if topology else {}
+    start_jax(x64=settings.x64, environment=environment)
     from common import aot, aot_report
     from common.experiment import build
 
-    report = aot.compile_report(build(settings), settings, topology, evaluate=evaluate)
+    report = aot.compile_report(build(settings), settings, topology, evaluate=evaluate, quick=quick)
     _say(aot_report.to_json(report) if json else aot_report.render(report))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from common import cli, papers
+from common import cli, papers, status
 from tests.processes import REPOSITORY, Child
 
 TINY = "tests/tiny/config.py"
@@ -291,6 +291,24 @@ def assert_parses(command: str) -> None:
     name = next(name for name in cli.VERBS if words[: name.count(" ") + 1] == name.split())
     assert program == "lab"
     cli.parse(name, words[name.count(" ") + 1 :])
+
+
+def test_the_status_in_the_map_is_what_the_command_prints() -> None:
+    text = (REPOSITORY / "WORKSPACE.md").read_text()
+    written = re.search(r"<!-- lab list --markdown -->\n(.*)<!-- end -->", text, re.DOTALL)
+
+    assert written is not None
+    assert written[1] == status.list_markdown(), "paste the output of `lab list --markdown`"
+
+
+@pytest.mark.aot
+def test_a_model_too_large_for_the_chip_is_one_line_with_both_sizes(child: Child) -> None:
+    too_large = ("--config.model.channels=8192", "--topology=v5e:16x16")
+
+    done = child(["compile", f"--config={INR}:pod", *too_large])
+
+    assert done.returncode == 3, done.stderr
+    assert re.fullmatch(r"lab: error: .* needs .*[\d.]+ GiB.* has 15.75 GiB.*\n", done.stderr)
 
 
 @pytest.mark.parametrize("form", [["--config.seed=3"], ["--config.seed", "3"]])
