@@ -47,16 +47,23 @@ def _float64() -> Iterator[None]:
         yield
 
 
-@cache
-def maps_of_parameters(layer: str, space: WeightSpace) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [num_matrix_entries, dim, dim] and [num_biases, dim]: one parameter 1, others 0."""
+def parameters_of_layer(
+    layer: str, space: WeightSpace
+) -> tuple[layers.LinearParams, Callable[..., features.Features]]:
+    """Returns zeros in the place of the layer's parameters, and the layer."""
     init, apply = {
         "linear": (layers.init_equivariant_linear, layers.equivariant_linear),
         "pointwise": (layers.init_pointwise, layers.pointwise),
     }[layer]
-    dim = space.size
     shapes = jax.eval_shape(lambda key: init(key, space=space, c_in=1, c_out=1), jax.random.key(0))
-    zeros = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape)), shapes)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape)), shapes), apply
+
+
+@cache
+def maps_of_parameters(layer: str, space: WeightSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [num_matrix_entries, dim, dim] and [num_biases, dim]: one parameter 1, others 0."""
+    zeros, apply = parameters_of_layer(layer, space)
+    dim = space.size
     flat_matrices, unravel_matrices = ravel_pytree(zeros.matrices)
     flat_biases, unravel_biases = ravel_pytree(zeros.biases)
 
@@ -228,3 +235,22 @@ def test_the_last_hidden_bias_reaches_the_last_kernel_in_hnp() -> None:
         target = names.index(("Dense_2/kernel", (neuron, 1)))
         wanted[0, target, names.index(("Dense_1/bias", (neuron,)))] = 1
     assert residual(linear, wanted) < 1e-10
+
+
+@pytest.mark.parametrize("layer", ["linear", "pointwise"])
+def test_layers_are_affine_so_that_unit_vectors_tell_all(layer: str) -> None:
+    space = hidden_only(mlp_space([2, 3, 3, 2]))
+    linear, constant = maps_of_parameters(layer, space)
+    generator = np.random.default_rng(0)
+    matrix_weights, bias_weights = (generator.normal(size=len(m)) for m in (linear, constant))
+    vectors = generator.normal(size=(4, space.size))
+    theta = np.tensordot(matrix_weights, linear, axes=1)
+    expected = vectors @ theta.T + bias_weights @ constant
+
+    params, apply = parameters_of_layer(layer, space)
+    flat = np.concatenate([matrix_weights, bias_weights])
+    flat_zeros, unravel = ravel_pytree(params)
+    assert flat_zeros.size == flat.size
+    x = features.features_from_vector(space, jnp.asarray(vectors))
+    y = apply(unravel(jnp.asarray(flat)), x, space=space)
+    np.testing.assert_allclose(features.vector_from_features(space, y), expected, atol=1e-12)
