@@ -1,0 +1,62 @@
+"""`config.deterministic`: the same bits on 8, 4, 2 and 1 devices, in processes of their own."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.processes import Child
+
+CODE = """
+import json
+import jax
+from common import steps
+from tests.common import toys
+
+results = {"devices": jax.device_count()}
+
+def train(name, builder, gradient=None, **changes):
+    config = toys.toy_config(builder, num_steps=20, **changes)
+    toys.base_gradient = (lambda **_: gradient) if gradient else steps.base_gradient
+    state, metrics = toys.train(getattr(toys, builder)(config), config)
+    results[name] = [*map(toys.digest, (state.params, state.opt_state, metrics))]
+    results[f"{name} losses"] = [float(x) for x in metrics["loss"]]
+
+train("regression", "regression", deterministic=True)
+train("weights", "weights", deterministic=True)
+if jax.device_count() in (1, 8):
+    train("four steps a call", "regression", deterministic=True, steps_per_call=4)
+    train("sam", "regression", steps.sam(0.05, base=steps.ordered(8)))
+    train("masked", "regression", steps.masked("hidden", base=steps.ordered(8)))
+    train("plain", "regression")
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(child: Child) -> dict[int, dict[str, Any]]:
+    """What 20 Adam steps gave on each number of simulated devices."""
+    found = {}
+    for devices in (8, 4, 2, 1):
+        done = child(CODE, devices=devices)
+        assert done.returncode == 0, done.stderr
+        found[devices] = json.loads(done.stdout.splitlines()[-1])
+        assert found[devices]["devices"] == devices
+    return found
+
+
+@pytest.mark.parametrize("name", ["regression", "weights", "four steps a call", "sam", "masked"])
+def test_parameters_optimizer_state_and_metrics_have_the_same_bits_on_every_device_count(
+    runs: dict[int, dict[str, Any]], name: str
+) -> None:
+    assert len(set(runs[1][name])) == 3  # params, opt_state, metrics
+    for devices, results in runs.items():
+        found = results.get(name, runs[8][name])
+        assert found == runs[1][name], f"{name} differs between 1 and {devices} devices"
+    losses = [results[f"{name} losses"] for results in runs.values() if name in results]
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_without_it_device_counts_agree_to_rounding_only(runs: dict[int, dict[str, Any]]) -> None:
+    # float32 rounding of a mean over 16 rows, carried through 20 steps.
+    assert runs[8]["plain losses"] == pytest.approx(runs[1]["plain losses"], rel=1e-5)
