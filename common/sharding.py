@@ -43,6 +43,9 @@ def fsdp(axis: str = "data", *, min_size: int = 65_536) -> Spec:
     """
 
     def spec(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+        if axis not in mesh.shape:
+            known = ", ".join(mesh.shape)
+            raise UserError(f"sharding rule fsdp({axis!r}): config.mesh has only the axes {known}")
         size = mesh.shape[axis]
         sides = [i for i, n in enumerate(shape) if n % size == 0]
         if math.prod(shape) < min_size or not sides:

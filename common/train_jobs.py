@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,11 +97,15 @@ def prepare(trainings: Sequence[Training], logs: Path) -> JobsResult:
     The jobs are named as `Training.data` says.
     """
     jobs = {}
+    # Generators spread their members over devices, here one a core (of no effect on accelerators);
+    # the bits of what they make do not depend on how many.
+    flag = f"--xla_force_host_platform_device_count={len(job_list.usable_cpus())}"
+    env = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()}
     for training in trainings:
         key = training.data
         if key and key not in jobs:
             command = (*training.command, "--prepare")
-            jobs[key] = Job(key, f"data of {training.label}", command, logs / f"{key}.log")
+            jobs[key] = Job(key, f"data of {training.label}", command, logs / f"{key}.log", env)
     with job_list.Progress(len(jobs), "preparing data") as progress:
         return job_list.run_jobs(
             tuple(jobs.values()),

@@ -1,6 +1,7 @@
 """Classifiers of weights: equivariant layers, pool and head; and the MLP that knows no symmetry."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,6 @@ from common.networks import Network, from_linen
 from nfn import encodings, features, layers
 from nfn.weights import Params, WeightSpace, hidden_only
 
-Kind = Literal["np", "hnp", "pt", "mlp", "mlp_aug"]
 KINDS: tuple[str, ...] = ("np", "hnp", "pt", "mlp", "mlp_aug")
 
 
@@ -103,22 +103,18 @@ def equivariant_classifier(
     outputs (not for HNP), equivariant layers with ReLU, pool P~ (also after NP, as in the
     released code), MLP. Invariant under permutations of hidden neurons.
     """
-    inner = input_space(space, spec.kind)
-    uses_io = spec.kind != "hnp" and spec.io_bands > 0
-    width = 2 * spec.frequencies if spec.frequencies else 1
-    width += 2 * spec.io_bands + 1 if uses_io else 0
-    pointwise = spec.kind == "pt"
-    init_layer = layers.init_pointwise if pointwise else layers.init_equivariant_linear
-    apply_layer = layers.pointwise if pointwise else layers.equivariant_linear
-    pooled = sum(t.multiplicity for t in hidden_only(space).tensors) * spec.channels
+    inner, outer = input_space(space, spec.kind), hidden_only(space)
+    init_layer = layers.init_pointwise if spec.kind == "pt" else layers.init_equivariant_linear
+    pooled = sum(tensor.multiplicity for tensor in outer.tensors) * spec.channels
     head = from_linen(
         MLP(spec.head_widths, num_classes, spec.head_dropout),
         jax.ShapeDtypeStruct((1, pooled), jnp.float32),
     )
+    layer = _layer(inner, spec)
 
     def init(key: PRNGKeyArray) -> ClassifierParams:
         key_fourier, key_head, *keys = jax.random.split(key, 2 + spec.num_layers)
-        sizes = [width] + [spec.channels] * spec.num_layers
+        sizes = [_encoded_channels(spec)] + [spec.channels] * spec.num_layers
         fourier = None
         if spec.frequencies:
             fourier = encodings.init_fourier_features(
@@ -130,40 +126,63 @@ def equivariant_classifier(
         )
         return ClassifierParams(fourier, stack, head.init(key_head))
 
-    def layer(
-        params: layers.LinearParams, x: features.Features, key: PRNGKeyArray | None
-    ) -> features.Features:
-        cast = jax.tree.map(lambda p: p.astype(spec.dtype), params)
-        x = jax.tree.map(jax.nn.relu, apply_layer(cast, x, space=inner))
-        if key is not None and spec.channel_dropout > 0:
-            x = layers.channel_dropout(key, x, space=inner, rate=spec.channel_dropout)
-        return x
-
-    layer = jax.checkpoint(layer) if spec.remat else layer
-
     def apply(
         params: ClassifierParams,
         weights: Params,
         statistics: encodings.NormalizationStatistics,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
-        keys = [None] * (spec.num_layers + 1) if key is None else _split(key, spec.num_layers + 1)
+        key_head, *keys = _split(key, spec.num_layers + 1)
         x = encodings.normalize(statistics, features.features_from_params(inner, weights))
-        if params.fourier is not None:
-            x = encodings.fourier_features(params.fourier, x, space=inner)
-        if uses_io:
-            x = encodings.io_encoding(
-                x, space=inner, num_bands=spec.io_bands, max_frequency=spec.io_max_frequency
-            )
-        x = jax.tree.map(lambda leaf: leaf.astype(spec.dtype), x)
-        for layer_params, layer_key in zip(params.layers, keys[1:], strict=True):
+        x = _encode(params.fourier, x, inner, spec)
+        for layer_params, layer_key in zip(params.layers, keys, strict=True):
             x = layer(layer_params, x, layer_key)
         x = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), x)
-        outer = hidden_only(space)
         pooled = layers.invariant_pool(features.refold(inner, outer, x), space=outer)
-        return head.apply(params.head, pooled, **_dropout(keys[0]))
+        return head.apply(params.head, pooled, **_dropout(key_head))
 
     return Network(init, apply)
+
+
+def _uses_io(spec: ClassifierSpec) -> bool:
+    return spec.kind != "hnp" and spec.io_bands > 0
+
+
+def _encoded_channels(spec: ClassifierSpec) -> int:
+    """Returns the channels per weight that `_encode` makes."""
+    codes = 2 * spec.io_bands + 1 if _uses_io(spec) else 0
+    return (2 * spec.frequencies if spec.frequencies else 1) + codes
+
+
+def _encode(
+    fourier: encodings.FourierParams | None,
+    x: features.Features,
+    space: WeightSpace,
+    spec: ClassifierSpec,
+) -> features.Features:
+    if fourier is not None:
+        x = encodings.fourier_features(fourier, x, space=space)
+    if _uses_io(spec):
+        x = encodings.io_encoding(
+            x, space=space, num_bands=spec.io_bands, max_frequency=spec.io_max_frequency
+        )
+    return jax.tree.map(lambda leaf: leaf.astype(spec.dtype), x)
+
+
+def _layer(space: WeightSpace, spec: ClassifierSpec) -> Callable[..., features.Features]:
+    """Returns one hidden layer: linear map, ReLU, channel dropout where there is a key."""
+    linear = layers.pointwise if spec.kind == "pt" else layers.equivariant_linear
+
+    def layer(
+        params: layers.LinearParams, x: features.Features, key: PRNGKeyArray | None
+    ) -> features.Features:
+        cast = jax.tree.map(lambda p: p.astype(spec.dtype), params)
+        x = jax.tree.map(jax.nn.relu, linear(cast, x, space=space))
+        if key is not None and spec.channel_dropout > 0:
+            x = layers.channel_dropout(key, x, space=space, rate=spec.channel_dropout)
+        return x
+
+    return jax.checkpoint(layer) if spec.remat else layer
 
 
 def vector_classifier(space: WeightSpace, spec: ClassifierSpec, *, num_classes: int) -> Network:
@@ -186,11 +205,11 @@ def vector_classifier(space: WeightSpace, spec: ClassifierSpec, *, num_classes: 
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
         x = encodings.normalize(statistics, features.features_from_params(space, weights))
-        if key is not None and spec.kind == "mlp_aug":
-            key, key_permute = _split(key, 2)
+        key_head, key_permute = _split(key, 2)
+        if key_permute is not None and spec.kind == "mlp_aug":
             x = permute_each(key_permute, hidden, features.refold(space, hidden, x))
             x = features.refold(hidden, space, x)
-        return network.apply(params, features.vector_from_features(space, x), **_dropout(key))
+        return network.apply(params, features.vector_from_features(space, x), **_dropout(key_head))
 
     return Network(network.init, apply)
 
@@ -206,8 +225,9 @@ def permute_each(key: PRNGKeyArray, space: WeightSpace, x: features.Features) ->
     return jax.vmap(one)(jax.random.split(key, batch), x)
 
 
-def _split(key: PRNGKeyArray, count: int) -> list[PRNGKeyArray]:
-    return list(jax.random.split(key, count))
+def _split(key: PRNGKeyArray | None, count: int) -> list[PRNGKeyArray | None]:
+    """Returns `count` keys, or as many None if there is no key."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
 
 
 def _dropout(key: PRNGKeyArray | None) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
@@ -120,7 +121,7 @@ def test_an_override_takes_the_type_of_its_field(
 ) -> None:
     config = load(tmp_path, **{field: text})
 
-    leaf = config.to_dict()
+    leaf: Any = config.to_dict()
     for part in field.split("."):
         leaf = leaf[part]
     assert leaf == value

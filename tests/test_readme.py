@@ -1,0 +1,38 @@
+"""The README does what it says: its example trains, and its loading code predicts."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.processes import REPOSITORY, run_child
+
+README = (REPOSITORY / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def num_code_lines(text: str) -> int:
+    """Returns the number of lines that are neither empty nor only a comment."""
+    return sum(bool(line.strip()) and not line.startswith("#") for line in text.splitlines())
+
+
+def test_an_experiment_of_ones_own_trains_and_its_run_predicts(tmp_path: Path) -> None:
+    config, experiment, load = BLOCKS
+    assert num_code_lines(config) + num_code_lines(experiment) <= 40
+    assert num_code_lines(load) <= 10
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "config.py").write_text(config)
+    (tmp_path / "my_lab" / "experiment.py").write_text(experiment)
+
+    (command,) = re.findall(r"^lab (train --config=my_lab.*)$", README, re.MULTILINE)
+    trained = run_child(shlex.split(command), cwd=tmp_path, seconds=200)
+    assert trained.returncode == 0, trained.stderr
+    best = float(re.findall(r"valid_accuracy ([\d.]+)", trained.stdout)[-1])
+    assert best > 70  # ten classes; a linear model reaches about 80
+
+    loaded = run_child(load, cwd=tmp_path, seconds=200)
+    assert loaded.returncode == 0, loaded.stderr
+    labels, metrics = loaded.stdout.strip().splitlines()[-2:]
+    assert len(re.findall(r"\d+", labels)) == 10
+    assert float(re.findall(r"'valid_accuracy': ([\d.]+)", metrics)[0]) == pytest.approx(best, 1e-3)
