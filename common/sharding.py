@@ -87,7 +87,10 @@ def shardings(tree: PyTree, rules: Rules, mesh: Mesh, prefix: str, *, leading: i
 
 
 def place(tree: PyTree, targets: PyTree) -> PyTree:
-    """Returns the host arrays of `tree` on the devices, each process filling its own shards."""
+    """Returns the host arrays of `tree` on the devices, each process filling its own shards.
+
+    On a CPU they may go on sharing memory with the host arrays, which must not change any more.
+    """
 
     def one(rows: Any, target: NamedSharding) -> jax.Array:
         rows = np.asarray(rows)
