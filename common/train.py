@@ -4,7 +4,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from common import distributed, program, runs, sharding
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
-from common.errors import Interrupted, NumericalError, UserError
+from common.errors import Interrupted, NumericalError, UserError, nearest
 from common.experiment import Experiment
 from common.interrupts import first_signal
 from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
@@ -130,6 +130,8 @@ def _prepare(
     host_data = jax.tree.map(np.asarray, experiment.data())
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
+    evaluate = program.lower_evaluate(experiment.evaluate, layout)
+    _check_best_metric(config.best_metric, list(evaluate.out_info))
     compiled = program.lower_step(experiment, config, layout).compile()
     _report_memory(compiled)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
@@ -145,7 +147,7 @@ def _prepare(
         data=data,
         key=key,
         step=compiled,
-        evaluate=program.lower_evaluate(experiment.evaluate, layout).compile(),
+        evaluate=evaluate.compile(),
         checkpoints=checkpoints,
         logs=logs,
     )
@@ -227,15 +229,20 @@ def _evaluate(run: _Run, compiled: Any, state: PyTree) -> Values:
 def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple[Best | None, bool]:
     if not metric:
         return best, False
-    sign, name = (-1.0, metric[1:]) if metric.startswith("-") else (1.0, metric)
-    if name not in values:
-        raise UserError(
-            f"config.best_metric={metric!r}: evaluate returns only {', '.join(sorted(values))}"
-        )
-    value = float(np.mean(values[name]))  # of a seed group: the mean over its seeds
+    sign = -1.0 if metric.startswith("-") else 1.0
+    value = float(np.mean(values[metric.removeprefix("-")]))  # of a seed group: its mean
     if math.isnan(value) or (best is not None and sign * value <= sign * best.value):
         return best, False
     return Best(step, value), True
+
+
+def _check_best_metric(metric: str, known: Iterable[str]) -> None:
+    name = metric.removeprefix("-")
+    if metric and name not in known:
+        raise UserError(
+            f"config.best_metric={metric!r}: evaluate gives no {name!r}{nearest(name, known)}; "
+            f"allowed: {', '.join(known)}"
+        )
 
 
 def _save(

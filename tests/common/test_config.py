@@ -117,7 +117,7 @@ def test_every_config_has_the_fields_of_the_loop(tmp_path: Path) -> None:
     ],
 )
 def test_an_override_takes_the_type_of_its_field(
-    tmp_path: Path, field: str, text: str, value: object
+    tmp_path: Path, field: str, text: str, value: Any
 ) -> None:
     config = load(tmp_path, **{field: text})
 
@@ -127,7 +127,7 @@ def test_an_override_takes_the_type_of_its_field(
     assert leaf == value
     assert type(leaf) is type(value)
     if isinstance(value, tuple):
-        assert [type(item) for item in leaf] == [type(item) for item in value]
+        assert list(map(type, leaf)) == list(map(type, value))
 
 
 @pytest.mark.parametrize(
