@@ -21,7 +21,7 @@ from common.errors import DoesNotFit, UserError
 from common.experiment import Experiment
 
 PyTree = Any
-# The pod preset of nfn.equivariant for v5e:16x16: 11 instead of 66 CPU seconds (libtpu 0.0.41).
+# The pod preset of nfn.equivariant for v5e:16x16: 11 CPU seconds instead of 66 (libtpu 0.0.41).
 _QUICK = {"exec_time_optimization_effort": -1.0}
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
 
@@ -137,6 +137,7 @@ def _compile(lowered: Any, name: str, topology: Topology, device: str, quick: bo
         if sizes is None:
             raise
         needed, available = sizes
+        needed += " (perhaps less without --quick)" if quick else ""
         available = topology.chip.hbm_bytes or available
         raise _does_not_fit(name, topology, device, needed, available) from error
 

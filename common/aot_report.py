@@ -160,7 +160,7 @@ def _program_rows(item: ProgramReport, report: CompileReport, each: str) -> list
 
 
 def _size(count: float) -> str:
-    for unit, size in (("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
+    for unit, size in (("TiB", 2**40), ("GiB", GIB), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.2f} {unit}"
     return f"{count:.0f} B"
