@@ -16,6 +16,8 @@ def sums_over(
 ) -> dict[str, SumCount]:
     """Returns (sum, count) over all rows of every value that `function` gives per row.
 
+    Every slice is spread over all devices of the mesh, if their number divides it.
+
     Args:
         function: Maps a slice of `rows` (leaves [chunk, ...]) to values of shape [chunk].
         rows: Arrays with the same leading axis.
@@ -26,15 +28,26 @@ def sums_over(
     chunk = min(chunk, count)
     num_chunks = -(-count // chunk)
     index = jnp.arange(num_chunks * chunk)
-    is_real = (index < count).reshape(num_chunks, chunk)
     index = jnp.where(index < count, index, 0).reshape(num_chunks, chunk)
 
-    def one(chosen: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-        values = function(jax.tree.map(lambda x: x[chosen[0]], rows))
-        return {name: jnp.sum(jnp.where(chosen[1], v, 0)) for name, v in values.items()}
+    def one(chosen: jax.Array) -> dict[str, jax.Array]:
+        return function(jax.tree.map(lambda x: _over_devices(x[chosen]), rows))
 
-    sums = jax.lax.map(one, (index, is_real))
-    return {name: (jnp.sum(v), jnp.float32(count)) for name, v in sums.items()}
+    values = jax.lax.map(one, index)
+    is_real = jnp.arange(num_chunks * chunk) < count
+
+    def total(value: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(is_real, value.reshape(-1), 0))
+
+    return {name: (total(value), jnp.float32(count)) for name, value in values.items()}
+
+
+def _over_devices(rows: jax.Array) -> jax.Array:
+    """Splits the leading axis over all devices of the mesh under which this is traced."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or rows.shape[0] % mesh.size:
+        return rows
+    return jax.lax.with_sharding_constraint(rows, jax.P(tuple(mesh.axis_names)))
 
 
 def classification_values(

@@ -43,7 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["preset"] == "demo":
         _demo(config)
     elif args["preset"] == "pod":  # v5e 16x16: 32 networks a chip, as one GPU of the paper
-        config.batch_size, config.evaluate_chunk = 32 * 256, 256
+        config.batch_size = config.evaluate_chunk = 32 * 256
         config.num_steps = 20_000
         config.eval_every = config.checkpoint_every = 500
         config.optimizer.warmup_steps = 1_000
