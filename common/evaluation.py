@@ -24,6 +24,7 @@ def sums_over(
         chunk: Rows in memory at a time; the last slice is filled up with row 0, which counts
             nothing there.
     """
+    rows = jax.tree.map(jnp.asarray, rows)
     count = jax.tree.leaves(rows)[0].shape[0]
     chunk = min(chunk, count)
     num_chunks = -(-count // chunk)

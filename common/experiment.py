@@ -189,19 +189,21 @@ def _split_second_axis(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P
     return jax.P(None, "data") if len(shape) > 1 and "data" in mesh.shape else jax.P()
 
 
-def _check_batch(first: Batch, batch: Callable[[int], Batch]) -> None:
+def _check_batch(first: Any, batch: Callable[[int], Any]) -> None:
     """Checks that `first`, which is batch(0), depends on the step only and keeps its values."""
     _expect(isinstance(first, dict), f"batch(0) is a {type(first).__name__}, expected a dict")
     for name, rows in first.items():
         _expect(isinstance(rows, np.ndarray), f"batch(0)[{name!r}] is not a NumPy array")
     copies = {name: rows.copy() for name, rows in first.items()}
-    following, again = batch(1), batch(0)
+    following = batch(1)
+    for name, rows in copies.items():
+        message = f"batch(1) overwrites batch(0)[{name!r}]; return fresh arrays"
+        _expect(np.array_equal(rows, first[name]), message)
+    again = batch(0)
     for other, label in ((following, "batch(1)"), (again, "a second batch(0)")):
         names = f"batch(0) has the fields {sorted(first)}, {label} {sorted(other)}"
         _expect(first.keys() == other.keys(), names)
     for name, rows in copies.items():
-        message = f"batch(1) overwrites batch(0)[{name!r}]; return fresh arrays"
-        _expect(np.array_equal(rows, first[name]), message)
         _expect(np.array_equal(rows, again[name]), f"batch(0)[{name!r}] differs between two calls")
         old, new = (f"{x.dtype}{x.shape}" for x in (rows, following[name]))
         _expect(old == new, f"batch(0)[{name!r}] is {old}, but batch(1)[{name!r}] is {new}")

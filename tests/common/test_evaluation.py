@@ -18,9 +18,7 @@ def test_sums_are_those_of_every_row_once(rows: int, chunk: int) -> None:
         return {"square": jnp.sum(part["x"] ** 2, axis=-1), "y": part["y"]}
 
     with jax.enable_x64(True):
-        whole = {"x": jnp.asarray(x), "y": jnp.asarray(y)}
-        sums = jax.jit(lambda data: sums_over(function, data, chunk=chunk))(whole)
-        sums = jax.device_get(sums)
+        sums = jax.device_get(sums_over(function, {"x": x, "y": y}, chunk=chunk))
 
     for name, values in {"square": np.sum(x**2, axis=-1), "y": y}.items():
         total, count = sums[name]

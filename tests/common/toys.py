@@ -139,7 +139,7 @@ def _experiment(config: ConfigDict, data: Any, init: Any, loss: Loss, values: An
 
 def train(experiment: Experiment, config: ConfigDict) -> tuple[PyTree, Metrics]:
     """Returns the state after `config.num_steps` and the metrics [num_steps] of all steps."""
-    mesh = sharding.make_mesh(config.mesh)
+    mesh = sharding.make_mesh(dict(config.mesh))
     host_data = jax.tree.map(np.asarray, experiment.data())
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
