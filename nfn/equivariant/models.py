@@ -27,7 +27,7 @@ class ClassifierSpec(NamedTuple):
         io_bands: Bands of the input/output code of np and pt; 0: no code.
         io_max_frequency: Twice the highest scale of that code.
         head_widths: Hidden widths of the MLP after the pool.
-        head_dropout: Dropout rate in that MLP.
+        head_dropout: Dropout rate in that MLP; mlp and mlp_aug have none.
         channel_dropout: Rate at which whole channels are dropped after every layer.
         mlp_widths: Hidden widths of mlp and mlp_aug.
         dtype: Compute type of the equivariant layers, "float32" or "bfloat16".
@@ -194,7 +194,7 @@ def vector_classifier(space: WeightSpace, spec: ClassifierSpec, *, num_classes: 
     """
     hidden = hidden_only(space)
     network = from_linen(
-        MLP(spec.mlp_widths, num_classes, spec.head_dropout),
+        MLP(spec.mlp_widths, num_classes),
         jax.ShapeDtypeStruct((1, space.size), jnp.float32),
     )
 
@@ -205,11 +205,10 @@ def vector_classifier(space: WeightSpace, spec: ClassifierSpec, *, num_classes: 
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
         x = encodings.normalize(statistics, features.features_from_params(space, weights))
-        key_head, key_permute = _split(key, 2)
-        if key_permute is not None and spec.kind == "mlp_aug":
-            x = permute_each(key_permute, hidden, features.refold(space, hidden, x))
+        if key is not None and spec.kind == "mlp_aug":
+            x = permute_each(key, hidden, features.refold(space, hidden, x))
             x = features.refold(hidden, space, x)
-        return network.apply(params, features.vector_from_features(space, x), **_dropout(key_head))
+        return network.apply(params, features.vector_from_features(space, x))
 
     return Network(network.init, apply)
 

@@ -134,7 +134,7 @@ def _cpu(config: ConfigDict) -> None:
     config.evaluate_chunk = 250
     config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
     config.model.io_bands, config.model.io_max_frequency = 3, 3.0
-    config.model.head_widths = config.model.mlp_widths = (256, 256)
+    config.model.head_widths = (256, 256)
     config.optimizer = ConfigDict(
         dict(name="adam", learning_rate=2e-3, schedule="cosine", warmup_steps=100)
     )
