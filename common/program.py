@@ -34,6 +34,11 @@ def root_key(config: ConfigDict) -> jax.Array:
     return jax.vmap(jax.random.key)(seeds)
 
 
+def place_key(config: ConfigDict, mesh: Mesh) -> jax.Array:
+    """Returns the root key on all devices of the mesh, which may be those of many processes."""
+    return jax.jit(lambda: root_key(config), out_shardings=sharding.replicated(mesh))()
+
+
 def layout(
     experiment: Experiment, config: ConfigDict, mesh: Mesh, *, data: PyTree | None = None
 ) -> Layout:

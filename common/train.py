@@ -13,10 +13,10 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import distributed, program, runs, sharding
+from common import distributed, manifest, program, runs, sharding, warm_start
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
-from common.errors import Interrupted, NumericalError, UserError, nearest
+from common.errors import DataError, Interrupted, NumericalError, UserError, nearest
 from common.experiment import Experiment
 from common.interrupts import first_signal
 from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
@@ -60,6 +60,7 @@ class _Run(NamedTuple):
     key: jax.Array
     step: Any  # compiled
     evaluate: Any  # compiled
+    final: Any  # lowered, None without one: compiled when all else is done
     checkpoints: Checkpoints
     logs: Sequence[Any]  # the first is the JSON-lines log; none but in the lead process
 
@@ -96,6 +97,8 @@ def fit(
     done = _finished(directory, config)
     if done is not None:
         return done
+    if not manifest.steps(directory / "checkpoints"):
+        warm_start.check_source(config.init_from)
     started = time.monotonic()
     mesh = sharding.make_mesh(dict(config.mesh))
     with first_signal() as stop, contextlib.ExitStack() as stack:
@@ -132,11 +135,12 @@ def _prepare(
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
     evaluate = program.lower_evaluate(experiment.evaluate, layout)
     _check_best_metric(config.best_metric, list(evaluate.out_info))
+    final = experiment.final and program.lower_evaluate(experiment.final, layout)
     compiled = program.lower_step(experiment, config, layout).compile()
     _report_memory(compiled)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
-    key = jax.device_put(program.root_key(config), sharding.replicated(mesh))
+    key = program.place_key(config, mesh)
     logs = _open_logs(directory, restored, config, tensorboard=tensorboard, wandb=wandb)
     for log in logs:
         stack.callback(log.close)
@@ -148,14 +152,13 @@ def _prepare(
         key=key,
         step=compiled,
         evaluate=evaluate.compile(),
+        final=final,
         checkpoints=checkpoints,
         logs=logs,
     )
     if restored is None:
         state = program.lower_init(experiment, layout).compile()(key)
-        if config.init_from:
-            state = _warm_start(state, config.init_from)
-        return run, state, 0, None, 0.0
+        return run, warm_start.warm_start(state, config.init_from), 0, None, 0.0
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     return run, restored.state, restored.step, _best(restored), restored.extra["seconds"]
 
@@ -204,19 +207,17 @@ def _consume(run: _Run, pending: tuple[int, Any], progress: Progress) -> None:
     """Checks and logs the metrics of one call, whose first step is pending[0]."""
     first, arrays = pending
     host = {name: np.asarray(value) for name, value in jax.device_get(arrays).items()}
-    for name, rows in host.items():
-        finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-        if not finite.all():
-            step = first + int(np.argmin(finite)) + 1
-            raise NumericalError(
-                f"metric {name!r} is not finite at step {step}; nothing was saved after the last "
-                "checkpoint. Lower config.optimizer.learning_rate or look at metrics.jsonl"
-            )
     steps = len(next(iter(host.values()))) if host else run.config.steps_per_call
     values: Values = {}
     for offset in range(steps):
         step = first + offset + 1
         values = {name: rows[offset].tolist() for name, rows in host.items()}
+        bad = [name for name, value in values.items() if not np.isfinite(value).all()]
+        if bad:
+            raise NumericalError(
+                f"metric {bad[0]!r} is not finite at step {step}; nothing was saved after the last "
+                "checkpoint. Lower config.optimizer.learning_rate or look at metrics.jsonl"
+            )
         if step % run.config.log_every == 0:
             _write(run, step, "train", values)
     progress.update(first + steps, {k: v for k, v in values.items() if isinstance(v, float)})
@@ -267,11 +268,15 @@ def _save(
 def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Values]:
     """Evaluates the last and the best state, `final` included."""
     compiled = [run.evaluate]
-    if run.experiment.final is not None:
-        compiled.append(program.lower_evaluate(run.experiment.final, run.layout).compile())
+    if run.final is not None:
+        compiled.append(run.final.compile())
     states = {"last": state}
     if best is not None:
-        restored = run.checkpoints.restore(run.layout.state, step="best")
+        try:  # by its number: of a damaged folder, what is still marked best may be an older one
+            restored = run.checkpoints.restore(run.layout.state, step=best.step)
+        except DataError as error:
+            lost = f"{error}; the best state is lost: remove that folder and train again"
+            raise DataError(lost) from error
         assert restored is not None
         states["best"] = restored.state
     return {
@@ -296,9 +301,6 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "data": run.experiment.describe(),
         "environment": runs.read_json(directory / "environment.json"),
     }
-    runs.write_json(
-        directory / "result.json", {**shared, "seed": config.seed, "metrics": result.metrics}
-    )
     for offset in range(config.seed_group if config.seed_group > 1 else 0):
         seed = config.seed + offset
         metrics = {
@@ -310,6 +312,10 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
             folder / "result.json",
             {**shared, "seed": seed, "metrics": metrics, "group": directory.name},
         )
+    # Last: it is what says that nothing is left to do.
+    runs.write_json(
+        directory / "result.json", {**shared, "seed": config.seed, "metrics": result.metrics}
+    )
 
 
 def count_parameters(state: PyTree) -> int | None:
@@ -326,16 +332,6 @@ def _finished(directory: Path, config: ConfigDict) -> FitResult | None:
     return FitResult(
         "already complete", result["step"], result["best_step"], result["metrics"], None
     )
-
-
-def _warm_start(state: PyTree, source: str) -> PyTree:
-    """Replaces `state.params` by the best parameters of the run in folder `source`."""
-    loaded = runs.load(source).state.params
-    wanted = jax.tree.map(lambda x: (x.shape, x.dtype), state.params)
-    if jax.tree.map(lambda x: (x.shape, x.dtype), loaded) != wanted:
-        raise UserError(f"config.init_from={source!r}: its parameters have other names or shapes")
-    placed = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), loaded, state.params)
-    return state._replace(params=placed)
 
 
 def _best(restored: Restored) -> Best | None:
