@@ -65,9 +65,9 @@ results: $(STAMP)
 	@$(BIN)/lab report --workdir=$(WORKDIR)
 
 bench: $(STAMP)
-	@mkdir -p bench_results; \
+	@mkdir -p results; \
 	for path in tests/benchmarks/*.py; do name=$$(basename $$path .py); \
-	  $(BIN)/python -m tests.benchmarks.$$name --out=bench_results/$$name.json; done
+	  $(BIN)/python -m tests.benchmarks.$$name --out=results/$$name.json; done
 
 # For maintainers: resolves the pins of pyproject.toml again; needs uv.
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

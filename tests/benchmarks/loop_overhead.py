@@ -20,7 +20,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from common import program, sharding
+from common import program, runs, sharding
 from common.config import load_config
 from common.experiment import Experiment, build
 from common.train import fit
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
         "bare_ms_per_step": 1e3 * best_bare / steps,
         "loop_ms_per_step": 1e3 * best_loop / steps,
         "overhead_percent": 100 * (best_loop / best_bare - 1),
-        "jax": jax.__version__,
+        "environment": runs.environment(["python", "-m", "tests.benchmarks.loop_overhead"]),
     }
     print(json.dumps(result, indent=1))
     if OUT.value:
