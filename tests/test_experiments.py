@@ -1,0 +1,36 @@
+"""Every experiment of every paper keeps the contract, traced at full size without its data."""
+
+import pytest
+
+from common import program, sharding
+from common.config import load_config
+from common.experiment import build, check_experiment
+from tests.lowered import largest_constant
+from tests.variants import Variant, model_variants
+
+VARIANTS = model_variants()
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_the_experiment_conforms(variant: Variant) -> None:
+    experiment = build(load_config(variant.spec))
+    if experiment.abstract_data is None and variant.preset in ("paper", "pod"):
+        pytest.skip("no abstract_data: it would have to make the data of the paper")
+
+    check_experiment(experiment)
+
+
+@pytest.mark.parametrize(
+    "variant", [v for v in VARIANTS if not v.options], ids=lambda variant: variant.name
+)
+def test_the_step_holds_no_data(variant: Variant) -> None:
+    config = load_config(variant.spec)
+    experiment = build(config)
+    if experiment.abstract_data is None and variant.preset in ("paper", "pod"):
+        pytest.skip("no abstract_data: it would have to make the data of the paper")
+
+    layout = program.layout(experiment, config, sharding.make_mesh({"data": -1}))
+    text = program.lower_step(experiment, config, layout).as_text()
+
+    assert len(text) < 1_000_000
+    assert largest_constant(text) <= 65_536
