@@ -21,6 +21,7 @@ def train(name, builder, gradient=None, **changes):
     state, metrics = toys.train(getattr(toys, builder)(config), config)
     results[name] = [*map(toys.digest, (state.params, state.opt_state, metrics))]
     results[f"{name} losses"] = [float(x) for x in metrics["loss"]]
+    results[f"{name} means"] = toys.evaluate(getattr(toys, builder)(config), config, state)
 
 train("regression", "regression", deterministic=True)
 train("weights", "weights", deterministic=True)
@@ -60,3 +61,12 @@ def test_parameters_optimizer_state_and_metrics_have_the_same_bits_on_every_devi
 def test_without_it_device_counts_agree_to_rounding_only(runs: dict[int, dict[str, Any]]) -> None:
     # float32 rounding of a mean over 16 rows, carried through 20 steps.
     assert runs[8]["plain losses"] == pytest.approx(runs[1]["plain losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["regression", "weights"])
+def test_evaluation_on_several_devices_sums_the_same_rows(
+    runs: dict[int, dict[str, Any]], name: str
+) -> None:
+    for results in runs.values():
+        # The same parameters; only the order of a float32 sum of 48 rows differs.
+        assert results[f"{name} means"] == pytest.approx(runs[1][f"{name} means"], rel=1e-6)

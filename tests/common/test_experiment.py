@@ -71,7 +71,8 @@ def test_a_large_array_in_a_closure_is_refused(name: str, where: str) -> None:
         return {"error": (CLOSURES[name](), jnp.float32(1))}
 
     on_device()
-    experiment = good()._replace(**{where: closing})
+    changes: dict[str, Any] = {where: closing}
+    experiment = good()._replace(**changes)
     if where == "step":
         experiment = with_step(lambda state, metrics: (state, {"x": CLOSURES[name]()}))
 
@@ -160,7 +161,8 @@ def test_a_step_that_changes_its_state_or_returns_vectors_is_refused(
 def test_an_evaluation_without_sums_and_counts_is_refused(
     label: str, returned: Any, message: str
 ) -> None:
-    experiment = good()._replace(**{label: lambda state, data, key: returned})
+    changes: dict[str, Any] = {label: lambda state, data, key: returned}
+    experiment = good()._replace(**changes)
 
     with pytest.raises(ValueError, match=f"{label} .*{message}"):
         check_experiment(experiment)

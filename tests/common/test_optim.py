@@ -164,12 +164,12 @@ def test_parameters_outside_trainable_keep_their_bits_and_have_no_state(name: st
     alone = make_optimizer(
         num_steps=9, learning_rate=0.1, name=name, momentum=0.9, weight_decay=0.1, clip_norm=1.0
     )
-    head = {"head": params()["head"]}
+    head: PyTree = {"head": params()["head"]}
     head_state = alone.init(head)
     for _ in range(3):
         updates, head_state = alone.update(head, head_state, head)
         head = optax.apply_updates(head, updates)
-    chex.assert_trees_all_close(values["head"], head["head"], rtol=1e-12)
+    chex.assert_trees_all_close({"head": values["head"]}, head, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

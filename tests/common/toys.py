@@ -126,7 +126,7 @@ def _experiment(config: ConfigDict, data: Any, init: Any, loss: Loss, values: An
         del key
         shared = {name: data[name] for name in data.keys() & {"statistics"}}
         rows = {name: data[name] for name in data.keys() - {"statistics"}}
-        return sums_over(lambda part: values(state.params, {**part, **shared}), rows, chunk=20)
+        return sums_over(lambda part: values(state.params, {**part, **shared}), rows, chunk=32)
 
     return Experiment(
         data=data,
@@ -153,6 +153,16 @@ def train(experiment: Experiment, config: ConfigDict) -> tuple[PyTree, Metrics]:
         state, metrics = compiled(state, data, placed, key, np.int32(step))
         calls.append(jax.device_get(metrics))
     return state, jax.tree.map(lambda *rows: np.concatenate(rows), *calls)
+
+
+def evaluate(experiment: Experiment, config: ConfigDict, state: PyTree) -> dict[str, float]:
+    """Returns the means of `experiment.evaluate` on all devices of the mesh."""
+    mesh = sharding.make_mesh(dict(config.mesh))
+    host_data = jax.tree.map(np.asarray, experiment.data())
+    layout = program.layout(experiment, config, mesh, data=host_data)
+    data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
+    compiled = program.lower_evaluate(experiment.evaluate, layout).compile()
+    return program.means(compiled(state, data, program.place_key(config, mesh)))
 
 
 def digest(tree: PyTree) -> str:
