@@ -156,7 +156,7 @@ def _call(builder: Callable[[ConfigDict], Experiment], config: ConfigDict) -> Ex
 def _group(members: list[Experiment]) -> Experiment:
     """Trains experiments that differ in their seed only as one, with a leading member axis.
 
-    Keys, batches, state and metrics gain that axis; data must not depend on the seed.
+    Keys, batches, state and metrics gain that axis; data that depend on the seed are refused.
     """
     one = members[0]
 
@@ -166,7 +166,17 @@ def _group(members: list[Experiment]) -> Experiment:
     def batch(step: int) -> Batch:
         return jax.tree.map(lambda *rows: np.stack(rows), *[m.batch(step) for m in members])
 
+    def data() -> PyTree:
+        first, second = one.data(), members[1].data()
+        if not _equal(first, second):
+            raise UserError(
+                f"config.seed_group={len(members)}: the data depend on config.seed, but the seeds "
+                "of a group share them; train the seeds one by one"
+            )
+        return first
+
     return one._replace(
+        data=data,
         init=jax.vmap(one.init),
         step=jax.vmap(one.step, in_axes=(0, None, 0, 0)),
         batch=batch,
@@ -175,6 +185,17 @@ def _group(members: list[Experiment]) -> Experiment:
         predict=one.predict and jax.vmap(one.predict, in_axes=(0, None, None)),
         rules=(*_shift_rules(one.rules), (r"^batch/", _split_second_axis)),
     )
+
+
+def _equal(first: PyTree, second: PyTree) -> bool:
+    """Returns whether two pytrees hold the same numbers."""
+    if jax.tree.structure(first) != jax.tree.structure(second):
+        return False
+    return jax.tree.all(jax.tree.map(_same_numbers, first, second))
+
+
+def _same_numbers(a: Any, b: Any) -> bool:
+    return np.array_equal(a, b, equal_nan=np.issubdtype(np.asarray(a).dtype, np.inexact))
 
 
 def _shift_rules(rules: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:

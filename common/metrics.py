@@ -98,7 +98,7 @@ class TensorBoardLog:
             raise UserError(
                 "--tensorboard needs the package tensorboardX: pip install it"
             ) from None
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
 
     def write(self, step: int, kind: str, values: Values) -> None:
         """Adds one scalar per metric, named "kind/metric"; of a seed group one per seed."""

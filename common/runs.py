@@ -123,6 +123,10 @@ def read(path: str | Path) -> Run:
     """
     path = Path(path)
     if not (path / "config.json").is_file():
+        member = read_json(path / "result.json") if (path / "result.json").is_file() else {}
+        if "group" in member:
+            group = path.parent / member["group"]
+            raise UserError(f"{path}: is a seed of the group {group}; give that folder")
         raise UserError(f"{path}: is no run folder, it has no config.json; see `lab runs list`")
     settings = read_json(path / "config.json")
     try:
@@ -243,6 +247,22 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
         devices = jax.devices()
         facts["devices"] = f"{len(devices)} x {devices[0].device_kind}"
     return facts
+
+
+def record_environment(directory: Path, command: Sequence[str]) -> None:
+    """Writes environment.json; of a run that is continued, with the sessions before this one.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    path, facts = directory / "environment.json", environment(command)
+    if path.exists() and manifest.steps(directory / "checkpoints"):
+        try:
+            before = read_json(path)
+            facts["earlier_sessions"] = [*before.pop("earlier_sessions", []), before]
+        except DataError as error:
+            logging.warning("earlier sessions are not recorded: %s", error)
+    write_json(path, facts)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -199,7 +199,8 @@ def _provenance(
         "runs": len(times),
         "time_of_all_runs_s": sum(times),
     }
-    environments = [result.get("environment", {}) for result in results]
+    latest = [result.get("environment", {}) for result in results]
+    environments = [e for last in latest for e in (*last.get("earlier_sessions", ()), last)]
     for key, shown in ENVIRONMENT.items():
         values = distinct(e[key] for e in environments if e.get(key) is not None)
         if values:

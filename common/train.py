@@ -105,7 +105,7 @@ def fit(
         stack.enter_context(runs.claim(directory))
         if distributed.is_lead():
             runs.write_json(directory / "config.json", config.to_dict())
-            runs.write_json(directory / "environment.json", runs.environment(command))
+            runs.record_environment(directory, command)
         run, state, start, best, elapsed = _prepare(
             experiment, config, directory, mesh, stack, tensorboard=tensorboard, wandb=wandb
         )

@@ -19,8 +19,8 @@ def line(config: ConfigDict) -> Experiment:
         deterministic=config.deterministic, logical_shards=config.logical_shards
     )
 
-    def points(stream: int, size: int) -> Batch:
-        x = np.random.default_rng((config.seed, stream)).standard_normal((size, 4))
+    def points(seed: int, stream: int, size: int) -> Batch:
+        x = np.random.default_rng((seed, stream)).standard_normal((size, 4))
         return {"x": x.astype(np.float32), "y": (x @ SLOPE).astype(np.float32)}
 
     def init(key: jax.Array) -> TrainState:
@@ -41,9 +41,9 @@ def line(config: ConfigDict) -> Experiment:
         return {"valid_error": (jnp.sum(values), jnp.float32(values.size))}
 
     return Experiment(
-        data=lambda: points(0, 64),
+        data=lambda: points(0, 0, 64),
         init=init,
         step=gradient_step(loss, optimizer, gradient=gradient),
-        batch=lambda step: points(step + 1, config.batch_size),
+        batch=lambda step: points(config.seed, step + 1, config.batch_size),
         evaluate=evaluate,
     )
