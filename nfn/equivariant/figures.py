@@ -82,7 +82,7 @@ def _bars(axis: Axes, data: Mapping[str, Any]) -> None:
     chance = next(iter(cells["Chance", "test"]["values"].values()))
     axis.axhline(chance, color="gray", linestyle=":", label="chance")
     axis.set_xticks(places, rows)
-    axis.set_ylim(0, 108)
+    axis.set_ylim(0, 125)  # room for the legend
     axis.set_ylabel("accuracy / %")
     axis.set_title(f"{data['title']} (preset {data['preset']})", fontsize=10)
     axis.legend(fontsize=8, ncols=2, loc="upper right")
