@@ -1,5 +1,6 @@
 """The contract between a paper and the loop, and its conformance check."""
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -75,6 +76,16 @@ def build(config: ConfigDict) -> Experiment:
 def abstract(tree: PyTree) -> PyTree:
     """Returns the shapes and dtypes of a pytree of arrays."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def data_digest(data: PyTree) -> str:
+    """Returns the SHA-256 of host data: paths, types, shapes and bytes of all arrays."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
+        rows = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)}{rows.dtype}{rows.shape}".encode())
+        total.update(rows.data if rows.size else b"")
+    return total.hexdigest()
 
 
 def data_shapes(experiment: Experiment) -> PyTree:

@@ -163,7 +163,10 @@ def load(path: str | Path, step: Any = "best") -> Loaded:
     # Rules are about many devices; here everything lies whole on one.
     layout = program.layout(experiment._replace(rules=()), run.config, mesh, data=host_data)
     with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
-        chosen = "last" if step == "best" and checkpoints.best_step() is None else step
+        chosen = step
+        if step == "best":  # of a complete run the step that its result names
+            named = run.result["best_step"] if run.result else checkpoints.best_step()
+            chosen = "last" if named is None else named
         restored = checkpoints.restore(layout.state, step=chosen)
     if restored is None:
         raise DataError(f"{run.path}: has no valid checkpoint")

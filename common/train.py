@@ -4,7 +4,7 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +13,11 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import distributed, manifest, program, runs, sharding, warm_start
+from common import checks, distributed, manifest, program, runs, sharding, warm_start
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
-from common.errors import DataError, Interrupted, NumericalError, UserError, nearest
-from common.experiment import Experiment
+from common.errors import DataError, Interrupted
+from common.experiment import Experiment, data_digest
 from common.interrupts import first_signal
 from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
 
@@ -57,6 +57,7 @@ class _Run(NamedTuple):
     config: ConfigDict
     layout: program.Layout
     data: PyTree
+    data_sha256: str
     key: jax.Array
     step: Any  # compiled
     evaluate: Any  # compiled
@@ -134,7 +135,7 @@ def _prepare(
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
     evaluate = program.lower_evaluate(experiment.evaluate, layout)
-    _check_best_metric(config.best_metric, list(evaluate.out_info))
+    checks.best_metric_exists(config.best_metric, list(evaluate.out_info))
     final = experiment.final and program.lower_evaluate(experiment.final, layout)
     compiled = program.lower_step(experiment, config, layout).compile()
     _report_memory(compiled)
@@ -149,6 +150,7 @@ def _prepare(
         config=config,
         layout=layout,
         data=data,
+        data_sha256=data_digest(host_data),
         key=key,
         step=compiled,
         evaluate=evaluate.compile(),
@@ -159,6 +161,7 @@ def _prepare(
     if restored is None:
         state = program.lower_init(experiment, layout).compile()(key)
         return run, warm_start.warm_start(state, config.init_from), 0, None, 0.0
+    checks.data_are_the_same(restored.extra["data_sha256"], run.data_sha256)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     return run, restored.state, restored.step, _best(restored), restored.extra["seconds"]
 
@@ -195,7 +198,9 @@ def _loop(
                 _consume(run, pending, progress)
                 pending, is_best = None, False
                 if evaluates:
+                    checks.state_is_finite(state, run.layout.mesh, end)
                     values = _evaluate(run, run.evaluate, state)
+                    checks.metrics_are_finite(values, end)
                     _write(run, end, "eval", values)
                     best, is_best = _improve(best, end, values, config.best_metric)
                 if is_best or end == config.num_steps or _due(config.checkpoint_every, end):
@@ -212,12 +217,7 @@ def _consume(run: _Run, pending: tuple[int, Any], progress: Progress) -> None:
     for offset in range(steps):
         step = first + offset + 1
         values = {name: rows[offset].tolist() for name, rows in host.items()}
-        bad = [name for name, value in values.items() if not np.isfinite(value).all()]
-        if bad:
-            raise NumericalError(
-                f"metric {bad[0]!r} is not finite at step {step}; nothing was saved after the last "
-                "checkpoint. Lower config.optimizer.learning_rate or look at metrics.jsonl"
-            )
+        checks.metrics_are_finite(values, step)
         if step % run.config.log_every == 0:
             _write(run, step, "train", values)
     progress.update(first + steps, {k: v for k, v in values.items() if isinstance(v, float)})
@@ -237,30 +237,16 @@ def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple
     return Best(step, value), True
 
 
-def _check_best_metric(metric: str, known: Iterable[str]) -> None:
-    name = metric.removeprefix("-")
-    if metric and name not in known:
-        raise UserError(
-            f"config.best_metric={metric!r}: evaluate gives no {name!r}{nearest(name, known)}; "
-            f"allowed: {', '.join(known)}"
-        )
-
-
 def _save(
     run: _Run, step: int, state: PyTree, best: Best | None, is_best: bool, started: float
 ) -> None:
-    with jax.set_mesh(run.layout.mesh):
-        bad = int(jax.jit(program.first_nan)(state))
-    if bad >= 0:
-        leaves = jax.tree_util.tree_leaves_with_path(state)
-        floats = [p for p, x in leaves if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
-        name = sharding.path_name("state", floats[bad])
-        raise NumericalError(f"{name} holds NaN after step {step}; this state was not saved")
+    checks.state_is_finite(state, run.layout.mesh, step)
     extra = {
         "metrics_offset": run.logs[0].flush() if run.logs else 0,
         "best": best._asdict() if best else None,
         "seconds": time.monotonic() - started,
         "config_hash": config_hash(run.config),
+        "data_sha256": run.data_sha256,
     }
     run.checkpoints.save(step, state, extra=extra, best=is_best)
 
@@ -299,6 +285,7 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "wall_time_s": round(seconds, 3),
         "num_params": count_parameters(result.state),
         "data": run.experiment.describe(),
+        "data_sha256": run.data_sha256,
         "environment": runs.read_json(directory / "environment.json"),
     }
     for offset in range(config.seed_group if config.seed_group > 1 else 0):
@@ -329,6 +316,7 @@ def _finished(directory: Path, config: ConfigDict) -> FitResult | None:
     result = runs.read_json(path) if path.exists() else {}
     if result.get("status") != "complete" or result.get("config_hash") != config_hash(config):
         return None
+    checks.experiment_is_the_same(directory, ConfigDict(result["config"]), config)
     return FitResult(
         "already complete", result["step"], result["best_step"], result["metrics"], None
     )
