@@ -268,3 +268,41 @@ def test_two_processes_train_one_run_to_the_numbers_of_one(tmp_path: Path) -> No
     # Sums over two devices round differently.
     expected = pytest.approx(alone.metrics["last"]["valid_error"], rel=1e-4)
     assert run.result["metrics"]["last"]["valid_error"] == expected
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+    config = tiny()
+    experiment = build(config)
+
+    def interrupted(step: int) -> Any:
+        if step == 25:
+            raise RuntimeError("power cut")
+        return experiment.batch(step)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(tmp_path, config, experiment._replace(batch=interrupted))
+    data = experiment.data()
+    data["y"][7] += 1e-6
+    with pytest.raises(DataError, match="the run began with data of sha256"):
+        fit(tmp_path, config, experiment._replace(data=lambda: data))
+    assert fit(tmp_path, config).status == "complete"
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    config = tiny()
+    experiment = build(config)
+
+    def evaluate(state: Any, data: Any, key: Any) -> Any:
+        return {"valid_error": (jnp.sum(state.params["slope"]), jnp.float32(0))}
+
+    with pytest.raises(NumericalError, match="'valid_error' is not finite at step 10"):
+        fit(tmp_path, config, experiment._replace(evaluate=evaluate))
+    assert steps(tmp_path) == []
+
+
+def test_a_namesake_in_another_folder_does_not_take_over_a_finished_run(tmp_path: Path) -> None:
+    config = tiny()
+    fit(tmp_path, config)
+    namesake = ConfigDict({**config.to_dict(), "config_dir": str(tmp_path)})
+    with pytest.raises(UserError, match="choose another --workdir"):
+        train.fit(build(config), namesake, tmp_path)
