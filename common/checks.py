@@ -1,6 +1,6 @@
 """What stops a run: numbers that are not finite, and what is not as it was when the run began."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import program, sharding
+from common import sharding
 from common.errors import DataError, NumericalError, UserError, nearest
 
 PyTree = Any
@@ -29,14 +29,18 @@ def metrics_are_finite(values: dict[str, Any], step: int) -> None:
             )
 
 
-def state_is_finite(state: PyTree, mesh: jax.sharding.Mesh, step: int) -> None:
+def state_is_finite(state: PyTree, first_nan: Callable[[PyTree], jax.Array], step: int) -> None:
     """Checks that no array of the state holds NaN; infinities may be meant.
+
+    Args:
+        state: The state on its devices.
+        first_nan: `program.lower_first_nan`, compiled.
+        step: Step after which it is the state.
 
     Raises:
         NumericalError: Naming the first array that does, and the step.
     """
-    with jax.set_mesh(mesh):
-        bad = int(jax.jit(program.first_nan)(state))
+    bad = int(first_nan(state))
     if bad >= 0:
         leaves = jax.tree_util.tree_leaves_with_path(state)
         floats = [path for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]

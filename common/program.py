@@ -146,8 +146,15 @@ def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
     }
 
 
+def lower_first_nan(layout: Layout) -> jax.stages.Lowered:
+    """Lowers state -> index of its first floating leaf with a NaN, or -1."""
+    with jax.set_mesh(layout.mesh):
+        whole = sharding.replicated(layout.mesh)
+        return jax.jit(first_nan, out_shardings=whole).lower(layout.state)
+
+
 def first_nan(state: PyTree) -> jax.Array:
-    """Returns the index of the first leaf with a NaN, or -1 (infinities may be meant)."""
+    """Returns the index of the first floating leaf with a NaN, or -1 (infinities may be meant)."""
     leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
     if not leaves:
         return jnp.int32(-1)

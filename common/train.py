@@ -61,6 +61,7 @@ class _Run(NamedTuple):
     key: jax.Array
     step: Any  # compiled
     evaluate: Any  # compiled
+    first_nan: Any  # compiled
     final: Any  # lowered, None without one: compiled when all else is done
     checkpoints: Checkpoints
     logs: Sequence[Any]  # the first is the JSON-lines log; none but in the lead process
@@ -154,6 +155,7 @@ def _prepare(
         key=key,
         step=compiled,
         evaluate=evaluate.compile(),
+        first_nan=program.lower_first_nan(layout).compile(),
         final=final,
         checkpoints=checkpoints,
         logs=logs,
@@ -198,7 +200,7 @@ def _loop(
                 _consume(run, pending, progress)
                 pending, is_best = None, False
                 if evaluates:
-                    checks.state_is_finite(state, run.layout.mesh, end)
+                    checks.state_is_finite(state, run.first_nan, end)
                     values = _evaluate(run, run.evaluate, state)
                     checks.metrics_are_finite(values, end)
                     _write(run, end, "eval", values)
@@ -240,7 +242,7 @@ def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple
 def _save(
     run: _Run, step: int, state: PyTree, best: Best | None, is_best: bool, started: float
 ) -> None:
-    checks.state_is_finite(state, run.layout.mesh, step)
+    checks.state_is_finite(state, run.first_nan, step)
     extra = {
         "metrics_offset": run.logs[0].flush() if run.logs else 0,
         "best": best._asdict() if best else None,
