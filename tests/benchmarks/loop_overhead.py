@@ -3,10 +3,11 @@
     python -m tests.benchmarks.loop_overhead --out=loop_overhead.json
 
 Both sides run the same steps on the same data in one process, in turn, and the fastest of several
-rounds counts. Bare: one jitted lax.scan over all steps, batches placed before. Loop: `common.train.
-fit` with metrics every 10 steps, without checkpoints and with one every 1000 steps as preset cpu has
-them, timed between the batches of two steps, so that neither compilation nor the final evaluation
-counts. A checkpoint is written in the background, but needs a core for a tenth of a second.
+rounds counts. Bare: one jitted lax.scan over all steps, batches placed before. Loop: the function
+`fit` of common.train with metrics every 10 steps, without checkpoints and with one every 1000 steps
+(as preset cpu has them), timed between the batches of two steps, so that neither compilation nor
+the final evaluation counts. A checkpoint is written in the background, but needs a core for a tenth
+of a second.
 """
 
 import json
