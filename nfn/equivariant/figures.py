@@ -77,7 +77,7 @@ def _bars(axis: Axes, data: Mapping[str, Any]) -> None:
             s=220,
             color=PAPER_COLOR,
             zorder=3,
-            label="paper (full size)" if column == "test" else None,
+            label="paper (10 classes, full size)" if column == "test" else None,
         )
     chance = next(iter(cells["Chance", "test"]["values"].values()))
     axis.axhline(chance, color="gray", linestyle=":", label="chance")
