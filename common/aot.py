@@ -78,7 +78,7 @@ def compile_report(
         num_chips=target.num_chips,
         num_devices=len(devices),
         mesh=dict(mesh.shape),
-        num_params=_count_parameters(layout.state),
+        num_params=program.count_parameters(layout.state),
         global_batch=_global_batch(config, layout.batches),
         hbm_available=target.chip.hbm_bytes,
         quick=quick,
@@ -202,11 +202,6 @@ def _roofline(
     compute, memory = flops / chip.flops, bytes_accessed / chip.hbm_bandwidth
     exchange = sent / chip.ici_bandwidth if chip.ici_bandwidth else 0.0
     return Roofline(compute, memory, exchange, max(compute, memory) + exchange)
-
-
-def _count_parameters(state: PyTree) -> int | None:
-    params = getattr(state, "params", None)
-    return None if params is None else sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
 def _global_batch(config: ConfigDict, batches: PyTree) -> int | None:

@@ -110,7 +110,7 @@ class Checkpoints:
                 return ocp.save_async(str(temporary), stored, checkpointable_name=_NAME).result
 
         # The processes of a run meet in orbax, in the order of their main threads. A single one
-        # leaves all of it to the background: of 40 ms for 3 MB the loop waits a few.
+        # leaves all of it to the background, so that the loop waits for the snapshot only.
         written = (lambda: start()()) if distributed.is_single() else start()
         self._pending = self._background.submit(self._finish, written, temporary, content)
 

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from common.data.storage import sync
+
 NAME = "MANIFEST.json"
 FORMAT = 1
 _TEMPORARY = re.compile(r"tmp-(\d+)-(\d+)")
@@ -89,7 +91,7 @@ def write(
         file.flush()
         os.fsync(file.fileno())
     for parent, _, _ in os.walk(folder):
-        _fsync_folder(Path(parent))
+        sync(Path(parent))
 
 
 def commit(folder: Path, step: int) -> None:
@@ -100,7 +102,7 @@ def commit(folder: Path, step: int) -> None:
     target = folder.parent / str(step)
     replaced = _move_aside(target) if target.exists() else None
     folder.rename(target)
-    _fsync_folder(target.parent)
+    sync(target.parent)
     if replaced is not None:
         shutil.rmtree(replaced)
 
@@ -273,14 +275,6 @@ def _step_of(folder: Path) -> int | None:
 def _digest(content: dict[str, Any]) -> str:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_running(pid: int) -> bool:

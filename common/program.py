@@ -1,5 +1,6 @@
 """The compiled programs of an experiment: the same ones for the loop and for `lab compile`."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -144,6 +145,12 @@ def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
         name: (np.asarray(total) / np.asarray(count)).astype(float).tolist()
         for name, (total, count) in host.items()
     }
+
+
+def count_parameters(state: PyTree) -> int | None:
+    """Returns the number of elements of `state.params`, abstract or not; None without the field."""
+    params = getattr(state, "params", None)
+    return None if params is None else sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
 def lower_first_nan(layout: Layout) -> jax.stages.Lowered:

@@ -285,7 +285,7 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "config_hash": config_hash(config),
         "config": config.to_dict(),
         "wall_time_s": round(seconds, 3),
-        "num_params": count_parameters(result.state),
+        "num_params": program.count_parameters(result.state),
         "data": run.experiment.describe(),
         "data_sha256": run.data_sha256,
         "environment": runs.read_json(directory / "environment.json"),
@@ -305,12 +305,6 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
     runs.write_json(
         directory / "result.json", {**shared, "seed": config.seed, "metrics": result.metrics}
     )
-
-
-def count_parameters(state: PyTree) -> int | None:
-    """Returns the number of elements of `state.params`, None if there is no such field."""
-    params = getattr(state, "params", None)
-    return None if params is None else sum(int(x.size) for x in jax.tree.leaves(params))
 
 
 def _finished(directory: Path, config: ConfigDict) -> FitResult | None:

@@ -12,6 +12,7 @@ from common.data.cache import describe as describe_cached
 from common.data.images import downsample, load_images
 from nfn import encodings, features
 from nfn.equivariant.models import input_space
+from nfn.sine import resolve_sine
 from nfn.siren import init_siren, render
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
 from nfn.weights import WeightSpace, space_from_params
@@ -23,9 +24,8 @@ PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
 def siren_set_spec(section: ConfigDict) -> SirenSetSpec:
     """Returns the spec of `config.data`, still without the checksum of the images.
 
-    "auto" as sine is the polynomial on CPUs, where it is many times faster, else jnp.sin.
+    "auto" as sine is resolved for the devices that are here, see `nfn.sine.resolve_sine`.
     """
-    fast = "polynomial" if jax.default_backend() == "cpu" else "jnp"
     return SirenSetSpec(
         image_set=section.name,
         source=section.source,
@@ -42,7 +42,7 @@ def siren_set_spec(section: ConfigDict) -> SirenSetSpec:
         schedule=section.fit_schedule,
         copies=section.copies,
         seed=section.fit_seed,
-        sine=fast if section.sine == "auto" else section.sine,
+        sine=resolve_sine(section.sine, jax.default_backend()),
         chunk=section.chunk,
     )
 
