@@ -1,5 +1,6 @@
-"""Data of the experiments: sets of fitted SIRENs as pytrees ready for the devices."""
+"""Sets of fitted SIRENs as pytrees ready for the devices, shared by experiments of this paper."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,6 @@ from common.data.cache import cached
 from common.data.cache import describe as describe_cached
 from common.data.images import downsample, load_images
 from nfn import encodings, features
-from nfn.equivariant.models import input_space
 from nfn.sine import resolve_sine
 from nfn.siren import init_siren, render
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
@@ -19,6 +19,9 @@ from nfn.weights import WeightSpace, space_from_params
 
 PyTree = Any
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
+# Networks that statistics are taken of, the first ones: enough for means and deviations.
+STATISTICS_ROWS = 4_096
+Statistics = Callable[[PyTree], encodings.NormalizationStatistics]
 
 
 def siren_set_spec(section: ConfigDict) -> SirenSetSpec:
@@ -67,25 +70,22 @@ def siren_space(spec: SirenSetSpec) -> WeightSpace:
     return space_from_params(_abstract_siren(spec))
 
 
-def siren_data(spec: SirenSetSpec, *, kind: str, normalize: bool) -> PyTree:
+def siren_data(spec: SirenSetSpec, statistics: Statistics) -> PyTree:
     """Returns {"train" | "valid" | "test": {"params": [n, ...], "label": [n]}, "statistics"}.
 
-    The SIRENs are fitted once and kept in the cache. The statistics are those of the training
-    networks, equal for all weights that a permutation can exchange; without `normalize` they are
-    mean 0 and deviation 1.
+    The SIRENs are fitted once and kept in the cache.
+
+    Args:
+        spec: Which SIRENs.
+        statistics: params of the training networks -> their statistics, see `statistics_of`.
     """
     arrays = cached(_with_checksum(spec), siren_set)
     data: dict[str, Any] = {part: _part(arrays, number) for part, number in PARTS.items()}
-    statistics = _statistics(data["train"]["params"], input_space(siren_space(spec), kind))
-    if not normalize:
-        statistics = encodings.NormalizationStatistics(
-            jax.tree.map(jnp.zeros_like, statistics.mean),
-            jax.tree.map(jnp.ones_like, statistics.std),
-        )
-    return {**data, "statistics": jax.tree.map(np.asarray, statistics)}
+    values = statistics(data["train"]["params"])
+    return {**data, "statistics": jax.tree.map(np.asarray, values)}
 
 
-def abstract_siren_data(spec: SirenSetSpec, *, kind: str) -> PyTree:
+def abstract_siren_data(spec: SirenSetSpec, statistics: Statistics) -> PyTree:
     """Returns the shapes of `siren_data` without fitting anything."""
     single = _abstract_siren(spec)
 
@@ -97,9 +97,31 @@ def abstract_siren_data(spec: SirenSetSpec, *, kind: str) -> PyTree:
             "label": jax.ShapeDtypeStruct((count,), jnp.int32),
         }
 
-    space = input_space(siren_space(spec), kind)
-    statistics = jax.eval_shape(lambda params: _statistics(params, space), part(2)["params"])
-    return {**{name: part(n) for name, n in num_examples(spec).items()}, "statistics": statistics}
+    values = jax.eval_shape(statistics, part(2)["params"])
+    return {**{name: part(n) for name, n in num_examples(spec).items()}, "statistics": values}
+
+
+def statistics_of(
+    read: Callable[[PyTree], features.Features], space: WeightSpace, *, normalize: bool
+) -> Statistics:
+    """Returns params -> mean and deviation of the features that a network makes of them.
+
+    Args:
+        read: params [n, ...] -> features in the layout of `space`.
+        space: Weights that a permutation of this space can exchange share their statistics.
+        normalize: If not, the means are 0 and the deviations 1.
+    """
+
+    def statistics(params: PyTree) -> encodings.NormalizationStatistics:
+        rows = jax.tree.map(lambda leaf: leaf[:STATISTICS_ROWS], params)
+        values = encodings.normalization_statistics(read(rows), space=space)
+        if normalize:
+            return values
+        return encodings.NormalizationStatistics(
+            jax.tree.map(jnp.zeros_like, values.mean), jax.tree.map(jnp.ones_like, values.std)
+        )
+
+    return jax.jit(statistics)
 
 
 def describe(spec: SirenSetSpec) -> dict[str, Any]:
@@ -136,12 +158,6 @@ def _part(arrays: dict[str, np.ndarray], number: int) -> PyTree:
     chosen = arrays["split"] == number
     params = jax.tree.map(lambda leaf: leaf[chosen], stacked_params(arrays))
     return {"params": params, "label": arrays["label"][chosen]}
-
-
-def _statistics(params: PyTree, space: WeightSpace) -> encodings.NormalizationStatistics:
-    return encodings.normalization_statistics(
-        features.features_from_params(space, params), space=space
-    )
 
 
 def _abstract_siren(spec: SirenSetSpec) -> PyTree:

@@ -68,9 +68,9 @@ def stack_space(space: WeightSpace, kind: str) -> WeightSpace:
 
 
 def init_stack(
-    key: PRNGKeyArray, *, space: WeightSpace, spec: StackSpec, c_in: int = 1
+    key: PRNGKeyArray, *, space: WeightSpace, spec: StackSpec, c_in: int = 1, c_extra: int = 0
 ) -> StackParams:
-    """Draws a stack that reads `c_in` channels per weight.
+    """Draws a stack that reads `c_in` channels per weight, and `c_extra` without Fourier features.
 
     Raises:
         ValueError: If kind or code are unknown, or the code does not go with the kind.
@@ -79,7 +79,7 @@ def init_stack(
     inner = stack_space(space, spec.kind)
     init_linear = layers.init_pointwise if spec.kind == "pt" else layers.init_equivariant_linear
     key_fourier, key_io, *keys = jax.random.split(key, 2 + len(spec.widths))
-    sizes = (_encoded_channels(spec, c_in), *spec.widths)
+    sizes = (_encoded_channels(spec, c_in) + c_extra, *spec.widths)
     fourier = None
     if spec.frequencies:
         fourier = encodings.init_fourier_features(
@@ -103,6 +103,7 @@ def stack(
     *,
     space: WeightSpace,
     spec: StackSpec,
+    extra: features.Features | None = None,
     key: PRNGKeyArray | None = None,
 ) -> features.Features:
     """Returns `widths[-1]` channels per weight, in float32; commutes with neuron permutations.
@@ -114,6 +115,7 @@ def stack(
         x: Features in the layout of `stack_space(space, spec.kind)`.
         space: The full weight space.
         spec: Sizes.
+        extra: Further channels, appended after the Fourier features; None if `c_extra` is 0.
         key: Turns dropout on.
 
     Raises:
@@ -122,6 +124,8 @@ def stack(
     inner = stack_space(space, spec.kind)
     if params.fourier is not None:
         x = encodings.fourier_features(params.fourier, x, space=inner)
+    if extra is not None:
+        x = features.concatenate(inner, [x, extra])
     if spec.io == "sinusoidal":
         x = encodings.io_encoding(
             x, space=inner, num_bands=spec.io_bands, max_frequency=spec.io_max_frequency

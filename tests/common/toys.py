@@ -17,7 +17,7 @@ from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
 from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
 from nfn.encodings import normalization_statistics
-from nfn.equivariant.models import ClassifierSpec, classifier, input_space
+from nfn.equivariant.classification.model import ClassifierSpec, SirenFunction, classifier
 from nfn.features import features_from_params
 from nfn.weights import mlp_space
 
@@ -70,6 +70,8 @@ def weights(config: ConfigDict) -> Experiment:
     space = mlp_space((2, 5, 3))
     spec = ClassifierSpec(
         kind="np",
+        inputs="weights",
+        num_probes=1,
         channels=6,
         num_layers=1,
         frequencies=2,
@@ -83,7 +85,7 @@ def weights(config: ConfigDict) -> Experiment:
         dtype="float32",
         remat=False,
     )
-    network = classifier(space, spec, num_classes=3)
+    network = classifier(space, spec, num_classes=3, function=SirenFunction(omega=1.0))
 
     def data() -> PyTree:
         random = np.random.default_rng(1)
@@ -92,7 +94,7 @@ def weights(config: ConfigDict) -> Experiment:
             layer, _, name = tensor.path.partition("/")
             draws = random.standard_normal((NUM_EXAMPLES, *tensor.shape)).astype(np.float32)
             params.setdefault(layer, {})[name] = draws
-        features = features_from_params(input_space(space, spec.kind), params)
+        features = features_from_params(space, params)
         statistics = normalization_statistics(features, space=space)
         labels = random.integers(0, 3, NUM_EXAMPLES).astype(np.int32)
         return {"params": params, "label": labels, "statistics": statistics}

@@ -15,6 +15,7 @@ from common.config import parse_arg
 from common.errors import nearest
 
 KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
+INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
 DATASETS = ("fashion_mnist", "mnist", "cifar10")
 PRESETS = ("demo", "cpu", "paper", "pod")
 
@@ -59,9 +60,15 @@ def check(config: ConfigDict) -> None:
         ValueError: Naming field, value and what is allowed.
     """
     _one_of("config.model.kind", config.model.kind, KINDS)
+    _one_of("config.model.inputs", config.model.inputs, INPUTS)
+    if config.model.kind.startswith("mlp") and config.model.inputs not in ("weights", "canonical"):
+        raise ValueError(
+            f"config.model.inputs={config.model.inputs!r}: kind {config.model.kind} reads weights "
+            "or canonical"
+        )
     _one_of("config.data.name", config.data.name, DATASETS)
     _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    for name in ("channels", "num_layers"):
+    for name in ("channels", "num_layers", "num_probes"):
         if config.model[name] < 1:
             raise ValueError(f"config.model.{name}={config.model[name]}: expected at least 1")
     for name in ("head_dropout", "channel_dropout"):
@@ -102,6 +109,8 @@ def _model(dataset: str) -> ConfigDict:
     return ConfigDict(
         dict(
             kind="np",
+            inputs="weights",  # or canonical, invariant, weights+probes, canonical+probes
+            num_probes=32,
             channels=512,  # Table 14
             num_layers=3,  # Table 14
             frequencies=128,  # App. D.3
@@ -136,6 +145,7 @@ def _cpu(config: ConfigDict) -> None:
     config.eval_every = config.checkpoint_every = 1_000
     config.evaluate_chunk = 250
     config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
+    config.model.num_probes = 16
     config.model.io_bands, config.model.io_max_frequency = 3, 3.0
     config.model.head_widths = (256, 256)
     config.optimizer = ConfigDict(

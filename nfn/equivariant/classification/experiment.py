@@ -1,0 +1,141 @@
+"""INR classification as pure functions: loss, evaluation, and what symmetries change."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from common.data.epochs import epoch_indices
+from common.evaluation import SumCount, classification_values, sums_over
+from common.experiment import Batch, Experiment, Metrics
+from common.networks import Network
+from common.optim import make_optimizer
+from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from nfn import features
+from nfn.equivariant import data as inr_data
+from nfn.equivariant.classification.model import (
+    ClassifierSpec,
+    SirenFunction,
+    classifier,
+    main_features,
+)
+from nfn.equivariant.models import permute_each
+from nfn.equivariant.stack import stack_space
+from nfn.symmetry import random_sine_symmetry
+from nfn.weights import WeightSpace, hidden_only
+
+PyTree = Any
+
+
+def inr_classification(config: ConfigDict) -> Experiment:
+    """Classifies images by the weights of the SIRENs fitted to them (Table 3)."""
+    spec, model = inr_data.siren_set_spec(config.data), ClassifierSpec(**config.model.to_dict())
+    space, function = inr_data.siren_space(spec), SirenFunction(spec.omega, spec.sine)
+    network = classifier(space, model, num_classes=inr_data.num_classes(spec), function=function)
+    statistics = inr_data.statistics_of(
+        lambda params: main_features(space, model, params, function=function),
+        stack_space(space, model.kind),
+        normalize=config.data.normalize,
+    )
+    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = base_gradient(
+        deterministic=config.deterministic, logical_shards=config.logical_shards
+    )
+    num_train, chunk = inr_data.num_examples(spec)["train"], config.evaluate_chunk
+
+    def batch(step: int) -> Batch:
+        sizes = {"num_examples": num_train, "batch_size": config.batch_size}
+        return {"index": epoch_indices(config.seed, step, **sizes)}
+
+    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        del key
+        return _measure(network, state.params, data, "valid", chunk)
+
+    def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        return {
+            **_measure(network, state.params, data, "train", chunk),
+            **_measure(network, state.params, data, "test", chunk),
+            **_measure_moved(network, state.params, data, key, space, spec.omega, chunk),
+        }
+
+    return Experiment(
+        data=lambda: inr_data.siren_data(spec, statistics),
+        init=lambda key: init_train_state(network.init(key), optimizer),
+        step=gradient_step(_loss(network), optimizer, gradient=gradient),
+        batch=batch,
+        evaluate=evaluate,
+        final=final,
+        predict=lambda state, data, weights: network.apply(
+            state.params, weights, data["statistics"]
+        ),
+        abstract_data=lambda: inr_data.abstract_siren_data(spec, statistics),
+        describe=lambda: inr_data.describe(spec),
+    )
+
+
+def _loss(network: Network) -> Loss:
+    """Returns the mean cross-entropy of the training networks that the batch points to."""
+
+    def loss(
+        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        train = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        logits = network.apply(params, train["params"], data["statistics"], key)
+        values = classification_values(logits, train["label"])
+        return jnp.mean(values["loss"]), {"accuracy": jnp.mean(values["accuracy"])}
+
+    return loss
+
+
+def _measure(
+    network: Network, params: PyTree, data: PyTree, part: str, chunk: int
+) -> dict[str, SumCount]:
+    """Returns accuracy and loss on all networks of "train", "valid" or "test"."""
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        logits = network.apply(params, rows["params"], data["statistics"])
+        return classification_values(logits, rows["label"])
+
+    sums = sums_over(values, data[part], chunk=chunk)
+    return {f"{part}_{name}": pair for name, pair in sums.items()}
+
+
+def _measure_moved(
+    network: Network,
+    params: PyTree,
+    data: PyTree,
+    key: jax.Array,
+    space: WeightSpace,
+    omega: float,
+    chunk: int,
+) -> dict[str, SumCount]:
+    """Compares the test networks with others that compute the same.
+
+    permuted: their hidden neurons in another order; equivalent: those with the signs and half
+    turns of their sine neurons changed as well.
+    """
+    hidden = hidden_only(space)
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        key_order, key_signs = jax.random.split(jax.random.fold_in(key, rows["row"][0]))
+        permuted = features.params_from_features(
+            hidden,
+            permute_each(key_order, hidden, features.features_from_params(hidden, rows["params"])),
+        )
+        equivalent = random_sine_symmetry(key_signs, permuted, omega=omega)
+        before = network.apply(params, rows["params"], data["statistics"])
+        metrics = {}
+        for name, weights in (("permuted", permuted), ("equivalent", equivalent)):
+            after = network.apply(params, weights, data["statistics"])
+            correct = classification_values(after, rows["label"])["accuracy"]
+            agrees = 100.0 * (before.argmax(-1) == after.argmax(-1))
+            metrics |= {
+                f"{name}_test_accuracy": correct,
+                f"{name}_test_agreement": agrees,
+                f"{name}_logit_change": jnp.max(jnp.abs(before - after), axis=-1),
+            }
+        return metrics
+
+    rows = {**data["test"], "row": jnp.arange(data["test"]["label"].shape[0])}
+    return sums_over(values, rows, chunk=chunk)

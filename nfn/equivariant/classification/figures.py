@@ -1,0 +1,89 @@
+"""Figures of the paper's tables, drawn from their JSON and from the run folders."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from common.config import from_json
+from nfn.equivariant import data as inr_data
+
+PAPER_COLOR, TRAIN_COLOR, TEST_COLOR = "#333333", "#b9cbe0", "#2f6db3"
+NUM_RENDERINGS = 10
+
+
+def table_3(
+    data: Mapping[str, Any],
+    run_directories: Mapping[tuple[str, str], Mapping[int, Path]],
+    out_path: Path,
+) -> None:
+    """Draws images beside their SIRENs, and the accuracies of all rows with their deviations.
+
+    Args:
+        data: The table's JSON.
+        run_directories: Run folders by (row, column) and seed.
+        out_path: The PNG to write.
+    """
+    directory = next(iter(run_directories["NFN_NP", "test"].values()))
+    config = from_json((directory / "config.json").read_text())
+    images, renderings, psnr = inr_data.examples(
+        inr_data.siren_set_spec(config.data), count=NUM_RENDERINGS
+    )
+    figure = plt.figure(figsize=(9, 6.2), layout="constrained")
+    halves = figure.add_gridspec(2, 1, height_ratios=(2, 3.4))
+    top, bottom = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
+    _renderings(top, images, renderings, psnr)
+    _bars(bottom.subplots(), data)
+    figure.savefig(out_path, dpi=130)
+    plt.close(figure)
+
+
+def _renderings(figure: Any, images: np.ndarray, renderings: np.ndarray, psnr: float) -> None:
+    figure.suptitle(
+        f"Test images (above) and the SIRENs fitted to them (below; mean PSNR {psnr:.1f} dB)",
+        fontsize=10,
+    )
+    axes = figure.subplots(2, len(images))
+    for row, pictures in zip(axes, (images, renderings), strict=True):
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            axis.set_axis_off()
+
+
+def _bars(axis: Axes, data: Mapping[str, Any]) -> None:
+    cells = {(cell["row"], cell["column"]): cell for cell in data["cells"]}
+    rows = [row for row in dict.fromkeys(row for row, _ in cells) if row != "Chance"]
+    places = np.arange(len(rows))
+    for offset, column, color in ((-0.2, "train", TRAIN_COLOR), (0.2, "test", TEST_COLOR)):
+        values = [list(cells[row, column]["values"].values()) for row in rows]
+        spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
+        axis.bar(
+            places + offset,
+            [np.mean(v) for v in values],
+            0.38,
+            yerr=spread,
+            capsize=3,
+            color=color,
+            label=f"{column} (mean and standard deviation, n = {len(data['seeds'])})",
+        )
+        published = [cells[row, column]["paper"] for row in rows]
+        known = [(x, p["value"]) for x, p in zip(places + offset, published, strict=True) if p]
+        axis.scatter(
+            *zip(*known, strict=True),
+            marker="_",
+            s=220,
+            color=PAPER_COLOR,
+            zorder=3,
+            label="paper (10 classes, full size)" if column == "test" else None,
+        )
+    chance = next(iter(cells["Chance", "test"]["values"].values()))
+    axis.axhline(chance, color="gray", linestyle=":", label="chance")
+    axis.set_xticks(places, rows)
+    axis.set_ylim(0, 125)  # room for the legend
+    axis.set_ylabel("accuracy / %")
+    axis.set_title(f"{data['title']} (preset {data['preset']})", fontsize=10)
+    axis.legend(fontsize=8, ncols=2, loc="upper right")
+    axis.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,150 @@
+"""Table 3 as data: cells, published values with their place, and claims."""
+
+from ml_collections import ConfigDict
+
+from common.tables import (
+    Cell,
+    Paper,
+    Results,
+    Table,
+    Verdict,
+    above,
+    all_of,
+    below,
+    paired_two_stderr_above,
+    two_stderr_above,
+)
+
+ROWS = {"NFN_NP": "np", "NFN_HNP": "hnp", "NFN_PT": "pt", "MLP": "mlp", "MLP_Aug": "mlp_aug"}
+
+# Table 3 (test) and Table 17 (train), FashionMNIST: value and standard error of 3 runs.
+PAPER_TEST = {
+    "NFN_NP": (75.6, 1.07),
+    "NFN_HNP": (72.7, 1.53),
+    "MLP": (12.5, 0.111),
+    "MLP_Aug": (15.9, 0.181),
+}
+PAPER_TRAIN = {
+    "NFN_NP": (81.8, 0.868),
+    "NFN_HNP": (82.3, 2.78),
+    "MLP": (44.5, 2.17),
+    "MLP_Aug": (14.9, 1.45),
+}
+
+
+def chance(config: ConfigDict) -> dict[str, float]:
+    """Returns the accuracy of guessing, in percent: the classes are balanced."""
+    return {
+        "train_accuracy": 100 / len(config.data.classes),
+        "test_accuracy": 100 / len(config.data.classes),
+    }
+
+
+def np_beats_the_mlps(results: Results) -> Verdict:
+    """NFN_NP beats MLP and MLP_Aug on test networks by more than two standard errors."""
+    return _beats_the_mlps(results, "NFN_NP")
+
+
+def hnp_beats_the_mlps(results: Results) -> Verdict:
+    """NFN_HNP beats MLP and MLP_Aug on test networks by more than two standard errors."""
+    return _beats_the_mlps(results, "NFN_HNP")
+
+
+def mlp_memorizes(results: Results) -> Verdict:
+    """MLP ends with over 90 % on its training networks and below 1.5 times chance on test ones."""
+    guess = results["Chance", "test"].mean
+    return all_of(
+        above(results["MLP", "train, last step"], 90),
+        below(results["MLP", "test, last step"], 1.5 * guess),
+    )
+
+
+def permuting_changes_nothing(results: Results) -> Verdict:
+    """Permuted test networks get the same answer from NFN_NP, NFN_HNP, NFN_PT (over 99.9 %)."""
+    rows = ("NFN_NP", "NFN_HNP", "NFN_PT")
+    return all_of(*(above(results[row, "same answer"], 99.9) for row in rows))
+
+
+def permuting_confuses_the_mlp(results: Results) -> Verdict:
+    """Permuting the hidden neurons of test networks changes over a fifth of MLP's answers."""
+    return below(results["MLP", "same answer"], 80)
+
+
+def interactions_help(results: Results) -> Verdict:
+    """NFN_NP beats the pointwise ablation NFN_PT on test networks by over two standard errors."""
+    return paired_two_stderr_above(results["NFN_NP", "test"], results["NFN_PT", "test"])
+
+
+def np_is_as_good_as_hnp(results: Results) -> Verdict:
+    """NFN_NP is not worse than NFN_HNP on test networks by more than two standard errors."""
+    worse = paired_two_stderr_above(results["NFN_HNP", "test"], results["NFN_NP", "test"])
+    return Verdict(not worse.holds, worse.detail)
+
+
+def _beats_the_mlps(results: Results, row: str) -> Verdict:
+    return all_of(
+        *(
+            two_stderr_above(results[row, "test"], results[mlp, "test"])
+            for mlp in ("MLP", "MLP_Aug")
+        )
+    )
+
+
+def _cells() -> tuple[Cell, ...]:
+    columns = (
+        ("train", "train_accuracy", PAPER_TRAIN, "Table 17"),
+        ("test", "test_accuracy", PAPER_TEST, "Table 3"),
+        ("test, permuted", "permuted_test_accuracy", {}, ""),
+        ("same answer", "permuted_test_agreement", {}, ""),
+        ("train, last step", "last/train_accuracy", {}, ""),
+        ("test, last step", "last/test_accuracy", {}, ""),
+    )
+    cells = []
+    for row, kind in ROWS.items():
+        for column, metric, published, place in columns:
+            paper = None
+            if row in published:
+                value, stderr = published[row]
+                paper = Paper(value, stderr, f"{place}, FashionMNIST, {row}")
+            cells.append(Cell(row, column, {"model.kind": kind}, metric, paper))
+    for column, metric, _, _ in columns[:2]:
+        cells.append(
+            Cell("Chance", column, {}, metric, run="nfn.equivariant.classification.table:chance")
+        )
+    return tuple(cells)
+
+
+TABLE_3 = Table(
+    name="3",
+    title="Classifying images by the weights of SIRENs fitted to them",
+    source="Zhou et al. (2023), Tables 3 and 17, FashionMNIST",
+    config="nfn/equivariant/configs/inr_classification.py",
+    cells=_cells(),
+    seeds=(0, 1, 2),
+    claims=(
+        np_beats_the_mlps,
+        hnp_beats_the_mlps,
+        mlp_memorizes,
+        permuting_changes_nothing,
+        permuting_confuses_the_mlp,
+        interactions_help,
+        np_is_as_good_as_hnp,
+    ),
+    reasons={
+        "np_is_as_good_as_hnp": "The paper's NP loses less from train to test than its HNP, and so "
+        "does ours; but with few channels and steps both still fit their training networks "
+        "poorly, HNP less so, and that decides at this size.",
+    },
+    unit="%",
+    paper_spread="standard error of 3 runs",
+    notes=(
+        "NFN_PT (pointwise layers only) has no published value in this table.",
+        "test, permuted: the same test networks with their hidden neurons in random order. same "
+        "answer: share of test networks whose predicted class that leaves as it was.",
+        "Accuracies are those of the checkpoint with the best validation accuracy, except in the "
+        "last two columns, which show what a whole training memorizes.",
+    ),
+    figures="nfn.equivariant.classification.figures:table_3",
+)
+
+TABLES = {"3": TABLE_3}

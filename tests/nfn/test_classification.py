@@ -1,0 +1,168 @@
+"""INR classification as a whole: sizes by closed form, invariance after training, lean programs."""
+
+import functools
+import json
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from common import program, sharding
+from common.config import load_config
+from common.experiment import Experiment, build
+from nfn import features
+from nfn.equivariant import data as inr_data
+from nfn.equivariant.models import permute_each
+from nfn.symmetry import random_sine_symmetry
+from nfn.weights import hidden_only
+
+CONFIG = "nfn/equivariant/configs/inr_classification.py"
+SMALL = {
+    "data.train_per_class": "12",
+    "data.valid_per_class": "4",
+    "data.test_per_class": "6",
+    "data.fit_steps": "30",
+    "model.channels": "8",
+    "model.frequencies": "4",
+    "model.head_widths": "(16,)",
+    "model.mlp_widths": "(16,)",
+    "model.num_probes": "5",
+    "num_steps": "140",
+    "optimizer.warmup_steps": "0",
+    "optimizer.learning_rate": "5e-3",
+    "steps_per_call": "20",
+    "eval_every": "20",
+    "checkpoint_every": "0",
+    "batch_size": "16",
+    "evaluate_chunk": "10",
+}
+
+
+@functools.cache
+def trained(kind: str, inputs: str = "weights") -> tuple[Experiment, Any, Any]:
+    """Returns a small experiment, its data and its state after `num_steps`."""
+    config = load_config(f"{CONFIG}:demo,kind={kind}", {**SMALL, "model.inputs": inputs})
+    experiment = build(config)
+    data = experiment.data()
+    layout = program.layout(experiment, config, sharding.make_mesh({"data": 1}), data=data)
+    data = sharding.place(data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
+    key = program.root_key(config)
+    state = program.lower_init(experiment, layout).compile()(key)
+    step = program.lower_step(experiment, config, layout).compile()
+    for first in range(0, config.num_steps, config.steps_per_call):
+        batches = program.stack_batches(experiment, config, first)
+        state, _ = step(state, data, program.place_batches(batches, layout), key, np.int32(first))
+    return experiment, data, state
+
+
+def moved_test_weights(data: Any, key: jax.Array, *, signs: bool) -> Any:
+    """Returns the test networks, each with its hidden neurons in an order of its own.
+
+    With `signs` their sine neurons have other signs and half turns as well.
+    """
+    spec = inr_data.siren_set_spec(load_config(f"{CONFIG}:demo", SMALL).data)
+    space = hidden_only(inr_data.siren_space(spec))
+    key_order, key_signs = jax.random.split(key)
+    x = features.features_from_params(space, data["test"]["params"])
+    moved = features.params_from_features(space, permute_each(key_order, space, x))
+    return random_sine_symmetry(key_signs, moved, omega=spec.omega) if signs else moved
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "permuting_matters", "signs_matter"),
+    [
+        ("np", "weights", False, True),
+        ("hnp", "weights", False, True),
+        ("pt", "weights", False, True),
+        ("mlp", "weights", True, True),
+        ("mlp", "canonical", True, True),
+        ("np", "canonical", False, False),
+        ("hnp", "invariant", False, False),
+        ("np", "weights+probes", False, True),
+        ("np", "canonical+probes", False, False),
+    ],
+)
+def test_the_answer_changes_with_the_symmetries_that_a_network_does_not_know(
+    kind: str, inputs: str, permuting_matters: bool, signs_matter: bool
+) -> None:
+    experiment, data, state = trained(kind, inputs)
+    assert experiment.predict is not None
+    predict = jax.jit(experiment.predict)
+    logits = np.asarray(predict(state, data, data["test"]["params"]))
+    spread = logits.std(axis=0).max()
+    assert spread > 1e-3  # the answers do depend on the network
+
+    for signs, matters in ((False, permuting_matters), (True, signs_matter)):
+        moved = moved_test_weights(data, jax.random.key(7), signs=signs)
+        change = np.abs(predict(state, data, moved) - logits).max()
+        if matters:
+            assert change > spread / 2
+        else:  # half turns move phases by several radians: their rounding is larger
+            assert change <= (1e-2 if signs else 1e-4) * max(1.0, spread)
+
+
+def test_training_lowers_the_loss_below_that_of_guessing() -> None:
+    config = load_config(f"{CONFIG}:demo", SMALL)
+    experiment, data, state = trained("np")
+    assert experiment.final is not None
+    metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
+
+    assert metrics["train_loss"] < 0.9 * math.log(4)
+    assert metrics["permuted_test_accuracy"] == pytest.approx(metrics["test_accuracy"])
+    assert metrics["permuted_test_agreement"] == 100
+    assert metrics["equivalent_test_agreement"] < 100  # NP does not know the symmetries of sine
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind", "span", "constants", "pooled"),
+    [
+        ("fashion_mnist", "np", 57, 6, 7),  # nfn/weights.py: 2-32-32-1
+        ("fashion_mnist", "hnp", 75, 7, 7),
+        ("cifar10", "np", 62, 6, 11),  # 2-32-32-3
+        ("cifar10", "hnp", 163, 11, 11),
+    ],
+)
+def test_the_paper_preset_has_as_many_parameters_as_the_dimension_of_its_maps(
+    dataset: str, kind: str, span: int, constants: int, pooled: int
+) -> None:
+    config = load_config(f"{CONFIG}:paper,dataset={dataset},kind={kind}")
+    state = jax.eval_shape(build(config).init, jax.random.key(0))
+
+    inputs = 2 * 128 + (13 if kind == "np" else 0)  # Fourier features, code of inputs and outputs
+    layers = sum(c * 512 * span + 512 * constants for c in (inputs, 512, 512))
+    head = (512 * pooled + 1) * 1000 + 1001 * 1000 + 1001 * 10
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == 128 + layers + head
+
+
+def test_a_large_data_set_does_not_enter_the_compiled_program() -> None:
+    few, many = (
+        load_config(f"{CONFIG}:demo", {"data.train_per_class": str(n)}) for n in (900, 18_000)
+    )
+    texts = []
+    for config in (few, many):
+        experiment = build(config)
+        layout = program.layout(experiment, config, sharding.make_mesh({"data": 1}))
+        texts.append(program.lower_step(experiment, config, layout).as_text())
+    size = sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(layout.data))
+
+    assert size > 95e6
+    assert max(map(len, texts)) < 500_000
+    assert abs(len(texts[1]) - len(texts[0])) < 1_000  # digits of shapes
+
+
+@pytest.mark.aot
+def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
+    arguments = ["compile", f"--config={CONFIG}:pod", "--topology=v5e:16x16", "--quick", "--json"]
+    done = child(arguments, seconds=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+
+    (step,) = report["programs"]
+    assert report["num_chips"] == 256
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
+    # Data parallel: the gradient is summed over the chips, in the type it is computed in.
+    assert set(step["collectives"]) == {"all-reduce"}
+    reduced = step["collectives"]["all-reduce"]["bytes"]
+    assert 2 * report["num_params"] <= reduced <= 4.1 * report["num_params"]
