@@ -1,0 +1,288 @@
+"""Classifiers of SIRENs: equivariant stack, pool and head; and the MLP that knows no symmetry."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from common.errors import nearest
+from common.networks import Network, from_linen
+from nfn import encodings, features, layers
+from nfn.equivariant.models import MLP, permute_each
+from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
+from nfn.probes import activation_channels, sine_invariant_channels
+from nfn.sine import SineMethod
+from nfn.siren import SirenParams
+from nfn.symmetry import canonical_siren
+from nfn.weights import Params, WeightSpace, hidden_only
+
+KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
+INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
+
+
+class ClassifierSpec(NamedTuple):
+    """Sizes of a classifier of weights.
+
+    Attributes:
+        kind: np, hnp, pt (equivariant or pointwise layers), mlp, mlp_aug (flat weights).
+        inputs: What is read of a SIREN: its weights, their canonical form, channels that are
+            invariant under all symmetries of sine neurons, or the first two with probe channels.
+        num_probes: Learned points at which SIRENs are probed, if they are.
+        channels: Channels per weight of every equivariant layer.
+        num_layers: Number of equivariant layers.
+        frequencies: Gaussian Fourier frequencies per weight; 0: the weights themselves.
+        fourier_scale: Standard deviation of these frequencies.
+        io_bands: Bands of the input/output code of np and pt; 0: no code.
+        io_max_frequency: Twice the highest scale of that code.
+        head_widths: Hidden widths of the MLP after the pool.
+        head_dropout: Dropout rate in that MLP; mlp and mlp_aug have none.
+        channel_dropout: Rate at which whole channels are dropped after every layer.
+        mlp_widths: Hidden widths of mlp and mlp_aug.
+        dtype: Compute type of the equivariant layers, "float32" or "bfloat16".
+        remat: Recompute layers in the backward pass instead of keeping their outputs.
+    """
+
+    kind: str
+    inputs: str
+    num_probes: int
+    channels: int
+    num_layers: int
+    frequencies: int
+    fourier_scale: float
+    io_bands: int
+    io_max_frequency: float
+    head_widths: tuple[int, ...]
+    head_dropout: float
+    channel_dropout: float
+    mlp_widths: tuple[int, ...]
+    dtype: str
+    remat: bool
+
+    @property
+    def has_probes(self) -> bool:
+        """Whether the SIRENs are evaluated at learned points."""
+        return self.inputs == "invariant" or self.inputs.endswith("+probes")
+
+
+class SirenFunction(NamedTuple):
+    """What turns weights into a function: frequency of the hidden layers, and how to compute it."""
+
+    omega: float
+    sine: SineMethod = "jnp"
+
+
+class ProbeParams(NamedTuple):
+    """Learned points in [-1, 1]^2 and weights of the outputs there."""
+
+    points: Float[Array, "K d_in"]
+    readout: Float[Array, "K d_out"]
+
+
+class ClassifierParams(NamedTuple):
+    """Probes (or None), equivariant stack and head of `equivariant_classifier`."""
+
+    probes: ProbeParams | None
+    stack: StackParams
+    head: Params
+
+
+def classifier(
+    space: WeightSpace, spec: ClassifierSpec, *, num_classes: int, function: SirenFunction
+) -> Network:
+    """Returns the network of `spec`: `apply(params, weights, statistics, key=None) -> logits`.
+
+    `weights` is a params tree with a leading batch axis, `statistics` are those of
+    `main_features` of training networks; with a `key` dropout is on (and mlp_aug permutes its
+    inputs).
+
+    Raises:
+        ValueError: If `spec.kind` or `spec.inputs` are unknown or do not go together.
+    """
+    if spec.inputs not in INPUTS:
+        hint = nearest(spec.inputs, INPUTS)
+        allowed = ", ".join(INPUTS)
+        raise ValueError(f"config.model.inputs={spec.inputs!r}{hint}: expected one of {allowed}")
+    if spec.kind in ("mlp", "mlp_aug"):
+        return vector_classifier(space, spec, num_classes=num_classes, function=function)
+    if spec.kind in ("np", "hnp", "pt"):
+        return equivariant_classifier(space, spec, num_classes=num_classes, function=function)
+    raise ValueError(f"config.model.kind={spec.kind!r}: expected one of {', '.join(KINDS)}")
+
+
+def initial_points(count: int, dim: int) -> Float[np.ndarray, "count dim"]:
+    """Returns the first points of a sequence that fills [-1, 1]^dim evenly.
+
+    Multiples of the powers of 1 / g modulo 1, with g^(dim + 1) = g + 1 (the golden ratio in
+    one dimension).
+    """
+    g = 2.0
+    for _ in range(64):  # fixed point, to machine precision
+        g = (1 + g) ** (1 / (dim + 1))
+    steps = np.arange(1, count + 1)[:, None] * g ** -np.arange(1.0, dim + 1)
+    return (2 * ((0.5 + steps) % 1) - 1).astype(np.float32)
+
+
+def main_features(
+    space: WeightSpace, spec: ClassifierSpec, weights: SirenParams, *, function: SirenFunction
+) -> features.Features:
+    """Returns the channels that get normalized, in the layout of the classifier's stack."""
+    inner = stack_space(space, spec.kind)
+    if spec.inputs == "invariant":
+        return _invariant(inner, spec, _init_probes(spec, weights), weights, function)
+    if spec.inputs.startswith("canonical"):
+        weights = canonical_siren(weights, omega=function.omega)
+    return features.features_from_params(inner, weights)
+
+
+def equivariant_classifier(
+    space: WeightSpace, spec: ClassifierSpec, *, num_classes: int, function: SirenFunction
+) -> Network:
+    """Returns the invariant classifier NFN_NP, NFN_HNP or NFN_PT.
+
+    Source: Zhou et al. (2023), App. D.3 and Table 14: Fourier features, code of inputs and
+    outputs (not for HNP), equivariant layers with ReLU, pool P~ (also after NP, as in the
+    released code), MLP. Invariant under permutations of hidden neurons. Probes and canonical
+    inputs are not in the paper.
+    """
+    inner, outer, shape = stack_space(space, spec.kind), hidden_only(space), _stack_spec(spec)
+    c_in = spec.num_probes if spec.inputs == "invariant" else 1
+    c_extra = spec.num_probes if spec.inputs.endswith("+probes") else 0
+    pooled = sum(tensor.multiplicity for tensor in outer.tensors) * spec.channels
+    head = from_linen(
+        MLP(spec.head_widths, num_classes, spec.head_dropout),
+        jax.ShapeDtypeStruct((1, pooled), jnp.float32),
+    )
+
+    def init(key: PRNGKeyArray) -> ClassifierParams:
+        key_stack, key_head = jax.random.split(key)
+        probes = _init_probes(spec, _kernels_of(space)) if spec.has_probes else None
+        trunk = init_stack(key_stack, space=space, spec=shape, c_in=c_in, c_extra=c_extra)
+        return ClassifierParams(probes, trunk, head.init(key_head))
+
+    def apply(
+        params: ClassifierParams,
+        weights: SirenParams,
+        statistics: encodings.NormalizationStatistics,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch classes"]:
+        key_stack, key_head = (None, None) if key is None else jax.random.split(key)
+        if spec.inputs == "invariant":
+            x = _invariant(inner, spec, params.probes, weights, function)
+        else:
+            x = main_features(space, spec, weights, function=function)
+        x = encodings.normalize(statistics, x)
+        extra = None
+        if c_extra:
+            if spec.inputs.startswith("canonical"):
+                weights = canonical_siren(weights, omega=function.omega)
+            extra = _activations(inner, params.probes, weights, function)
+        x = stack(params.stack, x, space=space, spec=shape, extra=extra, key=key_stack)
+        pooled = layers.invariant_pool(features.refold(inner, outer, x), space=outer)
+        return head.apply(params.head, pooled, **_dropout(key_head))
+
+    return Network(init, apply)
+
+
+def _stack_spec(spec: ClassifierSpec) -> StackSpec:
+    has_code = spec.kind != "hnp" and spec.io_bands > 0
+    return StackSpec(
+        kind=spec.kind,
+        widths=(spec.channels,) * spec.num_layers,
+        frequencies=0 if spec.inputs == "invariant" else spec.frequencies,
+        fourier_scale=spec.fourier_scale,
+        io="sinusoidal" if has_code else "none",
+        io_bands=spec.io_bands if has_code else 0,
+        io_max_frequency=spec.io_max_frequency,
+        channel_dropout=spec.channel_dropout,
+        dtype=spec.dtype,
+        remat=spec.remat,
+    )
+
+
+def _kernels_of(space: WeightSpace) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """Returns the kernel shapes of one network of the space."""
+    return {
+        spec.path.removesuffix("/kernel"): {"kernel": jax.ShapeDtypeStruct(spec.shape, jnp.float32)}
+        for spec in space.tensors
+        if spec.path.endswith("/kernel")
+    }
+
+
+def _init_probes(spec: ClassifierSpec, weights: Params) -> ProbeParams:
+    """Returns evenly spread points and the sum of all outputs; the layers are dense_0, ..."""
+    d_in = weights["dense_0"]["kernel"].shape[-2]
+    d_out = weights[f"dense_{len(weights) - 1}"]["kernel"].shape[-1]
+    points = jnp.asarray(initial_points(spec.num_probes, d_in))
+    return ProbeParams(points, jnp.ones((spec.num_probes, d_out)))
+
+
+def _invariant(
+    space: WeightSpace,
+    spec: ClassifierSpec,
+    probes: ProbeParams | None,
+    weights: SirenParams,
+    function: SirenFunction,
+) -> features.Features:
+    assert probes is not None
+
+    def one(params: SirenParams) -> features.Features:
+        return sine_invariant_channels(
+            params, probes.points, probes.readout, space=space, **function._asdict()
+        )
+
+    return jax.vmap(one)(weights)
+
+
+def _activations(
+    space: WeightSpace, probes: ProbeParams | None, weights: SirenParams, function: SirenFunction
+) -> features.Features:
+    assert probes is not None
+
+    def one(params: SirenParams) -> features.Features:
+        return activation_channels(params, probes.points, space=space, **function._asdict())
+
+    return jax.vmap(one)(weights)
+
+
+def vector_classifier(
+    space: WeightSpace, spec: ClassifierSpec, *, num_classes: int, function: SirenFunction
+) -> Network:
+    """Returns the baseline MLP on the flat weights, MLP_Aug if its training inputs are permuted.
+
+    Source: Zhou et al. (2023), App. D.3: 3 layers of 1000 units; in training MLP_Aug sees every
+    network under random permutations of its hidden neurons. (The released config puts a sigmoid
+    before the softmax, which weakens the baseline; not done here.)
+
+    Raises:
+        ValueError: If inputs other than (canonical) weights are asked for.
+    """
+    if spec.has_probes:
+        raise ValueError(
+            f"config.model.inputs={spec.inputs!r}: kind {spec.kind} reads weights or canonical"
+        )
+    hidden = hidden_only(space)
+    network = from_linen(
+        MLP(spec.mlp_widths, num_classes),
+        jax.ShapeDtypeStruct((1, space.size), jnp.float32),
+    )
+
+    def apply(
+        params: Params,
+        weights: SirenParams,
+        statistics: encodings.NormalizationStatistics,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch classes"]:
+        x = main_features(space, spec, weights, function=function)
+        x = encodings.normalize(statistics, x)
+        if key is not None and spec.kind == "mlp_aug":
+            x = permute_each(key, hidden, features.refold(space, hidden, x))
+            x = features.refold(hidden, space, x)
+        return network.apply(params, features.vector_from_features(space, x))
+
+    return Network(network.init, apply)
+
+
+def _dropout(key: PRNGKeyArray | None) -> dict[str, object]:
+    return {} if key is None else {"train": True, "rngs": {"dropout": key}}
