@@ -7,7 +7,7 @@ A pointwise nonlinearity is `jax.tree.map(jax.nn.relu, features)`.
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfn.couplings import Blocks, couplings, partitions
 from nfn.features import Features, align_rank, num_channels
 from nfn.weights import TensorSpec, WeightSpace
 
@@ -22,7 +23,11 @@ Scheme = Literal["uniform", "kaiming_normal"]
 
 
 class LinearParams(NamedTuple):
-    """Matrices by set of groups (or by tensor, for `pointwise`), one bias per tensor."""
+    """Matrices by `Coupling.name` (or by tensor, for `pointwise`), biases by `View.name`.
+
+    The name of a view is the path of its tensor, except on the diagonals of tensors that carry a
+    group twice.
+    """
 
     matrices: dict[str, Float[Array, "_ _"]]
     biases: dict[str, Float[Array, " _"]]
@@ -35,57 +40,6 @@ class LayerNormParams(NamedTuple):
     beta: dict[str, Float[Array, " _"]]
 
 
-class Coupling(NamedTuple):
-    """A set of groups and all tensors carrying every one of them.
-
-    A linear equivariant map has one independent matrix per pair of these tensors: it reads the
-    mean of the one over its other axes and is added to the other, constant along its other axes.
-    """
-
-    groups: tuple[str, ...]
-    tensors: tuple[TensorSpec, ...]
-
-    @property
-    def name(self) -> str:
-        """Key of the matrix in `LinearParams`."""
-        return ",".join(self.groups) or "global"
-
-    @property
-    def multiplicity(self) -> int:
-        """Channels of all tensors together, per channel of a weight."""
-        return sum(spec.multiplicity for spec in self.tensors)
-
-
-def couplings(space: WeightSpace) -> tuple[Coupling, ...]:
-    """Returns every set of groups that some tensor carries, smaller sets first.
-
-    Raises:
-        ValueError: If a tensor carries a group on two axes.
-    """
-    order = {group: place for place, group in enumerate(space.group_sizes)}
-    carried = [frozenset(spec.permuted_groups) for spec in space.tensors]
-    subsets = set()
-    for spec, groups in zip(space.tensors, carried, strict=True):
-        if len(groups) < len(spec.permuted):
-            raise ValueError(
-                f"{spec.path}: a group acts on two of the axes {spec.groups}; the equivariant "
-                "layers need a different group on every permuted axis"
-            )
-        for size in range(len(groups) + 1):
-            subsets.update(itertools.combinations(sorted(groups, key=order.__getitem__), size))
-    return tuple(
-        Coupling(
-            subset,
-            tuple(
-                spec
-                for spec, groups in zip(space.tensors, carried, strict=True)
-                if groups.issuperset(subset)
-            ),
-        )
-        for subset in sorted(subsets, key=lambda s: (len(s), [order[group] for group in s]))
-    )
-
-
 def init_equivariant_linear(
     key: PRNGKeyArray, *, space: WeightSpace, c_in: int, c_out: int, scheme: Scheme = "uniform"
 ) -> LinearParams:
@@ -96,11 +50,11 @@ def init_equivariant_linear(
     """
     sets = couplings(space)
     fan_in = {
-        spec.path: c_in * sum(s.multiplicity for s in sets if spec in s.tensors)
+        spec.path: c_in * sum(s.num_reads for s in sets for w in s.writes if w.spec == spec)
         for spec in space.tensors
     }
-    num_rows = {s.name: c_in * s.multiplicity for s in sets}
-    members = {s.name: s.tensors for s in sets}
+    num_rows = {s.name: c_in * s.num_reads for s in sets}
+    members = {s.name: [(w.name, w.spec) for w in s.writes] for s in sets}
     return _init(key, members, num_rows, fan_in, c_out=c_out, scheme=scheme)
 
 
@@ -108,14 +62,14 @@ def init_pointwise(
     key: PRNGKeyArray, *, space: WeightSpace, c_in: int, c_out: int, scheme: Scheme = "uniform"
 ) -> LinearParams:
     """Draws `pointwise`; the schemes are those of `init_equivariant_linear`."""
-    members = {spec.path: (spec,) for spec in space.tensors}
+    members = {spec.path: [(spec.path, spec)] for spec in space.tensors}
     fan_in = {spec.path: c_in * spec.multiplicity for spec in space.tensors}
     return _init(key, members, fan_in, fan_in, c_out=c_out, scheme=scheme)
 
 
 def _init(
     key: PRNGKeyArray,
-    members: Mapping[str, tuple[TensorSpec, ...]],
+    members: Mapping[str, Sequence[tuple[str, TensorSpec]]],
     num_rows: dict[str, int],
     fan_in: dict[str, int],
     *,
@@ -125,18 +79,17 @@ def _init(
     """Draws one matrix per entry of `members`, its columns feeding those tensors in order."""
     if scheme not in ("uniform", "kaiming_normal"):
         raise ValueError(f"unknown scheme {scheme!r}; expected 'uniform' or 'kaiming_normal'")
-    bounds = {path: rows**-0.5 for path, rows in fan_in.items()}
+    bounds = {write: fan_in[s.path] ** -0.5 for m in members.values() for write, s in m}
+    bias_shapes = {write: (c_out * s.multiplicity,) for m in members.values() for write, s in m}
     columns = {
-        name: {spec.path: c_out * spec.multiplicity for spec in tensors}
-        for name, tensors in members.items()
+        name: jnp.concatenate([jnp.full(bias_shapes[write], bounds[write]) for write, _ in writes])
+        for name, writes in members.items()
     }
-    shapes = {name: (num_rows[name], sum(sizes.values())) for name, sizes in columns.items()}
-    bias_shapes = {path: (size,) for sizes in columns.values() for path, size in sizes.items()}
+    shapes = {name: (num_rows[name], column.size) for name, column in columns.items()}
     key_matrices, key_biases = jax.random.split(key)
     matrices = _draw(key_matrices, shapes, scheme)
-    for name, sizes in columns.items():
-        scales = [jnp.full(size, bounds[path]) for path, size in sizes.items()]
-        matrices[name] *= jnp.concatenate(scales)[None, :]
+    for name, column in columns.items():
+        matrices[name] *= column[None, :]
     if scheme == "kaiming_normal":
         return LinearParams(matrices, {path: jnp.zeros(n) for path, n in bias_shapes.items()})
     biases = _draw(key_biases, bias_shapes, scheme)
@@ -159,36 +112,44 @@ def _draw(
 
 
 def equivariant_linear(params: LinearParams, features: Features, *, space: WeightSpace) -> Features:
-    """Applies a linear map commuting with all permutations of `space`, plus a bias.
+    """Applies a linear map commuting with all permutations of `space`, plus such a bias.
 
     Source: Zhou et al. (2023), Eq. 2-3 (NP) and Tables 8-11 (HNP), filters folded into channels
-    as in App. B. Every such map is reached, by exactly one choice of parameters: with m_A the
-    multiplicity and S_A the permuted groups of tensor A there are
-    sum_{A,B} m_A m_B 2^|S_A & S_B| matrices entries per pair of channels, the number of orbits of
-    the group on pairs of weights. (The authors' HNP layer lacks the map from the last hidden bias
-    to the last kernel and stores redundant parameters.)
+    as in App. B; for a group on several axes of a tensor (recurrent and residual networks) the
+    partitions of Maron et al. (2019), "Invariant and Equivariant Graph Networks", Theorem 1.
+    Every such map is reached, by exactly one choice of parameters if no group is very small, see
+    `num_linear_parameters`. (The authors' HNP layer lacks the map from the last hidden bias to
+    the last kernel and stores redundant parameters.)
 
     Raises:
         ValueError: If `features` do not belong to `space`.
     """
     num_channels(space, features)
-    means = {spec.path: _means(spec, features[spec.path]) for spec in space.tensors}
-    outputs = {path: align_rank(bias, features[path]) for path, bias in params.biases.items()}
-    # Smaller sets first: sums stay small until the last term brings the full axes.
+    means = {
+        (spec.path, blocks): _means(_take_diagonals(features[spec.path], blocks), len(blocks))
+        for spec in space.tensors
+        for blocks in partitions(spec.permuted_groups)
+    }
+    sums: dict[tuple[str, Blocks], Array] = {}
+    # Fewer groups first: sums stay small until the last term brings the full axes.
     for coupling in couplings(space):
-        groups, tensors = coupling.groups, coupling.tensors
         bundle = [
-            _reorder(means[spec.path][frozenset(groups)], _kept(spec, groups), groups)
-            for spec in tensors
+            _reorder(means[read.spec.path, read.blocks][read.kept], read.kept, read.tied)
+            for read in coupling.reads
         ]
         mapped = _map_channels(jnp.concatenate(bundle, axis=-1), params.matrices[coupling.name])
-        ends = np.cumsum([params.biases[spec.path].size for spec in tensors])
-        for spec, part in zip(tensors, jnp.split(mapped, ends[:-1], axis=-1), strict=True):
-            part = _reorder(part, groups, _kept(spec, groups))
-            others = [i for i, group in enumerate(spec.permuted_groups) if group not in groups]
-            outputs[spec.path] += jnp.expand_dims(
-                part, [i - len(spec.permuted) - 1 for i in others]
-            )
+        ends = np.cumsum([params.biases[write.name].size for write in coupling.writes])
+        parts = jnp.split(mapped, ends[:-1], axis=-1)
+        for write, part in zip(coupling.writes, parts, strict=True):
+            place, num_blocks = (write.spec.path, write.blocks), len(write.blocks)
+            others = [i - num_blocks - 1 for i in range(num_blocks) if i not in write.tied]
+            part = jnp.expand_dims(_reorder(part, write.tied, write.kept), others)
+            term = sums[place] if place in sums else align_rank(params.biases[write.name], part)
+            sums[place] = term + part
+    outputs: Features = {}
+    for (path, blocks), x in sums.items():
+        full = _put_on_diagonals(x, blocks)
+        outputs[path] = outputs[path] + full if path in outputs else full
     return outputs
 
 
@@ -201,31 +162,50 @@ def _map_channels(
     return (rows @ matrix).reshape(*x.shape[:-1], matrix.shape[-1])
 
 
-def _kept(spec: TensorSpec, groups: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(group for group in spec.permuted_groups if group in groups)
-
-
 def _reorder(
-    x: Float[Array, "..."], groups: tuple[str, ...], wanted: tuple[str, ...]
+    x: Float[Array, "..."], order: tuple[int, ...], wanted: tuple[int, ...]
 ) -> Float[Array, "..."]:
-    """Transposes the axes before the last from the order `groups` to the order `wanted`."""
-    if groups == wanted:
+    """Transposes the axes before the last from one order of their numbers to another."""
+    if order == wanted:
         return x
-    first = x.ndim - 1 - len(groups)
-    order = [first + groups.index(group) for group in wanted]
-    return jnp.transpose(x, (*range(first), *order, x.ndim - 1))
+    first = x.ndim - 1 - len(order)
+    return jnp.transpose(x, (*range(first), *(first + order.index(i) for i in wanted), x.ndim - 1))
 
 
-def _means(spec: TensorSpec, x: Float[Array, "..."]) -> dict[frozenset[str], Array]:
-    """Returns the means over every subset of the permuted axes, by the groups that are kept."""
-    means = {frozenset(spec.permuted_groups): x}
-    for size in range(len(spec.permuted) - 1, -1, -1):
-        for kept in itertools.combinations(spec.permuted_groups, size):
-            dropped = next(group for group in spec.permuted_groups if group not in kept)
-            parent = tuple(g for g in spec.permuted_groups if g in kept or g == dropped)
-            axis = parent.index(dropped) - len(parent) - 1
-            means[frozenset(kept)] = jnp.mean(means[frozenset(parent)], axis=axis)
+def _means(x: Float[Array, "..."], num_axes: int) -> dict[tuple[int, ...], Array]:
+    """Returns the means over every subset of the axes before the last, by the axes kept."""
+    means = {tuple(range(num_axes)): x}
+    for size in range(num_axes - 1, -1, -1):
+        for kept in itertools.combinations(range(num_axes), size):
+            dropped = next(axis for axis in range(num_axes) if axis not in kept)
+            parent = tuple(sorted((*kept, dropped)))
+            means[kept] = jnp.mean(means[parent], axis=parent.index(dropped) - len(parent) - 1)
     return means
+
+
+def _take_diagonals(x: Float[Array, "..."], blocks: Blocks) -> Float[Array, "..."]:
+    """Returns one axis per block: [*batch, *axes, c] becomes [*batch, *blocks, c]."""
+    num_axes = sum(len(block) for block in blocks)
+    if len(blocks) == num_axes:
+        return x
+    numbers = {axis: number for number, block in enumerate(blocks) for axis in block}
+    axes = [numbers[axis] for axis in range(num_axes)]
+    channels = len(blocks)
+    return jnp.einsum(x, [..., *axes, channels], [..., *range(len(blocks)), channels])
+
+
+def _put_on_diagonals(x: Float[Array, "..."], blocks: Blocks) -> Float[Array, "..."]:
+    """Returns [*batch, *axes, c] of [*batch, *blocks, c], zero where axes of a block differ."""
+    num_axes = sum(len(block) for block in blocks)
+    first = {block[0] for block in blocks}
+    x = jnp.expand_dims(x, [axis - num_axes - 1 for axis in range(num_axes) if axis not in first])
+    for block in blocks:
+        for axis in block[1:]:
+            size = x.shape[block[0] - num_axes - 1]
+            shape = [size if i in (block[0], axis) else 1 for i in range(num_axes)]
+            is_equal = jnp.eye(size, dtype=bool).reshape(*[1] * (x.ndim - 1 - num_axes), *shape, 1)
+            x = jnp.where(is_equal, x, 0)
+    return x
 
 
 def pointwise(params: LinearParams, features: Features, *, space: WeightSpace) -> Features:
@@ -246,12 +226,16 @@ def invariant_pool(features: Features, *, space: WeightSpace) -> Float[Array, "*
     """Returns the means over all permuted axes, tensor by tensor.
 
     Source: Zhou et al. (2023), Eq. 17 without its redundant entries, as in the authors' package:
-    pool P on the full space, pool P~ on `hidden_only(space)`, which has sum_A m_A c entries.
+    pool P on the full space, pool P~ on `hidden_only(space)`, with `num_constants(space, c)`
+    entries. A tensor that carries a group twice is followed by the mean over its diagonal.
     """
     num_channels(space, features)
-    return jnp.concatenate(
-        [_means(spec, features[spec.path])[frozenset()] for spec in space.tensors], axis=-1
-    )
+    means = [
+        _means(_take_diagonals(features[spec.path], blocks), len(blocks))[()]
+        for spec in space.tensors
+        for blocks in partitions(spec.permuted_groups)
+    ]
+    return jnp.concatenate(means, axis=-1)
 
 
 def channel_dropout(

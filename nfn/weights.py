@@ -6,9 +6,10 @@ order). Everything else of this topic is derived from these labels. An axis of s
 fixed, because only the identity acts on it.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flax import traverse_util
@@ -147,18 +148,77 @@ def cnn_space(
     return _chain([(name, shape, True) for name, shape in conv + dense_layers])
 
 
+def rnn_space(widths: Sequence[int]) -> WeightSpace:
+    """Returns the weight space of stacked Elman RNNs of `widths` (inputs, states ..., outputs).
+
+    Layer i is h <- tanh(W x + b + W_hh h), x the states of the layer below; a dense layer reads
+    the last states. W_hh carries the group of its layer on both axes. Layers are named as Flax
+    names `nn.RNN(nn.SimpleCell(n))`: SimpleCell_0/i, SimpleCell_0/h, ..., Dense_0.
+
+    Raises:
+        ValueError: If there are fewer than three widths.
+    """
+    if len(widths) < 3:
+        raise ValueError(f"widths {tuple(widths)}: an RNN needs inputs, states and outputs")
+    groups = _interfaces(len(widths) - 1)
+    tensors = []
+    for i, n in enumerate(widths[1:-1]):
+        group = groups[i + 1]
+        tensors += _dense(f"SimpleCell_{i}/i", (widths[i], n), (groups[i], group))
+        tensors.append(TensorSpec(f"SimpleCell_{i}/h/kernel", (n, n), (group, group)))
+    return weight_space([*tensors, *_dense("Dense_0", tuple(widths[-2:]), tuple(groups[-2:]))])
+
+
+def residual_mlp_space(
+    *, inputs: int, width: int, blocks: int, outputs: int, inner: int | None = None
+) -> WeightSpace:
+    """Returns the weight space of a residual MLP: embedding, pre-activation blocks, readout.
+
+    All blocks add to one stream of `width` neurons, so all of them share the group "stream".
+    With an inner width a block is x <- x + W_2 f(W_1 f(x) + b_1) + b_2 and its inner neurons are
+    a group of their own; without, it is x <- x + W f(x) + b and W carries "stream" on both axes.
+    Dense layers are numbered through, as Flax numbers them in a compact module.
+
+    Raises:
+        ValueError: If there is no block.
+    """
+    if blocks < 1:
+        raise ValueError(f"{blocks} residual blocks, expected at least 1")
+    links = [((inputs, width), (INPUT, "stream"))]
+    for i in range(1, blocks + 1):
+        if inner is None:
+            links.append(((width, width), ("stream", "stream")))
+        else:
+            links.append(((width, inner), ("stream", f"inner_{i}")))
+            links.append(((inner, width), (f"inner_{i}", "stream")))
+    links.append(((width, outputs), ("stream", OUTPUT)))
+    return weight_space(
+        spec
+        for i, (shape, groups) in enumerate(links)
+        for spec in _dense(f"Dense_{i}", shape, groups)
+    )
+
+
+def _dense(name: str, shape: tuple[int, ...], groups: tuple[str, ...]) -> list[TensorSpec]:
+    """Labels the kernel and bias of one layer; leading axes of the kernel are fixed."""
+    labels = (*[None] * (len(shape) - 2), *groups)
+    bias = TensorSpec(f"{name}/bias", shape[-1:], groups[-1:])
+    return [TensorSpec(f"{name}/kernel", shape, labels), bias]
+
+
+def _interfaces(num_layers: int) -> list[str]:
+    return [INPUT, *(f"hidden_{i}" for i in range(1, num_layers)), OUTPUT]
+
+
 def _chain(layers: Sequence[tuple[str, tuple[int, ...], bool]]) -> WeightSpace:
     """Labels consecutive layers (name, kernel shape, has bias) with one group per interface."""
     if not layers:
         raise ValueError("a weight space needs at least one layer")
-    hidden = [f"hidden_{i}" for i in range(1, len(layers))]
-    groups = [INPUT, *hidden, OUTPUT]
+    groups = _interfaces(len(layers))
     tensors = []
     for (name, shape, has_bias), before, after in zip(layers, groups, groups[1:], strict=False):
-        labels = (*[None] * (len(shape) - 2), before, after)
-        tensors.append(TensorSpec(f"{name}/kernel", shape, labels))
-        if has_bias:
-            tensors.append(TensorSpec(f"{name}/bias", shape[-1:], (after,)))
+        kernel_and_bias = _dense(name, shape, (before, after))
+        tensors += kernel_and_bias if has_bias else kernel_and_bias[:1]
     return weight_space(tensors)
 
 
@@ -181,18 +241,25 @@ def hidden_only(space: WeightSpace) -> WeightSpace:
     return fix_groups(space, {INPUT, OUTPUT}.intersection(space.groups))
 
 
-def space_from_params(params: Params) -> WeightSpace:
+def space_from_params(params: Params, *, order: Sequence[str] | None = None) -> WeightSpace:
     """Infers the weight space of one MLP or CNN from its Flax parameters (or their shapes).
 
-    Layers are ordered by name, numbers as numbers, convolutions before dense layers. A layer may
-    lack its bias. Between convolutions and dense layers there must be a global pooling.
+    A layer may lack its bias. Between convolutions and dense layers there must be a global
+    pooling. For other architectures see `rnn_space`, `residual_mlp_space` and `weight_space`.
+
+    Args:
+        params: Nested dicts with leaves called kernel and bias.
+        order: Layers from input to output, each by the path of its dict. If None, convolutions
+            come before dense layers and layers whose names differ by numbers have that order;
+            what this leaves open must follow from the shapes.
 
     Raises:
-        ValueError: If a tensor does not fit the chain; the message names it.
+        ValueError: If a tensor does not fit the chain, or the order cannot be told; the message
+            names the tensor.
     """
     leaves: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
     shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
-    names = {path.rpartition("/")[0] for path in shapes}
+    kernels = {}
     for path, shape in shapes.items():
         name, _, leaf = path.rpartition("/")
         if leaf not in ("kernel", "bias") or (leaf == "kernel" and len(shape) < 2):
@@ -200,16 +267,55 @@ def space_from_params(params: Params) -> WeightSpace:
                 f"{path}: shape {shape} is neither a dense kernel (in, out), a convolution kernel "
                 "(..., in, out) nor a bias"
             )
-        if f"{name}/kernel" not in shapes:
+        kernel = kernels[name] = shapes.get(f"{name}/kernel", ())
+        if not kernel:
             raise ValueError(f"{path}: layer {name!r} has no kernel")
-    order = sorted(names, key=lambda name: (len(shapes[f"{name}/kernel"]) == 2, _natural(name)))
-    for before, name in zip([None, *order], order, strict=False):
-        kernel, bias = shapes[f"{name}/kernel"], shapes.get(f"{name}/bias")
-        if bias is not None and bias != kernel[-1:]:
-            raise ValueError(f"{name}/bias: shape {bias}, expected {kernel[-1:]} as {name}/kernel")
-        if before is not None:
-            _check_link(before, shapes[f"{before}/kernel"], name, kernel)
-    return _chain([(name, shapes[f"{name}/kernel"], f"{name}/bias" in shapes) for name in order])
+        if leaf == "bias" and shape != kernel[-1:]:
+            raise ValueError(f"{path}: shape {shape}, expected {kernel[-1:]} as {name}/kernel")
+    if order is None:
+        order = _order_of_names(kernels)
+    elif sorted(order) != sorted(kernels):
+        raise ValueError(f"order={list(order)} must name each of the layers {sorted(kernels)} once")
+    for before, name in itertools.pairwise(order):
+        _check_link(before, kernels[before], name, kernels[name])
+    return _chain([(name, kernels[name], f"{name}/bias" in shapes) for name in order])
+
+
+def _order_of_names(kernels: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Returns the only order that fits names and shapes, the order of the names if none fits."""
+    by_stem: dict[tuple[bool, str], list[str]] = {}
+    for name in sorted(kernels, key=_natural):
+        stem = re.sub(r"\d+", "0", name)
+        by_stem.setdefault((len(kernels[name]) == 2, stem), []).append(name)
+    sequences = [by_stem[stem] for stem in sorted(by_stem)]
+    orders = list(itertools.islice(_chaining(sequences, kernels, None), 2))
+    if len(orders) == 2:
+        first, second = next(pair for pair in zip(*orders, strict=True) if pair[0] != pair[1])
+        raise ValueError(
+            f"{first}/kernel, {second}/kernel: names and shapes leave open which layer is first; "
+            "give the layers with `order=`"
+        )
+    return orders[0] if orders else [name for names in sequences for name in names]
+
+
+def _chaining(
+    sequences: list[list[str]], kernels: Mapping[str, tuple[int, ...]], before: str | None
+) -> Iterator[list[str]]:
+    """Yields the ways to interleave the sequences so that each layer reads the one before."""
+    if not any(sequences):
+        yield []
+    convolutions = [names for names in sequences if names and len(kernels[names[0]]) > 2]
+    dead_ends = set()  # Layers of equal shapes are equally bad: skip them, or 20 take forever.
+    for names in convolutions or [names for names in sequences if names]:
+        shapes = tuple(kernels[name] for name in names)
+        fits = before is None or kernels[before][-1] == kernels[names[0]][-2]
+        if not fits or shapes in dead_ends:
+            continue
+        dead_ends.add(shapes)
+        rest = [other[1:] if other is names else other for other in sequences]
+        for order in _chaining(rest, kernels, names[0]):
+            dead_ends.discard(shapes)
+            yield [names[0], *order]
 
 
 def _natural(name: str) -> list[str | int]:
@@ -225,4 +331,6 @@ def _check_link(before: str, shape: tuple[int, ...], name: str, kernel: tuple[in
             f" (a flattened map of {kernel[-2] // shape[-1]} positions?); put a global pooling "
             "between the convolutions and the first dense layer"
         )
+    else:
+        message += "; if the layers have another order, give it with `order=`"
     raise ValueError(message)

@@ -102,6 +102,24 @@ def test_layer_numbers_are_ordered_as_numbers_and_convolutions_come_first() -> N
     assert [s.path for s in space.tensors][::2] == ["stem/kernel", "classifier/kernel"]
 
 
+def test_names_without_numbers_are_ordered_by_their_shapes_if_only_one_order_fits() -> None:
+    params = {"body": layer(4, 5), "encoder": layer(2, 4), "head": layer(5, 3)}
+    space = space_from_params(params)
+    assert [s.path.partition("/")[0] for s in space.tensors][::2] == ["encoder", "body", "head"]
+    assert space_from_params(params, order=["encoder", "body", "head"]) == space
+
+
+def test_an_order_may_be_given() -> None:
+    params = {"b_0": layer(3, 3), "a": layer(3, 3), "end": layer(3, 2)}
+    for order in (["a", "b_0", "end"], ["b_0", "a", "end"]):
+        space = space_from_params(params, order=order)
+        assert [s.path.partition("/")[0] for s in space.tensors][::2] == order
+    with pytest.raises(ValueError, match=r"b_0/kernel: 3 inputs, but end/kernel has 2 outputs"):
+        space_from_params(params, order=["a", "end", "b_0"])
+    with pytest.raises(ValueError, match=r"order=\['a', 'end'\] must name each of the layers"):
+        space_from_params(params, order=["a", "end"])
+
+
 def test_nested_trees_keep_their_full_paths() -> None:
     space = space_from_params({"params": {"net": {"a": layer(2, 3), "b": layer(3, 1)}}})
     assert space.tensors[0].path == "params/net/a/kernel"
@@ -114,7 +132,22 @@ def test_nested_trees_keep_their_full_paths() -> None:
             {"Conv_0": layer(3, 3, 1, 4), "Dense_0": layer(36, 2)},
             r"Dense_0/kernel: 36 inputs, but Conv_0/kernel has 4 outputs .*9 positions.*pooling",
         ),
-        ({"a": layer(2, 3), "b": layer(4, 2)}, r"b/kernel: 4 inputs, but a/kernel has 3 outputs$"),
+        (
+            {"a_0": layer(2, 3), "a_1": layer(4, 2)},
+            r"a_1/kernel: 4 inputs, but a_0/kernel has 3 outputs; .* `order=`$",
+        ),
+        (
+            {"a": layer(2, 3), "b": layer(4, 5)},
+            r"b/kernel: 4 inputs, but a/kernel has 3 outputs; .* `order=`$",
+        ),
+        (
+            {"first": layer(2, 3), "middle": layer(3, 3), "again": layer(3, 3)},
+            "again/kernel, middle/kernel: names and shapes leave open which layer is first",
+        ),
+        (
+            {"z": layer(5, 2)} | {chr(97 + i): layer(3, 3) for i in range(20)},
+            "z/kernel: 5 inputs, but t/kernel",
+        ),
         ({"a": layer(2, 3), "norm": {"scale": jnp.ones(3)}}, r"norm/scale: shape \(3,\)"),
         ({"a": {"kernel": jnp.zeros(3)}}, r"a/kernel: shape \(3,\) is neither"),
         ({"a": {"bias": jnp.zeros(3)}}, "a/bias: layer 'a' has no kernel"),
