@@ -1,0 +1,152 @@
+"""Edit images by changing the weights of the SIRENs fitted to them (Zhou et al. 2023, Table 6).
+
+    lab train --config=nfn/equivariant/configs/editing.py:cpu,edit=dilate,kind=hnp --workdir=runs
+    lab table nfn.equivariant 6 --preset=cpu --workdir=runs
+    lab compile --config=nfn/equivariant/configs/editing.py:pod --topology=v5e:16x16
+
+Presets: cpu (2 cores; measured time and result in results/table6.cpu.md), paper (one GPU; not run),
+pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_editing.py). Without `dataset` and
+`edit` these are the paper's: MNIST with dilation and CIFAR-10 with contrast; cpu: Fashion-MNIST.
+"""
+
+from ml_collections import ConfigDict
+
+from common.config import parse_arg
+from common.errors import nearest
+
+KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
+DATASETS = ("fashion_mnist", "mnist", "cifar10")
+EDITS = ("dilate", "erode", "gradient", "contrast", "translate", "rotate")
+PRESETS = ("cpu", "paper", "pod")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Returns a preset's config; `arg` is "preset[,dataset=mnist][,edit=dilate][,kind=hnp]"."""
+    args = parse_arg(arg, preset="cpu", dataset="", edit="", kind="np")
+    _one_of("preset", args["preset"], PRESETS)
+    dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
+    _one_of("dataset", dataset, DATASETS)
+    config = ConfigDict()
+    config.experiment = "nfn.equivariant:editing"
+    config.num_steps = 50_000  # Table 16
+    config.batch_size = 32  # Table 16
+    config.eval_every = config.checkpoint_every = 1_000  # released code
+    config.best_metric = "-valid_mse"  # released code: early stopping on validation data
+    config.evaluate_chunk = 64
+    config.data = _data(dataset)
+    config.data.edit = args["edit"] or ("contrast" if dataset == "cifar10" else "dilate")
+    config.model = _model()
+    config.model.kind = args["kind"]
+    config.optimizer = ConfigDict(
+        dict(name="adam", learning_rate=1e-3, schedule="constant", warmup_steps=1_000)  # Table 16
+    )
+    if args["preset"] == "cpu":
+        _cpu(config)
+    elif args["preset"] == "pod":  # v5e 16x16: 32 networks a chip, as one GPU of the paper
+        config.batch_size = config.evaluate_chunk = 32 * 256
+        config.num_steps = 5_000
+        config.eval_every = config.checkpoint_every = 250
+        config.optimizer.warmup_steps = 500
+        config.model.dtype, config.model.remat = "bfloat16", True
+        config.mesh = ConfigDict(dict(data=-1))
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the values that only this experiment can judge.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    _one_of("config.model.kind", config.model.kind, KINDS)
+    _one_of("config.data.name", config.data.name, DATASETS)
+    _one_of("config.data.edit", config.data.edit, EDITS)
+    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    for name in ("channels", "num_layers"):
+        if config.model[name] < 1:
+            raise ValueError(f"config.model.{name}={config.model[name]}: expected at least 1")
+    for name in ("batch_size", "evaluate_chunk"):
+        if config[name] < 1:
+            raise ValueError(f"config.{name}={config[name]}: expected at least 1")
+    if len(config.data.shift) != 2:
+        raise ValueError(f"config.data.shift={config.data.shift}: expected (rows, columns)")
+
+
+def _data(dataset: str) -> ConfigDict:
+    color = 3 if dataset == "cifar10" else 1
+    return ConfigDict(
+        dict(
+            name=dataset,
+            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
+            edit="",
+            shift=(1.0, 2.0),  # of translate, pixels
+            degrees=15.0,  # of rotate
+            classes=tuple(range(10)),
+            train_per_class=4_500,  # App. D.3: 45 000 / 5 000 / 10 000 images
+            valid_per_class=500,
+            test_per_class=1_000,
+            copies=1,  # App. D.4: one SIREN per image
+            size=32 if dataset == "cifar10" else 28,
+            widths=(2, 32, 32, color),  # App. D.3
+            omega=30.0,  # App. D.3
+            fit_steps=5_000,  # App. D.3
+            fit_learning_rate=5e-5,  # App. D.3
+            fit_schedule="constant",
+            fit_seed=0,
+            chunk=32,
+            sine="auto",
+            normalize=False,
+        )
+    )
+
+
+def _model() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            kind="np",
+            canonical=False,
+            channels=128,  # Table 16
+            num_layers=3,  # Table 16
+            frequencies=128,  # App. D.4
+            fourier_scale=3.0,  # released code
+            io_bands=3,  # released code
+            io_max_frequency=3.0,  # released code
+            mlp_widths=(
+                1_000,
+                1_000,
+                1_000,
+            ),  # App. D.4: four layers of 1000 units, last the output
+            initial_scale=0.01,  # released code
+            dtype="float32",
+            remat=False,
+        )
+    )
+
+
+def _cpu(config: ConfigDict) -> None:
+    """The same claims on 2 cores: fewer and smaller images, small SIRENs, narrow layers."""
+    is_color = config.data.name == "cifar10"
+    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
+    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
+    config.data.size, config.data.omega = 16 if is_color else 14, 10.0
+    config.data.widths = (2, 16, 16, 3 if is_color else 1)
+    config.data.train_per_class, config.data.valid_per_class = 600, 50
+    config.data.test_per_class = 100
+    config.data.fit_steps, config.data.fit_learning_rate = 150, 1e-2
+    config.data.fit_schedule = "cosine"
+    config.data.normalize = True
+    config.num_steps, config.batch_size, config.steps_per_call = 3_000, 32, 50
+    config.eval_every = config.checkpoint_every = 500
+    config.evaluate_chunk = 100
+    config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
+    config.model.mlp_widths = (256, 256, 256)
+    config.optimizer = ConfigDict(
+        dict(name="adam", learning_rate=2e-3, schedule="cosine", warmup_steps=100)
+    )
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+        )
