@@ -1,11 +1,23 @@
-"""What the experiments of this paper share: an MLP, and permuting every network of a batch."""
+"""What the experiments of this paper share: the invariant reader, an MLP, permuting a batch."""
+
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfn import features
-from nfn.weights import WeightSpace
+from common.networks import Network, from_linen
+from nfn import features, layers
+from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
+from nfn.weights import Params, WeightSpace, hidden_only
+
+
+class ReaderParams(NamedTuple):
+    """Equivariant stack and head of `invariant_reader`."""
+
+    stack: StackParams
+    head: Params
 
 
 class MLP(nn.Module):
@@ -33,3 +45,49 @@ def permute_each(key: PRNGKeyArray, space: WeightSpace, x: features.Features) ->
         return features.permute_features(space, single, permutations)
 
     return jax.vmap(one)(jax.random.split(key, batch), x)
+
+
+def invariant_reader(
+    space: WeightSpace,
+    spec: StackSpec,
+    *,
+    head_widths: tuple[int, ...],
+    num_outputs: int,
+    head_dropout: float = 0.0,
+    c_in: int = 1,
+    c_extra: int = 0,
+) -> Network:
+    """Returns a network of weights: `apply(params, x, extra=None, key=None) -> [batch, outputs]`.
+
+    Source: Zhou et al. (2023), App. D: equivariant stack, pool P~ (also after NP, as in the
+    released code), MLP. Invariant under permutations of hidden neurons. `x` and `extra` are
+    features with a batch axis, as `stack` takes them; with a `key` dropout is on.
+
+    Raises:
+        ValueError: From `init`, if the sizes of `spec` do not go together.
+    """
+    inner, outer = stack_space(space, spec.kind), hidden_only(space)
+    pooled = sum(tensor.multiplicity for tensor in outer.tensors) * spec.widths[-1]
+    head = from_linen(
+        MLP(head_widths, num_outputs, head_dropout),
+        jax.ShapeDtypeStruct((1, pooled), jnp.float32),
+    )
+
+    def init(key: PRNGKeyArray) -> ReaderParams:
+        key_stack, key_head = jax.random.split(key)
+        trunk = init_stack(key_stack, space=space, spec=spec, c_in=c_in, c_extra=c_extra)
+        return ReaderParams(trunk, head.init(key_head))
+
+    def apply(
+        params: ReaderParams,
+        x: features.Features,
+        extra: features.Features | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "batch outputs"]:
+        key_stack, key_head = (None, None) if key is None else jax.random.split(key)
+        x = stack(params.stack, x, space=space, spec=spec, extra=extra, key=key_stack)
+        pooled = layers.invariant_pool(features.refold(inner, outer, x), space=outer)
+        dropout = {} if key is None else {"train": True, "rngs": {"dropout": key_head}}
+        return head.apply(params.head, pooled, **dropout)
+
+    return Network(init, apply)

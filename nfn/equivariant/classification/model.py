@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from common.errors import nearest
 from common.networks import Network, from_linen
-from nfn import encodings, features, layers
-from nfn.equivariant.models import MLP, permute_each
-from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
+from nfn import encodings, features
+from nfn.equivariant.models import MLP, ReaderParams, invariant_reader, permute_each
+from nfn.equivariant.stack import StackSpec, stack_space
 from nfn.probes import activation_channels, sine_invariant_channels
 from nfn.sine import SineMethod
 from nfn.siren import SirenParams
@@ -81,11 +81,10 @@ class ProbeParams(NamedTuple):
 
 
 class ClassifierParams(NamedTuple):
-    """Probes (or None), equivariant stack and head of `equivariant_classifier`."""
+    """Probes (or None) and the reader of `equivariant_classifier`."""
 
     probes: ProbeParams | None
-    stack: StackParams
-    head: Params
+    reader: ReaderParams
 
 
 def classifier(
@@ -130,7 +129,7 @@ def main_features(
     """Returns the channels that get normalized, in the layout of the classifier's stack."""
     inner = stack_space(space, spec.kind)
     if spec.inputs == "invariant":
-        return _invariant(inner, spec, _init_probes(spec, weights), weights, function)
+        return _invariant(inner, _init_probes(spec, weights), weights, function)
     if spec.inputs.startswith("canonical"):
         weights = canonical_siren(weights, omega=function.omega)
     return features.features_from_params(inner, weights)
@@ -146,20 +145,20 @@ def equivariant_classifier(
     released code), MLP. Invariant under permutations of hidden neurons. Probes and canonical
     inputs are not in the paper.
     """
-    inner, outer, shape = stack_space(space, spec.kind), hidden_only(space), _stack_spec(spec)
-    c_in = spec.num_probes if spec.inputs == "invariant" else 1
-    c_extra = spec.num_probes if spec.inputs.endswith("+probes") else 0
-    pooled = sum(tensor.multiplicity for tensor in outer.tensors) * spec.channels
-    head = from_linen(
-        MLP(spec.head_widths, num_classes, spec.head_dropout),
-        jax.ShapeDtypeStruct((1, pooled), jnp.float32),
+    inner = stack_space(space, spec.kind)
+    reader = invariant_reader(
+        space,
+        _stack_spec(spec),
+        head_widths=spec.head_widths,
+        num_outputs=num_classes,
+        head_dropout=spec.head_dropout,
+        c_in=spec.num_probes if spec.inputs == "invariant" else 1,
+        c_extra=spec.num_probes if spec.inputs.endswith("+probes") else 0,
     )
 
     def init(key: PRNGKeyArray) -> ClassifierParams:
-        key_stack, key_head = jax.random.split(key)
         probes = _init_probes(spec, _kernels_of(space)) if spec.has_probes else None
-        trunk = init_stack(key_stack, space=space, spec=shape, c_in=c_in, c_extra=c_extra)
-        return ClassifierParams(probes, trunk, head.init(key_head))
+        return ClassifierParams(probes, reader.init(key))
 
     def apply(
         params: ClassifierParams,
@@ -167,20 +166,14 @@ def equivariant_classifier(
         statistics: encodings.NormalizationStatistics,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
-        key_stack, key_head = (None, None) if key is None else jax.random.split(key)
+        if spec.inputs.startswith("canonical"):
+            weights = canonical_siren(weights, omega=function.omega)
         if spec.inputs == "invariant":
-            x = _invariant(inner, spec, params.probes, weights, function)
+            x, extra = _invariant(inner, params.probes, weights, function), None
         else:
-            x = main_features(space, spec, weights, function=function)
-        x = encodings.normalize(statistics, x)
-        extra = None
-        if c_extra:
-            if spec.inputs.startswith("canonical"):
-                weights = canonical_siren(weights, omega=function.omega)
+            x = features.features_from_params(inner, weights)
             extra = _activations(inner, params.probes, weights, function)
-        x = stack(params.stack, x, space=space, spec=shape, extra=extra, key=key_stack)
-        pooled = layers.invariant_pool(features.refold(inner, outer, x), space=outer)
-        return head.apply(params.head, pooled, **_dropout(key_head))
+        return reader.apply(params.reader, encodings.normalize(statistics, x), extra, key)
 
     return Network(init, apply)
 
@@ -219,11 +212,7 @@ def _init_probes(spec: ClassifierSpec, weights: Params) -> ProbeParams:
 
 
 def _invariant(
-    space: WeightSpace,
-    spec: ClassifierSpec,
-    probes: ProbeParams | None,
-    weights: SirenParams,
-    function: SirenFunction,
+    space: WeightSpace, probes: ProbeParams | None, weights: SirenParams, function: SirenFunction
 ) -> features.Features:
     assert probes is not None
 
@@ -237,8 +226,9 @@ def _invariant(
 
 def _activations(
     space: WeightSpace, probes: ProbeParams | None, weights: SirenParams, function: SirenFunction
-) -> features.Features:
-    assert probes is not None
+) -> features.Features | None:
+    if probes is None:
+        return None
 
     def one(params: SirenParams) -> features.Features:
         return activation_channels(params, probes.points, space=space, **function._asdict())
@@ -282,7 +272,3 @@ def vector_classifier(
         return network.apply(params, features.vector_from_features(space, x))
 
     return Network(network.init, apply)
-
-
-def _dropout(key: PRNGKeyArray | None) -> dict[str, object]:
-    return {} if key is None else {"train": True, "rngs": {"dropout": key}}
