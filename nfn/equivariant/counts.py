@@ -107,7 +107,7 @@ TABLE_1 = Table(
     unit="parameters",
     notes=(
         "The paper gives orders of growth: O(L²) for NP, O((L + n_0 + n_L)²) for HNP, dim(U)² for "
-        "any linear map; these are the numbers. They depend on no seed and on no field of the config.",
+        "any linear map; these are the numbers. They depend on no seed and on no config field.",
         "tests/nfn/test_span.py checks the predicted dimensions of small spaces by brute force.",
     ),
     figures="nfn.equivariant.figures:table_1",
