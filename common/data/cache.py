@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,6 +57,20 @@ def cached(spec: Spec, generate: Callable[[Spec], Arrays]) -> Arrays:
     return arrays
 
 
+def cached_parts(specs: Sequence[Spec], generate: Callable[[Spec], Arrays]) -> list[Arrays]:
+    """Returns `cached(spec, generate)` of every spec, the parts of one large set.
+
+    Processes that ask at the same time share the work: each makes the parts that no other one is
+    making. A killed one loses the part at hand.
+    """
+    parts: dict[int, Arrays] = {}
+    for wait in (False, True):  # first what is there or free, then what others were making
+        for place, spec in enumerate(specs):
+            if place not in parts and (wait or _is_free(cache_path(spec, generate))):
+                parts[place] = cached(spec, generate)
+    return [parts[place] for place in range(len(specs))]
+
+
 def cache_path(spec: Spec, generate: Callable[[Spec], Arrays]) -> Path:
     """Returns the folder that holds, or would hold, `generate(spec)`."""
     identity = _identity(spec, generate)
@@ -69,6 +83,17 @@ def describe(spec: Spec, generate: Callable[[Spec], Arrays]) -> dict[str, Any]:
     manifest = _manifest(cache_path(spec, generate))
     sha256 = manifest["files"][_ARRAYS] if manifest else None
     return {**identity, "key": _key(identity), "sha256": sha256}
+
+
+def _is_free(path: Path) -> bool:
+    """Returns whether nobody is making the entry at this moment."""
+    if os.path.lexists(path):
+        return True
+    try:
+        with lock(path.with_name(f"{path.name}.lock"), wait=False):
+            return True
+    except BlockingIOError:
+        return False
 
 
 def _identity(spec: Spec, generate: Callable[[Spec], Arrays]) -> dict[str, Any]:

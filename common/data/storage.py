@@ -45,24 +45,36 @@ def storage_errors(path: Path) -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Generator[None, None, None]:
+def lock(path: Path, *, wait: bool = True) -> Generator[None, None, None]:
     """Holds an exclusive lock on the file `path` (made if missing, with its folder).
 
     The kernel releases it when the process dies, however that happens; the empty file stays.
+
+    Raises:
+        BlockingIOError: If another process holds it and `wait` is false.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with storage_errors(path):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            is_held = _try_lock(descriptor)
+            if not is_held and wait:
                 logging.info("waiting for another process that holds %s", path)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not is_held and not wait:
+            raise BlockingIOError(f"another process holds {path}")
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def digest(path: Path, algorithm: str = "sha256") -> str:

@@ -1,0 +1,180 @@
+"""Zoos: networks that are Flax's, training that is optax's, the same bits however it is cut."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from common.errors import NumericalError
+from nfn.weights import space_from_params
+from nfn.zoo import ZooImages, train_networks, train_zoo, zoo_images
+from nfn.zoo_networks import init_network, network, network_space
+from nfn.zoo_recipes import ACTIVATIONS, OPTIMIZERS, Recipe, draw_hyperparameters
+from tests.processes import Child
+
+CNN = Recipe(
+    channels=(1, 4, 5),
+    dense=(3,),
+    steps=12,
+    batch_size=16,
+    learning_rate=(1e-3, 1e-2),
+    init_scale=(0.5, 2.0),
+    dropout=(0.0, 0.5),
+    fractions=(0.25, 1.0),
+    activations=ACTIVATIONS,
+    optimizers=OPTIMIZERS,
+)
+
+
+class FlaxCNN(nn.Module):
+    """The networks of a zoo as one would write them in Flax."""
+
+    channels: tuple[int, ...]
+    dense: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for width in self.channels[1:]:
+            x = nn.tanh(nn.Conv(width, (3, 3), strides=2)(x))
+        x = x.mean(axis=(-3, -2)) if len(self.channels) > 1 else x
+        for width in self.dense[:-1]:
+            x = nn.tanh(nn.Dense(width)(x))
+        return nn.Dense(self.dense[-1])(x)
+
+
+def images(channels: tuple[int, ...] = CNN.channels, size: int = 6, seed: int = 0) -> ZooImages:
+    """Returns three classes of noisy images that differ in their mean."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(3, size=100)
+    pixels = random.normal(labels[:, None, None] - 1.0, 1.0, (100, size, size)).astype(np.float32)
+    return zoo_images(pixels[:60], labels[:60], pixels[60:], labels[60:], channels=channels)
+
+
+@pytest.mark.parametrize(
+    ("channels", "dense", "shape"),
+    [((1, 4, 5, 6), (10,), (14, 14, 1)), ((2, 3), (4, 5), (7, 5, 2)), ((49,), (8, 6, 10), (49,))],
+)
+def test_a_network_is_that_of_flax(
+    channels: tuple[int, ...], dense: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    params = init_network(jax.random.key(0), channels=channels, dense=dense, scale=1.5)
+    params = jax.tree.map(lambda w: w + 0.1, params)  # biases count too
+    x = jax.random.normal(jax.random.key(1), (3, *shape))
+
+    ours = network(params, x, activation=jnp.tanh)
+    flax = FlaxCNN(channels, dense).apply({"params": params}, x)
+
+    np.testing.assert_allclose(ours, flax, rtol=0, atol=1e-5)  # float32 sums of 100 terms
+    assert space_from_params(params) == network_space(channels=channels, dense=dense)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_takes_the_steps_of_optax(optimizer: str) -> None:
+    # A training set of one image: every batch is the same, whatever is drawn.
+    data = images()
+    recipe = CNN._replace(fractions=(1 / 60,), optimizers=(optimizer,), dropout=(0.0, 0.0))
+    drawn = draw_hyperparameters(recipe, [5], seed=0, num_images=60)
+    key = jax.random.key(3)
+    trained = train_networks(key, data, np.array([5], np.int32), drawn, recipe=recipe)
+
+    rate, l2 = float(drawn.learning_rate[0]), float(drawn.l2[0])
+    second = optax.scale_by_rms(0.999, eps=1e-8, bias_correction=True, eps_in_sqrt=False)
+    tx = {
+        "adam": optax.adam(rate),
+        "rmsprop": optax.chain(second, optax.scale(-rate)),
+        "sgd": optax.sgd(rate, momentum=0.9),
+    }[optimizer]
+    params = init_network(
+        jax.random.split(jax.random.fold_in(key, 5))[0],
+        channels=recipe.channels,
+        dense=recipe.dense,
+        scale=float(drawn.init_scale[0]),
+    )
+    activation = (jax.nn.relu, jnp.tanh)[int(drawn.activation[0])]
+    rng = np.random.default_rng(0)
+    labels = rng.integers(3, size=100)
+    pixels = rng.normal(labels[:, None, None] - 1.0, 1.0, (100, 6, 6)).astype(np.float32)
+
+    def loss(params: dict) -> jax.Array:
+        logits = network(params, pixels[:1, ..., None], activation=activation)
+        fit = optax.softmax_cross_entropy_with_integer_labels(logits, labels[:1]).mean()
+        return fit + l2 * sum(jnp.sum(w**2) for w in jax.tree.leaves(params))
+
+    state = tx.init(params)
+    for _ in range(recipe.steps):
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        params = optax.apply_updates(params, updates)
+    for ours, theirs in zip(jax.tree.leaves(trained.params), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(ours[0, 0], theirs, rtol=0, atol=2e-5)
+
+
+def test_a_network_depends_on_its_number_only() -> None:
+    data = images()
+    whole = train_zoo(data, CNN, np.arange(6), chunk=6)
+    pair = train_zoo(data, CNN, [4, 2], chunk=1)
+
+    for name in ("params", "test_accuracy", "hyperparameters"):
+        for all_rows, rows in zip(
+            jax.tree.leaves(getattr(whole, name)), jax.tree.leaves(getattr(pair, name)), strict=True
+        ):
+            np.testing.assert_array_equal(all_rows[[4, 2]], rows)
+    together = train_zoo(data, CNN, np.arange(6), chunk=6, mapping="vmap")
+    np.testing.assert_allclose(together.test_accuracy, whole.test_accuracy, atol=0.05)
+
+
+def test_snapshots_are_trainings_cut_short() -> None:
+    data = images(channels=(36,))
+    recipe = CNN._replace(channels=(36,), dense=(5, 3), snapshots=3, dropout=(0.0, 0.0))
+    trained = train_zoo(data, recipe, [0], chunk=1)
+    steps = np.asarray(trained.hyperparameters.snapshots[0])
+
+    assert (np.diff(steps) > 0).all() and steps[0] >= 1 and steps[-1] <= recipe.steps
+    shorter = recipe._replace(steps=int(steps[1]), snapshots=1)
+    drawn = trained.hyperparameters._replace(snapshots=np.array([[steps[1]]], np.int32))
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    again = train_networks(key, data, np.array([0], np.int32), drawn, recipe=shorter)
+    for ours, other in zip(
+        jax.tree.leaves(trained.params), jax.tree.leaves(again.params), strict=True
+    ):
+        np.testing.assert_array_equal(ours[:, 1], other[:, 0])
+
+
+def test_networks_that_diverge_are_drawn_again() -> None:
+    data = images()
+    wild = CNN._replace(
+        learning_rate=(1e-3, 1e8), optimizers=("sgd",), activations=("relu",), l2=(0.1, 1.0)
+    )
+    trained = train_zoo(data, wild, np.arange(6), chunk=6)
+
+    assert trained.attempts.max() > 1
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.params))
+    assert np.isfinite(trained.test_accuracy).all()
+    hopeless = wild._replace(learning_rate=(1e20, 1e21))
+    with pytest.raises(
+        NumericalError, match=r"networks 0 to 1 .* diverged 8 times; lower learning"
+    ):
+        train_zoo(data, hopeless, [0, 1], chunk=2)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"channels=\(49,\): images have 36 values"):
+        images(channels=(49,))
+    with pytest.raises(ValueError, match=r"channels=\(3, 4\): images have 1 channels"):
+        images(channels=(3, 4))
+
+
+def test_two_devices_train_the_same_bits_as_one(child: Child) -> None:
+    code = """
+import hashlib, jax, numpy as np
+from nfn.zoo import train_zoo
+from tests.nfn.test_zoo import CNN, images
+trained = train_zoo(images(), CNN, np.arange(5), chunk=2)
+data = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(trained))
+print(jax.device_count(), hashlib.sha256(data).hexdigest())
+"""
+    outputs = [child(code, devices=count, seconds=60).stdout.split() for count in (1, 2)]
+
+    assert [count for count, _ in outputs] == ["1", "2"]
+    assert outputs[0][1] == outputs[1][1]
