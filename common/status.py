@@ -26,7 +26,8 @@ class TableRow(NamedTuple):
     def claims(self, preset: str) -> tuple[ClaimOutcome, ...]:
         """Returns the claims judged now, on the committed numbers of a preset."""
         path = self.results.get(preset)
-        return evaluate_claims(self.table, read_table(path) if path else None)
+        table = self.table.at.get(preset, self.table)
+        return evaluate_claims(table, read_table(path) if path else None)
 
 
 def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRow, ...]:

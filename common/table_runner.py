@@ -99,6 +99,7 @@ def run_table(
     """
     info = papers.find_paper(paper) if isinstance(paper, str) else paper
     table = find_table(info, name)
+    table = table.at.get(preset, table)
     request = Request(info, table, preset, _seeds(table, seeds), Path(workdir), tuple(lab))
     planned = plan(request)
     folder = request.workdir / "tables" / f"{info.name}.{name}.{preset}"

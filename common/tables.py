@@ -83,12 +83,13 @@ class Table(NamedTuple):
         seeds: Seeds of every cell.
         claims: Functions `Results -> Verdict`; the first docstring line is the statement.
         unit: Unit of every number shown, such as "%".
-        scale: What a metric is multiplied with to be in `unit`: 100 for fractions shown in percent.
         paper_spread: What the paper's ± is.
         notes: Remarks printed below the table.
         figures: "package.figures:function" with the signature
             `function(json_dict, run_dirs, out_path)`; `run_dirs[row, column][seed]` is a folder.
         reasons: Written reason by claim name, shown only where that claim fails.
+        scale: What a metric is multiplied with to be in `unit`: 100 for fractions shown in percent.
+        at: Another table in place of this one at a preset, such as fewer rows for a demo.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Table(NamedTuple):
     figures: str | None = None
     reasons: Mapping[str, str] = {}
     scale: float = 1.0
+    at: Mapping[str, "Table"] = {}
 
 
 class ClaimOutcome(NamedTuple):
@@ -263,6 +265,8 @@ def check_table(table: Table) -> None:
     ):
         if wrong:
             raise ValueError(f"table {table.name!r} {message}")
+    for smaller in table.at.values():
+        check_table(smaller)
 
 
 def _judge(claim: Callable[[Results], Verdict], results: Results | None) -> tuple[str, str]:

@@ -21,7 +21,8 @@ def test_tables_are_well_formed_and_their_config_exists(paper: str, table: Table
     check_table(table)
 
     assert (REPOSITORY / table.config).is_file(), f"{paper}: {table.config}"
-    assert any(cell.paper for cell in table.cells), "a table of a paper has published values"
+    trains = any(cell.run is None for cell in table.cells)
+    assert not trains or any(cell.paper for cell in table.cells), "published values belong here"
 
 
 @pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)

@@ -130,6 +130,7 @@ def test_metrics_come_from_the_best_checkpoint_unless_asked_otherwise() -> None:
         ({"cells": (Cell("a", "b", {}, "m"), Cell("a", "b", {}, "n"))}, "cell twice"),
         ({"claims": (lambda t: t,)}, "without a docstring"),
         ({"reasons": {"other": "x"}}, "unknown claims"),
+        ({"at": {"demo": Table("1", "t", "s", "c.py", (), (0,))}}, "no cells"),
     ],
 )
 def test_a_malformed_table_is_refused(change: dict, message: str) -> None:

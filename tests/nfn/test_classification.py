@@ -12,8 +12,10 @@ import pytest
 from common import program, sharding
 from common.config import load_config
 from common.experiment import Experiment, build
+from common.tables import Results, aggregate
 from nfn import features
 from nfn.equivariant import data as inr_data
+from nfn.equivariant.classification.table import TABLE_3
 from nfn.equivariant.models import permute_each
 from nfn.symmetry import random_sine_symmetry
 from nfn.weights import hidden_only
@@ -166,3 +168,17 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
     assert set(step["collectives"]) == {"all-reduce"}
     reduced = step["collectives"]["all-reduce"]["bytes"]
     assert 2 * report["num_params"] <= reduced <= 4.1 * report["num_params"]
+
+
+def test_the_demo_shows_the_published_rows_and_its_claims_ask_for_no_other() -> None:
+    demo = TABLE_3.at["demo"]
+    numbers = {
+        (cell.row, cell.column): aggregate({0: 1.0 + i, 1: 1.5 + i}, cell.row)
+        for i, cell in enumerate(demo.cells)
+    }
+
+    assert {row for row, _ in numbers} == {
+        *("NFN_NP", "NFN_HNP", "NFN_PT", "MLP", "MLP_Aug", "Chance")
+    }
+    results = Results(numbers, seeds=(0, 1))
+    assert len([claim(results) for claim in demo.claims]) == 7
