@@ -2,5 +2,7 @@
 
 from nfn.equivariant.classification.table import TABLE_3
 from nfn.equivariant.counts import TABLE_1
+from nfn.equivariant.editing.table import TABLE_6
+from nfn.equivariant.tickets.table import TABLE_5
 
-TABLES = {"1": TABLE_1, "3": TABLE_3}
+TABLES = {"1": TABLE_1, "3": TABLE_3, "5": TABLE_5, "6": TABLE_6}

@@ -1,0 +1,148 @@
+"""Draw winning tickets for fresh networks with a conditional VAE (Zhou et al. 2023, Table 5).
+
+    lab train --config=nfn/equivariant/configs/tickets.py:cpu --workdir=runs
+    lab table nfn.equivariant 5 --preset=cpu --workdir=runs
+    lab compile --config=nfn/equivariant/configs/tickets.py:pod --topology=v5e:16x16
+
+Presets: cpu (2 cores; measured time and result in results/table5.cpu.md), paper (one GPU; not
+run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_tickets.py). The argument
+chooses images and network too: ":paper,dataset=cifar10,network=cnn".
+"""
+
+from ml_collections import ConfigDict
+
+from common.config import parse_arg
+from common.errors import nearest
+
+KINDS = ("np", "pt")  # hnp is refused where it would be too large, see `model.check_size`
+DATASETS = ("fashion_mnist", "mnist", "cifar10")
+NETWORKS = ("mlp", "cnn")
+PRESETS = ("cpu", "paper", "pod")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,network=cnn][,kind=pt]".
+
+    Without a network CIFAR-10 gets the CNN and gray images the MLP, as in the paper.
+    """
+    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", network="", kind="np")
+    _one_of("preset", args["preset"], PRESETS)
+    _one_of("dataset", args["dataset"], DATASETS)
+    network = args["network"] or ("cnn" if args["dataset"] == "cifar10" else "mlp")
+    _one_of("network", network, NETWORKS)
+    config = ConfigDict()
+    config.experiment = "nfn.equivariant:tickets"
+    config.num_steps = 10_000  # Table 13: 200 epochs of 400 pairs
+    config.batch_size = 8  # Table 13: 4 or 8
+    config.eval_every = config.checkpoint_every = 500
+    config.best_metric = "valid_elbo"
+    config.evaluate_chunk = 10
+    config.data = _data(args["dataset"], network)
+    config.model = ConfigDict(
+        dict(
+            kind=args["kind"],
+            channels=64,  # Table 13
+            num_layers=4,  # Table 13
+            latent_channels=5,  # App. D.2
+            layer_norm=True,  # App. D.2
+            dtype="float32",
+            remat=True,
+        )
+    )
+    config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-3))  # Table 13
+    if args["preset"] == "cpu":
+        _cpu(config)
+    elif args["preset"] == "pod":  # v5e 16x16: one pair a chip
+        config.batch_size = config.evaluate_chunk = 256
+        config.num_steps = 400
+        config.eval_every = config.checkpoint_every = 50
+        config.data.chunk = 1
+        config.mesh = ConfigDict(dict(data=-1))
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the values that only this experiment can judge.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    _one_of("config.model.kind", config.model.kind, ("np", "hnp", "pt"))
+    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    _one_of("config.data.name", config.data.name, DATASETS)
+    _one_of("config.data.network", config.data.network, NETWORKS)
+    _one_of("config.data.scope", config.data.scope, ("global", "layer"))
+    if not 0 < config.data.sparsity < 1:
+        raise ValueError(f"config.data.sparsity={config.data.sparsity}: expected 0 < share < 1")
+    sizes = {
+        "config": ("batch_size", "evaluate_chunk"),
+        "config.model": ("channels", "num_layers", "latent_channels"),
+        "config.data": ("steps", "batch_size", "rounds", "chunk", "num_train", "num_valid"),
+    }
+    for section, names in sizes.items():
+        values = config if section == "config" else config[section.removeprefix("config.")]
+        for name in names:
+            if values[name] < 1:
+                raise ValueError(f"{section}.{name}={values[name]}: expected at least 1")
+    if config.data.num_test < 2:
+        raise ValueError(f"config.data.num_test={config.data.num_test}: expected at least 2")
+
+
+def _data(dataset: str, network: str) -> ConfigDict:
+    is_color, is_cnn = dataset == "cifar10", network == "cnn"
+    return ConfigDict(
+        dict(
+            name=dataset,
+            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
+            # As many of every class as MNIST has of its rarest.
+            train_per_class=5_000 if is_color else 5_400,
+            test_per_class=1_000 if is_color else 890,
+            size=32 if is_color else 28,
+            network=network,
+            channels=(128, 128, 128) if is_cnn else (),  # App. D.2: 3 convolutions
+            widths=(128,) if is_cnn else (128, 128),  # App. D.2: 2 dense layers, or 3
+            # The paper does not say how the networks are trained.
+            steps=10_000,
+            batch_size=64,
+            learning_rate=1e-3,
+            sparsity=0.95,  # Table 5
+            scope="global",
+            rounds=1,  # Sec. 3.3: one step of iterative magnitude pruning
+            num_train=400,  # App. D.2
+            num_valid=50,  # ours, to choose the checkpoint
+            num_test=50,  # App. D.2
+            seed=0,
+            chunk=10,
+            normalize=False,
+        )
+    )
+
+
+def _cpu(config: ConfigDict) -> None:
+    """The same claim on 2 cores: images of 14 x 14 pixels, a smaller network, narrow layers."""
+    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
+    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
+    config.data.size = 16 if config.data.name == "cifar10" else 14
+    config.data.train_per_class, config.data.test_per_class = 800, 200
+    if config.data.network == "cnn":
+        config.data.channels, config.data.widths = (16, 16, 16), (16,)
+    else:
+        config.data.widths = (64, 64)
+    config.data.steps, config.data.learning_rate = 1_000, 3e-3
+    config.data.num_train, config.data.num_valid, config.data.num_test = 128, 16, 32
+    config.data.chunk = 1
+    config.data.normalize = True
+    config.num_steps, config.batch_size, config.steps_per_call = 1_000, 4, 25
+    config.eval_every = config.checkpoint_every = 250
+    config.evaluate_chunk = 8
+    config.model.channels, config.model.num_layers, config.model.remat = 16, 2, False
+    config.optimizer = ConfigDict(
+        dict(name="adam", learning_rate=3e-3, schedule="cosine", warmup_steps=0)
+    )
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+        )

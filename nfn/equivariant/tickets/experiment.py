@@ -1,0 +1,244 @@
+"""Learning to draw winning tickets: ELBO, and what the drawn masks are worth after training."""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from common import program
+from common.data.epochs import epoch_indices
+from common.evaluation import SumCount, sums_over
+from common.experiment import Batch, Experiment, Metrics
+from common.optim import make_optimizer
+from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from nfn import encodings, features, pruning
+from nfn.equivariant.stack import stack_space
+from nfn.equivariant.tickets import data as ticket_data
+from nfn.equivariant.tickets import model
+from nfn.equivariant.tickets.data import TicketSpec
+from nfn.equivariant.tickets.model import CvaeParams, CvaeSpec
+from nfn.weights import WeightSpace
+
+PyTree = Any
+
+
+def tickets(config: ConfigDict) -> Experiment:
+    """Learns the distribution of winning tickets given the initial weights (Table 5)."""
+    spec, cvae = ticket_data.ticket_spec(config.data), CvaeSpec(**config.model.to_dict())
+    space = ticket_data.ticket_space(spec)
+    model.check_size(space, cvae.kind)
+    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = base_gradient(
+        deterministic=config.deterministic, logical_shards=config.logical_shards
+    )
+    loss, chunk = _loss(space, cvae), config.evaluate_chunk
+
+    def batch(step: int) -> Batch:
+        sizes = {"num_examples": spec.num_train, "batch_size": config.batch_size}
+        return {"index": epoch_indices(config.seed, step, **sizes)}
+
+    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        return _measure_elbo(space, cvae, state.params, data, key, "valid", chunk)
+
+    def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        return {
+            **_measure_elbo(space, cvae, state.params, data, key, "train", chunk),
+            **_measure_elbo(space, cvae, state.params, data, key, "test", chunk),
+            **_measure_drawn(space, cvae, spec, state.params, data, key),
+        }
+
+    return Experiment(
+        data=lambda: ticket_data.ticket_data(spec, kind=cvae.kind, normalize=config.data.normalize),
+        init=lambda key: init_train_state(model.init_cvae(key, space=space, spec=cvae), optimizer),
+        step=gradient_step(loss, optimizer, gradient=gradient),
+        batch=batch,
+        evaluate=evaluate,
+        final=final,
+        predict=lambda state, data, weights: mean_logits(
+            state.params, data, weights, space=space, cvae=cvae
+        ),
+        abstract_data=lambda: ticket_data.abstract_ticket_data(spec, kind=cvae.kind),
+        describe=lambda: ticket_data.describe(spec),
+    )
+
+
+def baselines(config: ConfigDict) -> dict[str, float]:
+    """Returns what dense networks, their tickets and random masks reach on the test pairs.
+
+    Networks see their batches in the order in which those of a run with the same seed see them.
+    """
+    spec = ticket_data.ticket_spec(config.data)
+    data = ticket_data.ticket_data(spec, kind="np", normalize=False)
+    key = jax.random.fold_in(program.root_key(config), program.EVALUATE_STREAM)
+
+    def measure(data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        weights, ticket = data["test"]["weights"], data["test"]["mask"]
+        keys = jax.random.split(jax.random.fold_in(key, 1), spec.num_test)
+        chance = jax.vmap(
+            lambda k, w: pruning.random_mask(k, w, sparsity=spec.sparsity, scope=spec.scope)
+        )(keys, weights)
+        masks = {"dense": pruning.full_mask(weights), "imp": ticket, "random": chance}
+        values = _measure_masks(spec, masks, data, key)
+        kept = 1 - pruning.sparsity_of(chance)
+        coin = kept * jnp.log(kept) + (1 - kept) * jnp.log(1 - kept)
+        return {**values, "random_elbo": (coin, jnp.float32(1))}
+
+    return program.means(jax.jit(measure)(data, key))
+
+
+def mean_logits(
+    params: CvaeParams, data: PyTree, weights: PyTree, *, space: WeightSpace, cvae: CvaeSpec
+) -> PyTree:
+    """Returns the logits of p(M | U_0, Z = 0), the mean of the prior, as params."""
+    inner = stack_space(space, cvae.kind)
+    x = _weights(inner, weights, data)
+    logits = model.decode(params, x, model.prior(x, cvae).mean, space=space, spec=cvae)
+    return features.params_from_features(inner, logits)
+
+
+def _loss(space: WeightSpace, cvae: CvaeSpec) -> Loss:
+    """Returns the negative ELBO in nats per kernel entry."""
+    count = _num_prunable(space)
+
+    def loss(
+        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        pairs = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        likelihood, kl = _elbo(space, cvae, params, data, pairs, key)
+        metrics = {"log_likelihood": jnp.mean(likelihood) / count, "kl": jnp.mean(kl) / count}
+        return metrics["kl"] - metrics["log_likelihood"], metrics
+
+    return loss
+
+
+def _elbo(
+    space: WeightSpace, cvae: CvaeSpec, params: PyTree, data: PyTree, pairs: PyTree, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    inner = stack_space(space, cvae.kind)
+    mask = jax.tree.map(lambda m: m.astype(jnp.float32), pairs["mask"])
+    return model.elbo(
+        params,
+        key,
+        _weights(inner, pairs["weights"], data),
+        features.features_from_params(inner, mask),
+        space=space,
+        spec=cvae,
+    )
+
+
+def _measure_elbo(
+    space: WeightSpace,
+    cvae: CvaeSpec,
+    params: PyTree,
+    data: PyTree,
+    key: jax.Array,
+    part: str,
+    chunk: int,
+) -> dict[str, SumCount]:
+    """Returns ELBO and KL in nats per kernel entry, one draw of Z for every pair."""
+    count = _num_prunable(space)
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        key_rows = jax.random.fold_in(key, rows["row"][0])
+        likelihood, kl = _elbo(space, cvae, params, data, rows["pairs"], key_rows)
+        return {f"{part}_elbo": (likelihood - kl) / count, f"{part}_kl": kl / count}
+
+    num_rows = jax.tree.leaves(data[part])[0].shape[0]
+    return sums_over(values, {"pairs": data[part], "row": jnp.arange(num_rows)}, chunk=chunk)
+
+
+def _measure_drawn(
+    space: WeightSpace,
+    cvae: CvaeSpec,
+    spec: TicketSpec,
+    params: PyTree,
+    data: PyTree,
+    key: jax.Array,
+) -> dict[str, SumCount]:
+    """Draws Z and masks for the test weights, trains under them and tests.
+
+    "drawn" are masks of the exact sparsity of tickets: a Bernoulli draw keeps an entry if its
+    logit plus logistic noise is above 0; here the highest sums are kept. "likeliest" are the
+    highest logits without noise.
+    """
+    key_latent, key_noise = jax.random.split(jax.random.fold_in(key, 1))
+    inner = stack_space(space, cvae.kind)
+
+    def draw(row: tuple[jax.Array, PyTree]) -> tuple[PyTree, PyTree, jax.Array]:
+        i, single = row
+        x = _weights(inner, jax.tree.map(lambda w: w[None], single), data)
+        z = model.sample(jax.random.fold_in(key_latent, i), model.prior(x, cvae))
+        logits = features.params_from_features(
+            inner, model.decode(params, x, z, space=space, spec=cvae)
+        )
+        logits = jax.tree.map(lambda leaf: leaf[0], logits)
+        noisy = _add_logistic(jax.random.fold_in(key_noise, i), logits)
+        kept = [jnp.sum(jax.nn.sigmoid(leaf)) for leaf in pruning.kernels_of(logits)]
+        keep = partial(pruning.keep_top, sparsity=spec.sparsity, scope=spec.scope)
+        density = jnp.sum(jnp.stack(kept)) / _num_prunable(space)
+        return keep(noisy), keep(logits), 100 * (1 - density)
+
+    drawn, likeliest, sparsity = jax.lax.map(
+        draw, (jnp.arange(spec.num_test), data["test"]["weights"])
+    )
+    values = _measure_masks(spec, {"drawn": drawn, "likeliest": likeliest}, data, key)
+    return {**values, "expected_sparsity": (jnp.sum(sparsity), jnp.float32(spec.num_test))}
+
+
+def _measure_masks(
+    spec: TicketSpec, masks: dict[str, PyTree], data: PyTree, key: jax.Array
+) -> dict[str, SumCount]:
+    """Trains the test networks under several masks each, and tests them.
+
+    Network i sees its batches in the same order under every mask.
+
+    Returns:
+        Of every mask, test accuracy in percent and its standard error over the initializations,
+        overlap with the true ticket in percent, sparsity in percent.
+    """
+    weights, n = data["test"]["weights"], spec.num_test
+
+    def trained_accuracy(row: tuple[jax.Array, PyTree, PyTree], images: PyTree) -> jax.Array:
+        key, weights, mask = row
+        train, test = images["train"], images["test"]
+        params = pruning.train(
+            key, weights, mask, train["pixels"], train["label"], recipe=spec.recipe
+        )
+        return pruning.accuracy(params, test["pixels"], test["label"])
+
+    # All masks in one stack: the training is compiled once.
+    stacked = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *masks.values())
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
+    repeated = jax.tree.map(lambda x: jnp.concatenate([x] * len(masks)), (keys, weights))
+    accuracy = pruning.over_members(
+        trained_accuracy, (*repeated, stacked), data["images"], chunk=spec.chunk
+    ).reshape(len(masks), n)
+    measured = {}
+    for name, mask, values in zip(masks, masks.values(), accuracy, strict=True):
+        stderr = jnp.std(values, ddof=1) / math.sqrt(n)
+        shared = jnp.mean(jax.vmap(pruning.overlap)(mask, data["test"]["mask"]))
+        measured |= {
+            f"{name}_test_accuracy": (jnp.sum(values), jnp.float32(n)),
+            f"{name}_stderr": (stderr, jnp.float32(1)),
+            f"{name}_overlap": (shared, jnp.float32(1)),
+            f"{name}_sparsity": (100 * pruning.sparsity_of(mask), jnp.float32(1)),
+        }
+    return measured
+
+
+def _add_logistic(key: jax.Array, logits: PyTree) -> PyTree:
+    leaves, tree = jax.tree.flatten(logits)
+    keys = jax.random.split(key, len(leaves))
+    noise = [jax.random.logistic(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.map(jnp.add, logits, jax.tree.unflatten(tree, noise))
+
+
+def _weights(inner: WeightSpace, weights: PyTree, data: PyTree) -> features.Features:
+    return encodings.normalize(data["statistics"], features.features_from_params(inner, weights))
+
+
+def _num_prunable(space: WeightSpace) -> int:
+    return sum(math.prod(t.shape) for t in space.tensors if pruning.is_kernel(t.path))
