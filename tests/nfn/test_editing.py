@@ -1,0 +1,235 @@
+"""Editing SIRENs by their weights: what is exactly possible, symmetry, data and sizes."""
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from common.config import load_config
+from common.data.images import downsample, load_images
+from common.experiment import Experiment, build
+from nfn import features, image_edits, layers, siren_edits
+from nfn.equivariant import data as inr_data
+from nfn.equivariant.editing.data import edit_weights
+from nfn.equivariant.editing.experiment import edit_spec, renderings
+from nfn.equivariant.editing.models import EditorSpec, editor, inputs
+from nfn.equivariant.stack import stack_space
+from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
+from nfn.weights import WeightSpace, hidden_only, mlp_space
+
+CONFIG = "nfn/equivariant/configs/editing.py"
+SMALL = {
+    "data.classes": "(0, 1)",
+    "data.train_per_class": "4",
+    "data.valid_per_class": "2",
+    "data.test_per_class": "2",
+    "data.fit_steps": "20",
+    "data.widths": "(2, 6, 6, 1)",
+    "model.channels": "4",
+    "model.num_layers": "2",
+    "model.frequencies": "3",
+    "model.mlp_widths": "(8,)",
+    "batch_size": "4",
+    "steps_per_call": "1",
+    "evaluate_chunk": "4",
+}
+OFFSET, ANGLE = np.array([0.3, -0.2]), 0.4
+EXACT: dict[str, Callable[[SirenParams], SirenParams]] = {
+    "translate": lambda params: siren_edits.translate(params, jnp.asarray(OFFSET)),
+    "rotate": lambda params: siren_edits.rotate(params, ANGLE),
+    "rescale": lambda params: siren_edits.rescale(params, gain=-1.5, offset=0.25),
+}
+
+
+def random_sirens(count: int, widths: tuple[int, ...], dtype: Any) -> SirenParams:
+    keys = jax.random.split(jax.random.key(0), count)
+    params = jax.vmap(lambda key: init_siren(key, widths=widths, omega=5.0))(keys)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_edits_of_weights_are_exact_edits_of_the_image(name: str) -> None:
+    with jax.enable_x64(True):
+        params = jax.tree.map(lambda leaf: leaf[0], random_sirens(1, (2, 5, 4, 3), jnp.float64))
+        x = coordinate_grid(5).astype(jnp.float64)
+        c, s = math.cos(ANGLE), math.sin(ANGLE)
+        back = x @ jnp.array([[c, -s], [s, c]])  # rows R^-1 x, with R^-1 = R^T
+        moved = {"translate": x - OFFSET[None], "rotate": back, "rescale": x}[name]
+        expected = siren(params, moved, omega=5.0)
+        if name == "rescale":
+            expected = -1.5 * expected + 0.25
+        shown = siren(EXACT[name](params), x, omega=5.0)
+
+        np.testing.assert_allclose(shown, expected, atol=1e-12)
+
+
+def test_images_turn_counterclockwise_and_move_down_and_right() -> None:
+    params = random_sirens(1, (2, 5, 1), jnp.float32)
+    params = jax.tree.map(lambda leaf: leaf[0], params)
+    show = lambda p: np.asarray(siren(p, coordinate_grid(9), omega=5.0)).reshape(9, 9)
+    turned = show(siren_edits.rotate(params, math.pi / 2))
+    moved = show(siren_edits.translate(params, jnp.array([1, 2]) * 2 / 8))
+
+    np.testing.assert_allclose(turned, np.rot90(show(params)), atol=1e-5)
+    np.testing.assert_allclose(moved[1:, 2:], show(params)[:-1, :-2], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["np", "hnp", "pt"])
+@pytest.mark.parametrize("name", EXACT)
+def test_hnp_contains_the_exact_edits_as_linear_maps_and_np_and_pt_do_not(
+    name: str, kind: str
+) -> None:
+    with jax.enable_x64(True):
+        space = stack_space(mlp_space_of((2, 3, 3, 1)), kind)
+        sirens = random_sirens(40, (2, 3, 3, 1), jnp.float64)
+        before = features.features_from_params(space, sirens)
+        after = features.features_from_params(space, EXACT[name](sirens))
+        wanted = np.asarray(ravel_pytree(after)[0])
+        init, apply = {
+            "pt": (layers.init_pointwise, layers.pointwise),
+        }.get(kind, (layers.init_equivariant_linear, layers.equivariant_linear))
+        params = init(jax.random.key(1), space=space, c_in=1, c_out=1)
+        flat, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), params))
+        matrix = jax.jacfwd(lambda v: ravel_pytree(apply(unravel(v), before, space=space))[0])(flat)
+        solution, *_ = np.linalg.lstsq(np.asarray(matrix), wanted)
+        error = np.linalg.norm(matrix @ solution - wanted)
+
+    change = np.linalg.norm(wanted - np.asarray(ravel_pytree(before)[0]))
+    if kind == "hnp" or name == "rescale":
+        assert error < 1e-10 * change
+    else:
+        # Not even half of the change: which input a weight belongs to is not known.
+        assert error > 0.5 * change
+
+
+def mlp_space_of(widths: tuple[int, ...]) -> WeightSpace:
+    """Returns `mlp_space` with the names of SIRENs."""
+    space = mlp_space(widths)
+    return WeightSpace(
+        tuple(t._replace(path=t.path.replace("Dense", "dense")) for t in space.tensors)
+    )
+
+
+@pytest.mark.parametrize("canonical", [False, True])
+@pytest.mark.parametrize("kind", ["np", "hnp", "pt", "mlp"])
+def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
+    kind: str, canonical: bool
+) -> None:
+    space = mlp_space_of((2, 6, 5, 1))
+    spec = editor_sizes(kind=kind, canonical=canonical)
+    network = editor(space, spec, omega=5.0)
+    params = network.init(jax.random.key(2))
+    sirens = random_sirens(3, (2, 6, 5, 1), jnp.float32)
+    read = lambda weights: inputs(space, spec, weights, omega=5.0)
+    statistics = inr_data.statistics_of(read, stack_space(space, kind), normalize=True)(sirens)
+    order = features.random_permutation(jax.random.key(3), hidden_only(space))
+    move = lambda weights: features.permute_params(hidden_only(space), weights, order)
+    apply = jax.jit(network.apply)
+    moved_last = move(apply(params, sirens, statistics))
+    moved_first = apply(params, move(sirens), statistics)
+    difference = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), moved_last, moved_first)
+
+    largest = max(float(leaf) for leaf in jax.tree.leaves(difference))
+    assert largest > 1e-2 if kind == "mlp" else largest < 1e-5
+
+
+def editor_sizes(*, kind: str, canonical: bool) -> EditorSpec:
+    spec = EditorSpec(**load_config(f"{CONFIG}:cpu", SMALL).model.to_dict())
+    return spec._replace(kind=kind, canonical=canonical, initial_scale=1.0)
+
+
+def small(edit: str, kind: str = "np") -> tuple[Any, Experiment]:
+    config = load_config(f"{CONFIG}:cpu,edit={edit},kind={kind}", SMALL)
+    return config, build(config)
+
+
+def test_targets_are_the_edited_image_or_the_exactly_edited_network() -> None:
+    config, experiment = small("dilate")
+    images = load_images("fashion_mnist", "embedded")
+    last = np.flatnonzero(np.isin(images.test_labels, (0, 1)))[:1]
+    pixels = downsample(images.test_images[last], 14) / 255
+    expected = 2 * np.asarray(image_edits.dilate(jnp.asarray(pixels))) - 1
+    target = experiment.data()["test"]["target"]
+    assert target.shape == (4, 196, 1)
+    np.testing.assert_allclose(target[:1].reshape(1, 14, 14), expected, atol=1e-6)
+
+    for edit in ("translate", "rotate"):
+        config, experiment = small(edit)
+        spec, data = inr_data.siren_set_spec(config.data), experiment.data()
+        move = partial(edit_weights, edit=edit_spec(config), size=spec.size)
+        params = jax.tree.map(jnp.asarray, data["test"]["params"])
+        shown = renderings(jax.vmap(lambda p, m=move: m(p))(params), spec)
+        np.testing.assert_allclose(shown, data["test"]["target"], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["np", "hnp", "pt", "mlp_aug"])
+def test_a_fresh_editor_changes_little_and_its_first_step_is_finite(kind: str) -> None:
+    _, experiment = small("contrast", kind)
+    data = jax.tree.map(jnp.asarray, experiment.data())
+    state = experiment.init(jax.random.key(0))
+    batch = experiment.batch(0)
+    new_state, metrics = jax.jit(experiment.step)(state, data, batch, jax.random.key(1))
+    measured = jax.jit(experiment.evaluate)(state, data, jax.random.key(2))
+    edited, untouched = (float(measured[f"valid_{n}"][0]) for n in ("mse", "do_nothing_mse"))
+
+    assert edited == pytest.approx(untouched, rel=0.2)  # gamma = 0.01
+    assert np.isfinite(metrics["loss"]) and 0 < metrics["grad_norm"] < np.inf
+    chex.assert_tree_all_finite(new_state)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "kind", "count", "published"),
+    [
+        # Layers 256 (+ 7 of the code) -> 128 -> 128 -> 128 -> 1, then 6 gammas. The released layers
+        # store redundant parameters: 62 instead of 57 matrices per pair of channels for one
+        # output (NP), 98 instead of 75 and 196 instead of 163 (HNP), see nfn/layers.py.
+        ("mnist", "np", 57, 4.13e6),
+        ("mnist", "hnp", 75, 6.44e6),
+        ("mnist", "pt", 6, 0.40e6),
+        ("cifar10", "np", 62, 4.13e6),
+        ("cifar10", "hnp", 163, 12.9e6),
+    ],
+)
+def test_the_paper_preset_has_the_papers_layers_without_redundant_parameters(
+    dataset: str, kind: str, count: int, published: float
+) -> None:
+    config = load_config(f"{CONFIG}:paper,dataset={dataset},kind={kind}")
+    state = jax.eval_shape(build(config).init, jax.random.key(0))
+    stored = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    constants = {"np": 6, "hnp": 7 if dataset == "mnist" else 11, "pt": 6}[kind]
+    sizes = (256 if kind == "hnp" else 263, 128, 128, 128, 1)
+    pairs = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    released = {57: 62, 75: 98, 163: 196}.get(count, count)
+
+    assert stored == 128 + pairs * count + sum(sizes[1:]) * constants + 6
+    # The published count, to three digits, is that of the redundant layers.
+    assert pairs * released == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize(("dataset", "published"), [("mnist", 4.37e6), ("cifar10", 4.51e6)])
+def test_the_mlp_of_the_paper_preset_has_the_papers_size(dataset: str, published: float) -> None:
+    config = load_config(f"{CONFIG}:paper,dataset={dataset},kind=mlp")
+    state = jax.eval_shape(build(config).init, jax.random.key(0))
+    stored = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+    assert stored == pytest.approx(published, rel=0.002)
+
+
+@pytest.mark.aot
+def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
+    arguments = ["compile", f"--config={CONFIG}:pod", "--topology=v5e:16x16", "--quick", "--json"]
+    done = child(arguments, seconds=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+
+    (step,) = report["programs"]
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
+    assert set(step["collectives"]) == {"all-reduce"}
