@@ -1,0 +1,54 @@
+"""The README of this topic does what it says: it reads a stranger's networks."""
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from nfn.features import permute_params, random_permutation
+from nfn.weights import hidden_only, space_from_params
+from tests.processes import REPOSITORY
+
+(CODE,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "nfn/README.md").read_text(), re.DOTALL)
+
+
+class StrangersCNN(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.relu(nn.Conv(4, (3, 3))(x))
+        x = nn.relu(nn.Conv(6, (3, 3), strides=2)(x)).mean((1, 2))
+        return nn.Dense(3)(x)
+
+
+def networks(key: jax.Array, count: int) -> tuple[Any, jax.Array]:
+    """Returns CNNs whose second convolution is scaled by a number, and the numbers."""
+    key_params, key_scale = jax.random.split(key)
+    model, image = StrangersCNN(), jnp.zeros((1, 8, 8, 1))
+    init = jax.jit(jax.vmap(lambda k: model.init(k, image)["params"]))
+    params = init(jax.random.split(key_params, count))
+    scale = jax.random.uniform(key_scale, (count,), minval=0.5, maxval=1.5)
+    params["Conv_1"]["kernel"] *= scale[:, None, None, None, None]
+    return params, scale
+
+
+def test_the_readme_predicts_from_the_weights_of_networks_it_has_not_seen() -> None:
+    code = [line for line in CODE.splitlines() if line.strip()]
+    imports = sum(line.startswith(("import", "from")) for line in code)
+    assert len(code) - imports <= 20
+    names: dict[str, Any] = {}
+    exec(CODE, names)
+
+    params, scale = networks(jax.random.key(0), 64)
+    predict, losses = names["train"](params, scale)
+    new_params, new_scale = networks(jax.random.key(1), 32)
+    predicted = predict(new_params)
+    assert losses[-1] < 0.2 * jnp.var(scale)
+    assert np.corrcoef(predicted, new_scale)[0, 1] > 0.8
+
+    space = hidden_only(space_from_params(jax.tree.map(lambda leaf: leaf[0], params)))
+    moved = permute_params(space, new_params, random_permutation(jax.random.key(2), space))
+    assert jnp.abs(moved["Conv_1"]["kernel"] - new_params["Conv_1"]["kernel"]).max() > 0.1
+    np.testing.assert_allclose(predict(moved), predicted, atol=1e-4)
