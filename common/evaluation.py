@@ -24,6 +24,27 @@ def sums_over(
         chunk: Rows in memory at a time; the last slice is filled up with row 0, which counts
             nothing there.
     """
+    values, count = _values(function, rows, chunk)
+    is_real = jnp.arange(jax.tree.leaves(values)[0].size) < count
+
+    def total(value: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(is_real, value.reshape(-1), 0))
+
+    return {name: (total(value), jnp.float32(count)) for name, value in values.items()}
+
+
+def values_over(
+    function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, *, chunk: int
+) -> dict[str, jax.Array]:
+    """Returns every value that `function` gives per row, [n]; the arguments of `sums_over`."""
+    values, count = _values(function, rows, chunk)
+    return {name: value.reshape(-1)[:count] for name, value in values.items()}
+
+
+def _values(
+    function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, chunk: int
+) -> tuple[dict[str, jax.Array], int]:
+    """Returns values [slices, chunk], the last slice filled up, and the number of rows."""
     rows = jax.tree.map(jnp.asarray, rows)
     count = jax.tree.leaves(rows)[0].shape[0]
     chunk = min(chunk, count)
@@ -34,13 +55,7 @@ def sums_over(
     def one(chosen: jax.Array) -> dict[str, jax.Array]:
         return function(jax.tree.map(lambda x: _over_devices(x[chosen]), rows))
 
-    values = jax.lax.map(one, index)
-    is_real = jnp.arange(num_chunks * chunk) < count
-
-    def total(value: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.where(is_real, value.reshape(-1), 0))
-
-    return {name: (total(value), jnp.float32(count)) for name, value in values.items()}
+    return jax.lax.map(one, index), count
 
 
 def _over_devices(rows: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ for every device it sees: XLA_FLAGS=--xla_force_host_platform_device_count=2 mak
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +100,7 @@ def zoo_sha256(spec: ZooSpec) -> str | None:
     return None if None in sums else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def zoo_params(arrays: Arrays) -> dict[str, Any]:
+def zoo_params(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the weights of a zoo as params with leaves [n, ...]."""
     return traverse_util.unflatten_dict({k: v for k, v in arrays.items() if "/" in k}, sep="/")
 
@@ -113,12 +113,14 @@ def _pieces(spec: ZooSpec) -> list[ZooPiece]:
 
 
 def _prepared(images: ImageSet, spec: ZooSpec) -> ZooImages:
-    """Returns the images in [-1, 1], the training images in a random order."""
+    """Returns the images in [-1, 1], gray if the networks are; training images in random order."""
     order = np.random.default_rng(spec.seed).permutation(len(images.train_images))
     train, test = (
         downsample(pixels, spec.size) / np.float32(127.5) - 1
         for pixels in (images.train_images, images.test_images)
     )
+    if train.ndim == 4 and spec.recipe.channels[0] in (1, spec.size**2):
+        train, test = train.mean(axis=-1), test.mean(axis=-1)
     return zoo_images(
         train[order],
         images.train_labels[order],

@@ -44,11 +44,16 @@ class FlaxCNN(nn.Module):
         return nn.Dense(self.dense[-1])(x)
 
 
-def images(channels: tuple[int, ...] = CNN.channels, size: int = 6, seed: int = 0) -> ZooImages:
-    """Returns three classes of noisy images that differ in their mean."""
-    random = np.random.default_rng(seed)
+def noisy_images() -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels and images of three classes that differ in their mean."""
+    random = np.random.default_rng(0)
     labels = random.integers(3, size=100)
-    pixels = random.normal(labels[:, None, None] - 1.0, 1.0, (100, size, size)).astype(np.float32)
+    return labels, random.normal(labels[:, None, None] - 1.0, 1.0, (100, 6, 6)).astype(np.float32)
+
+
+def images(channels: tuple[int, ...] = CNN.channels) -> ZooImages:
+    """Returns them as the networks read them, 60 for training."""
+    labels, pixels = noisy_images()
     return zoo_images(pixels[:60], labels[:60], pixels[60:], labels[60:], channels=channels)
 
 
@@ -66,7 +71,9 @@ def test_a_network_is_that_of_flax(
     ours = network(params, x, activation=jnp.tanh)
     flax = FlaxCNN(channels, dense).apply({"params": params}, x)
 
-    np.testing.assert_allclose(ours, flax, rtol=0, atol=1e-5)  # float32 sums of 100 terms
+    np.testing.assert_allclose(
+        ours, np.asarray(flax), rtol=0, atol=1e-5
+    )  # float32 sums of 100 terms
     assert space_from_params(params) == network_space(channels=channels, dense=dense)
 
 
@@ -93,12 +100,10 @@ def test_training_takes_the_steps_of_optax(optimizer: str) -> None:
         scale=float(drawn.init_scale[0]),
     )
     activation = (jax.nn.relu, jnp.tanh)[int(drawn.activation[0])]
-    rng = np.random.default_rng(0)
-    labels = rng.integers(3, size=100)
-    pixels = rng.normal(labels[:, None, None] - 1.0, 1.0, (100, 6, 6)).astype(np.float32)
+    labels, pixels = noisy_images()
 
     def loss(params: dict) -> jax.Array:
-        logits = network(params, pixels[:1, ..., None], activation=activation)
+        logits = network(params, jnp.asarray(pixels[:1, ..., None]), activation=activation)
         fit = optax.softmax_cross_entropy_with_integer_labels(logits, labels[:1]).mean()
         return fit + l2 * sum(jnp.sum(w**2) for w in jax.tree.leaves(params))
 
@@ -132,7 +137,7 @@ def test_snapshots_are_trainings_cut_short() -> None:
 
     assert (np.diff(steps) > 0).all() and steps[0] >= 1 and steps[-1] <= recipe.steps
     shorter = recipe._replace(steps=int(steps[1]), snapshots=1)
-    drawn = trained.hyperparameters._replace(snapshots=np.array([[steps[1]]], np.int32))
+    drawn = trained.hyperparameters._replace(snapshots=jnp.array([[steps[1]]]))
     key = jax.random.fold_in(jax.random.key(0), 0)
     again = train_networks(key, data, np.array([0], np.int32), drawn, recipe=shorter)
     for ours, other in zip(

@@ -1,0 +1,130 @@
+"""Predict the test accuracy of MLPs from their weights (Zhou et al. 2023, App. E.2, Table 19).
+
+    lab train --config=nfn/equivariant/configs/mlp_generalization.py:cpu,layers=5 --workdir=runs
+    lab table nfn.equivariant 19 --preset=cpu --workdir=runs
+
+Presets: cpu (2 cores; measured time and result in results/table19.cpu.md), paper (one GPU; not
+run), pod (TPU v5e 16x16; compiled ahead of time only). Several snapshots of every training are in
+the zoo; trainings, not snapshots, are split.
+"""
+
+from ml_collections import ConfigDict
+
+from common.config import parse_arg
+from common.errors import nearest
+
+KINDS = ("np", "hnp", "statnn")
+DATASETS = ("fashion_mnist", "mnist")
+PRESETS = ("cpu", "paper", "pod")
+LAYERS = ("3", "5")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Returns a preset's config; `arg` is "preset[,dataset=mnist][,layers=5][,kind=hnp]"."""
+    args = parse_arg(arg, preset="cpu", dataset="", layers="3", kind="np")
+    _one_of("preset", args["preset"], PRESETS)
+    dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
+    _one_of("dataset", dataset, DATASETS)
+    _one_of("layers", args["layers"], LAYERS)
+    _one_of("kind", args["kind"], KINDS)
+    config = ConfigDict()
+    config.experiment = "nfn.equivariant:mlp_generalization"
+    config.num_steps = 112_500  # as Table 12: 50 epochs; App. E.2 does not say
+    config.batch_size = 8
+    config.eval_every = config.checkpoint_every = 2_250
+    config.best_metric = "valid_tau"
+    config.evaluate_chunk = 100
+    config.data = _data(dataset, hidden=int(args["layers"]) - 1)
+    config.data.normalize = args["kind"] != "hnp"
+    config.model = ConfigDict(
+        dict(
+            kind=args["kind"],
+            widths=(16, 16, 5),
+            head_widths=(1_000, 1_000),
+            head_dropout=0.0,
+            dtype="float32",
+        )
+    )
+    config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-3))
+    if args["preset"] == "cpu":
+        _cpu(config)
+    elif args["preset"] == "pod":  # v5e 16x16: 8 networks a chip
+        config.batch_size = config.evaluate_chunk = 8 * 256
+        config.num_steps, config.steps_per_call = 3_000, 50
+        config.eval_every = config.checkpoint_every = 150
+        config.mesh = ConfigDict(dict(data=-1))
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the values that only this experiment can judge.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    _one_of("config.model.kind", config.model.kind, KINDS)
+    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    for name in ("train_runs", "valid_runs", "test_runs", "snapshots"):
+        if config.data[name] < 1:
+            raise ValueError(f"config.data.{name}={config.data[name]}: expected at least 1")
+    used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))
+    if used > config.data.runs:
+        raise ValueError(
+            f"config.data.runs={config.data.runs}: train_runs + valid_runs + test_runs = {used}"
+        )
+
+
+def _data(dataset: str, *, hidden: int) -> ConfigDict:
+    return ConfigDict(
+        dict(
+            files="",
+            name=dataset,
+            source="",
+            # The paper's MLPs read 784 pixels; a layer HNP of 16 channels then has 784^2 16^2 =
+            # 157 million parameters. All presets average the images to 7x7.
+            size=7,
+            channels=(49,),
+            hidden_layers=hidden,
+            hidden_width=128,  # App. E.2
+            classes=10,
+            zoo_steps=2_000,  # not published, nor are the ranges below
+            zoo_batch_size=64,
+            learning_rate=(1e-4, 5e-2),
+            l2=(1e-8, 1e-2),
+            init_scale=(0.3, 2.0),
+            dropout=(0.0, 0.0),
+            fractions=(0.1, 0.25, 0.5, 1.0),
+            activations=("relu",),
+            optimizers=("adam", "rmsprop", "sgd"),
+            snapshots=10,  # App. E.2: 2 000 trainings, 10 random checkpoints each
+            runs=2_000,
+            train_runs=1_600,  # App. E.2: 90 % to 10 %; validation is a part of the 90 %
+            valid_runs=200,
+            test_runs=200,
+            piece=100,
+            zoo_seed=0,
+        )
+    )
+
+
+def _cpu(config: ConfigDict) -> None:
+    """The same claim on 2 cores: fewer trainings of narrow MLPs."""
+    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
+    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
+    config.data.hidden_width = 16
+    config.data.zoo_steps, config.data.snapshots = 400, 5
+    config.data.runs = 700
+    config.data.train_runs, config.data.valid_runs, config.data.test_runs = 560, 70, 70
+    config.model.widths, config.model.head_widths = (8, 8, 5), (256, 256)
+    config.num_steps, config.batch_size, config.steps_per_call = 1_000, 32, 50
+    config.eval_every = config.checkpoint_every = 100
+    config.optimizer = ConfigDict(
+        dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
+    )
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+        )

@@ -1,0 +1,181 @@
+"""Tables 2 and 19: how well predictors rank networks by their accuracy."""
+
+from typing import Any
+
+from common.tables import (
+    Cell,
+    Paper,
+    Results,
+    Table,
+    Verdict,
+    above,
+    all_of,
+    below,
+    paired_two_stderr_above,
+)
+
+# What each row changes; HNP knows inputs and outputs and is not normalized (released code).
+ROWS: dict[str, dict[str, Any]] = {
+    "NFN_HNP": {"model.kind": "hnp", "data.normalize": False},
+    "NFN_NP": {"model.kind": "np"},
+    "STATNN": {"model.kind": "statnn"},
+}
+SIZES = (250, 500, 1_000, 2_400)  # training networks; the learning curve
+LARGEST = f"tau, {SIZES[-1]}"
+
+# Table 2, CIFAR-10-GS: value and largest deviation of 2 runs; 12 000 training networks.
+PAPER_TAU = {"NFN_HNP": (0.934, 0.001), "NFN_NP": (0.922, 0.001), "STATNN": (0.915, 0.002)}
+
+# Table 19, MNIST: value and standard error of 5 runs, by number of layers.
+PAPER_MLP: dict[str, dict[tuple[str, int], tuple[float, float]]] = {
+    "NFN_HNP": {
+        ("tau", 3): (0.876, 0.003),
+        ("tau", 5): (0.871, 0.001),
+        ("r2", 3): (0.957, 0.003),
+        ("r2", 5): (0.956, 0.002),
+    },
+    "NFN_NP": {
+        ("tau", 3): (0.859, 0.002),
+        ("tau", 5): (0.855, 0.001),
+        ("r2", 3): (0.9424, 0.003),
+        ("r2", 5): (0.947, 0.001),
+    },
+    "STATNN": {
+        ("tau", 3): (0.854, 0.002),
+        ("tau", 5): (0.860, 0.001),
+        ("r2", 3): (0.937, 0.002),
+        ("r2", 5): (0.950, 0.001),
+    },
+}
+
+
+def hnp_is_as_good_as_np(results: Results) -> Verdict:
+    """At the largest size NFN_HNP is not worse than NFN_NP by more than two standard errors."""
+    worse = paired_two_stderr_above(results["NFN_NP", LARGEST], results["NFN_HNP", LARGEST])
+    return Verdict(not worse.holds, worse.detail)
+
+
+def hnp_beats_statnn(results: Results) -> Verdict:
+    """At the largest size NFN_HNP beats STATNN by more than two standard errors."""
+    return paired_two_stderr_above(results["NFN_HNP", LARGEST], results["STATNN", LARGEST])
+
+
+def weights_gain_more_from_data(results: Results) -> Verdict:
+    """From the smallest to the largest size tau of NFN_HNP and NFN_NP grows more than STATNN's."""
+    smallest = f"tau, {SIZES[0]}"
+
+    def gain(row: str) -> float:
+        return results[row, LARGEST].mean - results[row, smallest].mean
+
+    gains = {row: gain(row) for row in ROWS}
+    detail = ", ".join(f"{row} {value:+.3f}" for row, value in gains.items())
+    return Verdict(min(gains["NFN_HNP"], gains["NFN_NP"]) > gains["STATNN"], detail)
+
+
+def all_rank_well(results: Results) -> Verdict:
+    """At the largest size every predictor has tau > 0.6."""
+    return all_of(*(above(results[row, LARGEST], 0.6) for row in ROWS))
+
+
+def permuting_changes_no_prediction(results: Results) -> Verdict:
+    """Permuting the hidden neurons of test networks changes a prediction by less than 1e-4."""
+    return all_of(*(below(results[row, "change, permuted"], 1e-4) for row in ROWS))
+
+
+def mlp_hnp_is_as_good_as_np(results: Results) -> Verdict:
+    """NFN_HNP is not worse than NFN_NP in tau by more than two standard errors, either depth."""
+    verdicts = []
+    for layers in (3, 5):
+        column = f"tau, {layers} layers"
+        worse = paired_two_stderr_above(results["NFN_NP", column], results["NFN_HNP", column])
+        verdicts.append(Verdict(not worse.holds, worse.detail))
+    return all_of(*verdicts)
+
+
+def mlp_hnp_beats_statnn(results: Results) -> Verdict:
+    """NFN_HNP beats STATNN in tau by more than two standard errors at both depths."""
+    columns = [f"tau, {layers} layers" for layers in (3, 5)]
+    return all_of(
+        *(
+            paired_two_stderr_above(results["NFN_HNP", column], results["STATNN", column])
+            for column in columns
+        )
+    )
+
+
+def mlp_all_rank_well(results: Results) -> Verdict:
+    """Every predictor has tau > 0.6 at both depths."""
+    columns = [f"tau, {layers} layers" for layers in (3, 5)]
+    return all_of(*(above(results[row, column], 0.6) for row in ROWS for column in columns))
+
+
+def _cells_2() -> tuple[Cell, ...]:
+    cells = []
+    for row, changes in ROWS.items():
+        for size in SIZES:
+            overrides = {**changes, "data.train_runs": size}
+            paper = None
+            if size == SIZES[-1]:
+                paper = Paper(*PAPER_TAU[row], f"Table 2, CIFAR-10-GS (12 000 networks), {row}")
+            cells.append(Cell(row, f"tau, {size}", overrides, "test_tau", paper))
+        cells.append(Cell(row, "R^2", overrides, "test_r2"))
+        cells.append(Cell(row, "change, permuted", overrides, "permuted_change"))
+    return tuple(cells)
+
+
+def _cells_19() -> tuple[Cell, ...]:
+    cells = []
+    for row, changes in ROWS.items():
+        for metric, label in (("tau", "tau"), ("r2", "R^2")):
+            for layers in (3, 5):
+                # The hidden width is that of the preset: only the depth changes.
+                overrides = {**changes, "data.hidden_layers": layers - 1}
+                value, stderr = PAPER_MLP[row][metric, layers]
+                paper = Paper(value, stderr, f"Table 19, {label}, {layers}-layer, {row}")
+                column = f"{label}, {layers} layers"
+                cells.append(Cell(row, column, overrides, f"test_{metric}", paper))
+    return tuple(cells)
+
+
+TABLE_2 = Table(
+    name="2",
+    title="Kendall's tau of predicted and true test accuracies of CNNs",
+    source="Zhou et al. (2023), Table 2, CIFAR-10-GS",
+    config="nfn/equivariant/configs/generalization.py",
+    cells=_cells_2(),
+    seeds=(0, 1, 2),
+    claims=(
+        hnp_is_as_good_as_np,
+        hnp_beats_statnn,
+        weights_gain_more_from_data,
+        all_rank_well,
+        permuting_changes_no_prediction,
+    ),
+    paper_spread="largest deviation of 2 runs",
+    notes=(
+        "tau, n: with n training networks, drawn by the seed; validation and test networks are "
+        "the same for all runs. Paper: its CNNs are 1-16-16-16-10 on gray CIFAR-10, 12 000 of them "
+        "for training; ours are described under the table.",
+        "R^2 and change, permuted: with the most networks; the second is the mean change of a "
+        "prediction when the hidden neurons of a test network are put in random order.",
+        "Each run's checkpoint is the one with the best tau on the validation networks.",
+    ),
+    figures="nfn.equivariant.generalization.figures:table_2",
+)
+
+TABLE_19 = Table(
+    name="19",
+    title="Kendall's tau and R^2 of predicted and true test accuracies of MLPs",
+    source="Zhou et al. (2023), Table 19, MNIST",
+    config="nfn/equivariant/configs/mlp_generalization.py",
+    cells=_cells_19(),
+    seeds=(0, 1, 2),
+    claims=(mlp_hnp_is_as_good_as_np, mlp_hnp_beats_statnn, mlp_all_rank_well),
+    paper_spread="standard error of 5 runs",
+    notes=(
+        "MLPs of 3 and 5 layers on images averaged to 7x7 pixels; the paper's read 28x28 and have "
+        "128 hidden units. Several snapshots of each training are networks of their own; "
+        "trainings, not snapshots, are split into training, validation and test.",
+    ),
+    figures="nfn.equivariant.generalization.figures:table_19",
+)
