@@ -21,7 +21,8 @@ from nfn.compat import (
     pool_to_package,
 )
 from nfn.couplings import num_linear_parameters
-from nfn.features import Features, refold
+from nfn.features import Features, fold, refold, unfold
+from nfn.statistics import tensor_statistics
 from nfn.weights import WeightSpace, cnn_space, hidden_only, mlp_space, rnn_space
 
 SPACES = {
@@ -42,6 +43,7 @@ io_encoding = jax.jit(
     encodings.io_encoding, static_argnames=("space", "num_bands", "max_frequency")
 )
 layer_norm = jax.jit(layers.layer_norm)
+statistics = jax.jit(tensor_statistics, static_argnames="space")
 pointwise = jax.jit(layers.pointwise, static_argnames="space")
 
 
@@ -171,6 +173,18 @@ def test_features_go_there_and_back(name: str) -> None:
     for key, back in (("weights", weights), ("biases", biases)):
         for i, array in enumerate(back):
             np.testing.assert_array_equal(array, arrays[f"{key}.{i}"])
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_statistics_agree(name: str) -> None:
+    space = SPACES[name]
+    x = package_features(f"{name}/in", space)
+    expected = golden()[f"{name}/statistics/out"]  # [batch, c, 14 a layer]
+    for channel in range(expected.shape[1]):
+        one = {spec.path: unfold(spec, x[spec.path])[..., [channel]] for spec in space.tensors}
+        folded = {spec.path: fold(spec, one[spec.path]) for spec in space.tensors}
+        actual = statistics(folded, space=space)
+        np.testing.assert_allclose(actual, expected[:, channel], atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", BOTH)

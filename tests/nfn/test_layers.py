@@ -1,5 +1,8 @@
 """Equivariance of the layers in float64, false symmetries, initialization, pools, regularizers."""
 
+import itertools
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 
@@ -13,12 +16,25 @@ from nfn import encodings, features, layers
 from nfn.couplings import couplings
 from nfn.features import Features, Permutations, feature_shapes
 from nfn.layers import LinearParams
-from nfn.weights import TensorSpec, WeightSpace, cnn_space, hidden_only, mlp_space, weight_space
+from nfn.weights import (
+    INPUT,
+    OUTPUT,
+    TensorSpec,
+    WeightSpace,
+    cnn_space,
+    hidden_only,
+    mlp_space,
+    residual_mlp_space,
+    rnn_space,
+    weight_space,
+)
 
 SPACES = {
     "mlp": mlp_space([3, 4, 5, 2]),
     "mlp with one output": mlp_space([2, 3, 3, 1]),
     "cnn": cnn_space(channels=(2, 3, 4), filters=((3, 2), (1, 2)), dense=(3,)),
+    "rnn": rnn_space([2, 4, 3]),
+    "residual": residual_mlp_space(inputs=2, width=4, blocks=1, outputs=3),
     "conv last": cnn_space(channels=(2, 3, 4), filters=((2, 2), (2, 1))),
 }
 SPACE = SPACES["mlp"]
@@ -110,8 +126,8 @@ def test_layers_commute_with_exactly_the_permutations_they_promise(kind: str, na
     layer, x = make_layer(kind, space), random_features(space)
 
     drawn = features.random_permutation(jax.random.key(2), space)
-    hidden = {group: p for group, p in drawn.items() if group.startswith("hidden")}
-    for permutations in (hidden, rolls(space, "hidden_1", "hidden_2")):
+    hidden = {group: p for group, p in drawn.items() if group not in (INPUT, OUTPUT)}
+    for permutations in (hidden, rolls(space, *hidden)):
         assert commutator(layer, x, mover(space, permutations)) < TOLERANCE
 
     for group in {"input", "output"}.intersection(space.group_sizes):
@@ -122,7 +138,7 @@ def test_layers_commute_with_exactly_the_permutations_they_promise(kind: str, na
             assert change > 1e-2
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn"])
 @pytest.mark.parametrize("kind", ["np", "hnp", "pt"])
 def test_only_the_pointwise_layer_has_the_decoupled_symmetry(kind: str, name: str) -> None:
     space = SPACES[name]
@@ -140,7 +156,7 @@ def test_only_the_pointwise_layer_has_the_decoupled_symmetry(kind: str, name: st
         assert change > 1e-2
 
 
-@pytest.mark.parametrize(("kind", "name"), [("np", "mlp"), ("hnp", "cnn")])
+@pytest.mark.parametrize(("kind", "name"), [("np", "mlp"), ("hnp", "cnn"), ("hnp", "rnn")])
 def test_gradients_of_an_invariant_loss_are_equivariant(kind: str, name: str) -> None:
     space, hidden = SPACES[name], hidden_only(SPACES[name])
     layer, x = make_layer(kind, space), random_features(space)
@@ -151,7 +167,7 @@ def test_gradients_of_an_invariant_loss_are_equivariant(kind: str, name: str) ->
         y = features.refold(space, hidden, jax.tree.map(jax.nn.relu, layer(x)))
         return jnp.sum(jnp.sin(layers.invariant_pool(y, space=hidden)))
 
-    move = mover(space, rolls(space, "hidden_1", "hidden_2"))
+    move = mover(space, rolls(space, *hidden.group_sizes))
     assert commutator(gradient, x, move) < TOLERANCE
     assert difference(move(gradient(x)), gradient(x)) > 1e-3
 
@@ -224,17 +240,18 @@ def test_wrong_features_are_refused() -> None:
 
 
 def fan_ins(space: WeightSpace, c_in: int) -> dict[str, int]:
-    """Counts, for every tensor A, the channels of all means over B that reach it."""
-    counts = {}
-    for a in space.tensors:
-        counts[a.path] = c_in * sum(
-            b.multiplicity * 2 ** len(set(a.permuted_groups) & set(b.permuted_groups))
-            for b in space.tensors
-        )
+    """Counts, for every tensor A, the channels of all maps into it: partitions of axes."""
+    bell = (1, 1, 2, 5, 15)
+    counts = dict.fromkeys((spec.path for spec in space.tensors), 0)
+    for a, b in itertools.product(space.tensors, repeat=2):
+        axes = Counter(a.permuted_groups + b.permuted_groups)
+        counts[a.path] += c_in * b.multiplicity * math.prod(bell[n] for n in axes.values())
     return counts
 
 
-@pytest.mark.parametrize("space", [SPACE, hidden_only(SPACE), hidden_only(SPACES["cnn"])])
+@pytest.mark.parametrize(
+    "space", [SPACE, hidden_only(SPACE), hidden_only(SPACES["cnn"]), SPACES["rnn"]]
+)
 def test_all_maps_into_a_tensor_share_one_fan_in(space: WeightSpace) -> None:
     c_in, c_out = 8, 16
     fan_in = fan_ins(space, c_in)
@@ -255,10 +272,10 @@ def test_all_maps_into_a_tensor_share_one_fan_in(space: WeightSpace) -> None:
             assert 0.95 * bound < np.abs(u).max() <= bound
             # Standard error of a standard deviation: (2 size)^-1/2; five of them.
             assert abs(n.std() / (2**0.5 * bound) - 1) < 5 * (2 * n.size) ** -0.5
-    for spec in space.tensors:
-        bound = fan_in[spec.path] ** -0.5
-        assert 0.5 * bound < np.abs(uniform.biases[spec.path]).max() <= bound
-        assert not np.any(normal.biases[spec.path])
+    for name, bias in uniform.biases.items():
+        bound = fan_in[name.partition(":")[0]] ** -0.5
+        assert 0.5 * bound < np.abs(bias).max() <= bound
+        assert not np.any(normal.biases[name])
 
 
 def test_the_pointwise_layer_has_the_fan_in_of_its_tensor() -> None:

@@ -1,6 +1,8 @@
 """The equivariant layer is every equivariant map, exactly once: four independent oracles."""
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -13,7 +15,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from nfn import features, layers
-from nfn.weights import WeightSpace, cnn_space, hidden_only, mlp_space
+from nfn.couplings import num_constants, num_linear_parameters
+from nfn.weights import (
+    WeightSpace,
+    cnn_space,
+    hidden_only,
+    mlp_space,
+    residual_mlp_space,
+    rnn_space,
+)
 
 # Space, then linear parameters and constants of NP and of HNP (nfn.md, Sec. 3.4, is where the
 # numbers come from; here they are checked by counting orbits).
@@ -23,6 +33,18 @@ TINY = {
     "2-2-3-2-2": (mlp_space([2, 2, 3, 2, 2]), (100, 8), (164, 11)),
     "3-2-2-1": (mlp_space([3, 2, 2, 1]), (57, 6), (99, 8)),
     "conv 1-3-2": (cnn_space(channels=(1, 3, 2), filters=((1, 2), (1, 1))), (46, 5), (74, 7)),
+    # Groups on two axes: no group smaller than 4, see `num_linear_parameters`.
+    "rnn 2-4-2": (rnn_space([2, 4, 2]), (81, 6), (147, 9)),
+    "residual 2-3-2": (
+        residual_mlp_space(inputs=2, width=3, inner=2, blocks=1, outputs=2),
+        (120, 8),
+        (198, 11),
+    ),
+    "square residual 2-4-1": (
+        residual_mlp_space(inputs=2, width=4, blocks=1, outputs=1),
+        (102, 7),
+        (130, 8),
+    ),
 }
 LARGE = {
     "SIREN 2-32-32-1": (mlp_space([2, 32, 32, 1]), (57, 6), (75, 7)),
@@ -152,14 +174,20 @@ def count_orbits(generators: list[np.ndarray], size: int) -> int:
 
 
 def closed_form(space: WeightSpace) -> tuple[int, int]:
-    """Returns sum_{A,B} m_A m_B 2^|S_A & S_B| and sum_A m_A, from shapes and labels."""
+    """Returns sum_{A,B} m_A m_B prod_g Bell(axes of g) and sum_A m_A prod_g Bell(axes of g)."""
+    bell = (1, 1, 2, 5, 15)
     facts = []
     for spec in space.tensors:
         axes = list(zip(spec.shape, spec.groups, strict=True))
-        moved = {group for size, group in axes if group is not None and size > 1}
-        facts.append((moved, int(np.prod([size for size, group in axes if group not in moved]))))
-    pairs = itertools.product(facts, facts)
-    return sum(m * n * 2 ** len(s & t) for (s, m), (t, n) in pairs), sum(m for _, m in facts)
+        moved = Counter(group for size, group in axes if group is not None and size > 1)
+        fixed = [size for size, group in axes if group is None or size == 1]
+        facts.append((moved, math.prod(fixed)))
+    pairs = [(s + t, m * n) for (s, m), (t, n) in itertools.product(facts, facts)]
+    counts = [
+        sum(m * math.prod(bell[count] for count in moved.values()) for moved, m in listed)
+        for listed in (pairs, facts)
+    ]
+    return counts[0], counts[1]
 
 
 def residual(maps: np.ndarray, targets: np.ndarray) -> float:
@@ -180,12 +208,13 @@ def test_the_rank_is_the_number_of_orbits_and_no_parameter_is_redundant(
     orbits = count_orbits(pair_swaps, dim**2), count_orbits(swaps or [np.arange(dim)], dim)
     stored = len(linear), len(constant)
     assert (rank(linear), rank(constant)) == orbits == stored == closed_form(space) == counts
+    assert (num_linear_parameters(space), num_constants(space)) == counts
 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_larger_layers_store_as_many_parameters_as_the_closed_form(name: str) -> None:
     full, *counts = LARGE[name]
-    for space, (num_linear, num_constants) in zip((full, hidden_only(full)), counts, strict=True):
+    for space, (num_linear, num_bias) in zip((full, hidden_only(full)), counts, strict=True):
         for c_in, c_out in ((1, 1), (5, 3)):
             params = jax.eval_shape(
                 lambda key, space=space, c_in=c_in, c_out=c_out: layers.init_equivariant_linear(
@@ -194,8 +223,10 @@ def test_larger_layers_store_as_many_parameters_as_the_closed_form(name: str) ->
                 jax.random.key(0),
             )
             sizes = [sum(leaf.size for leaf in part.values()) for part in params]
-            assert sizes == [c_in * c_out * num_linear, c_out * num_constants]
-        assert closed_form(space) == (num_linear, num_constants)
+            assert sizes == [c_in * c_out * num_linear, c_out * num_bias]
+            closed = num_linear_parameters(space, c_in, c_out), num_constants(space, c_out)
+            assert sizes == list(closed)
+        assert closed_form(space) == (num_linear, num_bias)
 
 
 @pytest.mark.parametrize(("space", "counts"), CASES)
