@@ -62,10 +62,10 @@ def test_keep_top_keeps_the_entries_that_sorting_finds() -> None:
         np.testing.assert_array_equal(kept, kernel >= threshold)
 
 
-def test_a_sparsity_of_one_and_an_unknown_scope_are_refused() -> None:
-    for options in ({"sparsity": 1.0}, {"sparsity": 0.5, "scope": "neuron"}):
-        with pytest.raises(ValueError, match="sparsity=.*scope="):
-            pruning.keep_top(weights(MLP), **options)
+@pytest.mark.parametrize(("sparsity", "scope"), [(1.0, "global"), (0.5, "neuron")])
+def test_a_sparsity_of_one_and_an_unknown_scope_are_refused(sparsity: float, scope: str) -> None:
+    with pytest.raises(ValueError, match=r"sparsity=.*scope="):
+        pruning.keep_top(weights(MLP), sparsity=sparsity, scope=scope)
 
 
 def test_the_ticket_of_a_network_that_does_not_move_is_its_largest_weights() -> None:

@@ -23,12 +23,14 @@ PRESETS = ("cpu", "paper", "pod")
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,network=cnn][,kind=pt]".
 
-    Without a network CIFAR-10 gets the CNN and gray images the MLP, as in the paper.
+    The default are the paper's MNIST, at preset cpu the embedded Fashion-MNIST, and the paper's
+    networks: the CNN for CIFAR-10, the MLP for gray images.
     """
-    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", network="", kind="np")
+    args = parse_arg(arg, preset="cpu", dataset="", network="", kind="np")
     _one_of("preset", args["preset"], PRESETS)
-    _one_of("dataset", args["dataset"], DATASETS)
-    network = args["network"] or ("cnn" if args["dataset"] == "cifar10" else "mlp")
+    dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
+    _one_of("dataset", dataset, DATASETS)
+    network = args["network"] or ("cnn" if dataset == "cifar10" else "mlp")
     _one_of("network", network, NETWORKS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:tickets"
@@ -37,7 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval_every = config.checkpoint_every = 500
     config.best_metric = "valid_elbo"
     config.evaluate_chunk = 10
-    config.data = _data(args["dataset"], network)
+    config.data = _data(dataset, network)
     config.model = ConfigDict(
         dict(
             kind=args["kind"],

@@ -44,10 +44,13 @@ def tickets(config: ConfigDict) -> Experiment:
         return _measure_elbo(space, cvae, state.params, data, key, "valid", chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        key_networks, key_masks, key_train, key_test = jax.random.split(key, 4)
+        masks, sparsity = _draw_masks(space, cvae, spec, state.params, data, key_masks)
         return {
-            **_measure_elbo(space, cvae, state.params, data, key, "train", chunk),
-            **_measure_elbo(space, cvae, state.params, data, key, "test", chunk),
-            **_measure_drawn(space, cvae, spec, state.params, data, key),
+            **_measure_elbo(space, cvae, state.params, data, key_train, "train", chunk),
+            **_measure_elbo(space, cvae, state.params, data, key_test, "test", chunk),
+            **_measure_masks(spec, masks, data, key_networks),
+            "expected_sparsity": sparsity,
         }
 
     return Experiment(
@@ -76,12 +79,13 @@ def baselines(config: ConfigDict) -> dict[str, float]:
 
     def measure(data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         weights, ticket = data["test"]["weights"], data["test"]["mask"]
-        keys = jax.random.split(jax.random.fold_in(key, 1), spec.num_test)
+        key_networks, key_masks, *_ = jax.random.split(key, 4)  # as in `final`
+        keys = jax.random.split(key_masks, spec.num_test)
         chance = jax.vmap(
             lambda k, w: pruning.random_mask(k, w, sparsity=spec.sparsity, scope=spec.scope)
         )(keys, weights)
         masks = {"dense": pruning.full_mask(weights), "imp": ticket, "random": chance}
-        values = _measure_masks(spec, masks, data, key)
+        values = _measure_masks(spec, masks, data, key_networks)
         kept = 1 - pruning.sparsity_of(chance)
         coin = kept * jnp.log(kept) + (1 - kept) * jnp.log(1 - kept)
         return {**values, "random_elbo": (coin, jnp.float32(1))}
@@ -150,21 +154,21 @@ def _measure_elbo(
     return sums_over(values, {"pairs": data[part], "row": jnp.arange(num_rows)}, chunk=chunk)
 
 
-def _measure_drawn(
+def _draw_masks(
     space: WeightSpace,
     cvae: CvaeSpec,
     spec: TicketSpec,
     params: PyTree,
     data: PyTree,
     key: jax.Array,
-) -> dict[str, SumCount]:
-    """Draws Z and masks for the test weights, trains under them and tests.
+) -> tuple[dict[str, PyTree], SumCount]:
+    """Returns two masks for all test weights, Z from the prior, and the sparsity of p(M | U_0, Z).
 
     "drawn" are masks of the exact sparsity of tickets: a Bernoulli draw keeps an entry if its
     logit plus logistic noise is above 0; here the highest sums are kept. "likeliest" are the
     highest logits without noise.
     """
-    key_latent, key_noise = jax.random.split(jax.random.fold_in(key, 1))
+    key_latent, key_noise = jax.random.split(key)
     inner = stack_space(space, cvae.kind)
 
     def draw(row: tuple[jax.Array, PyTree]) -> tuple[PyTree, PyTree, jax.Array]:
@@ -184,8 +188,8 @@ def _measure_drawn(
     drawn, likeliest, sparsity = jax.lax.map(
         draw, (jnp.arange(spec.num_test), data["test"]["weights"])
     )
-    values = _measure_masks(spec, {"drawn": drawn, "likeliest": likeliest}, data, key)
-    return {**values, "expected_sparsity": (jnp.sum(sparsity), jnp.float32(spec.num_test))}
+    percent = (jnp.sum(sparsity), jnp.float32(spec.num_test))
+    return {"drawn": drawn, "likeliest": likeliest}, percent
 
 
 def _measure_masks(
