@@ -111,11 +111,7 @@ def _model() -> ConfigDict:
             fourier_scale=3.0,  # released code
             io_bands=3,  # released code
             io_max_frequency=3.0,  # released code
-            mlp_widths=(
-                1_000,
-                1_000,
-                1_000,
-            ),  # App. D.4: four layers of 1000 units, last the output
+            mlp_widths=(1_000, 1_000, 1_000),  # released code; App. D.4 says four layers
             initial_scale=0.01,  # released code
             dtype="float32",
             remat=False,
