@@ -60,7 +60,7 @@ def tickets(config: ConfigDict) -> Experiment:
         batch=batch,
         evaluate=evaluate,
         final=final,
-        predict=lambda state, data, weights: mean_logits(
+        predict=lambda state, data, weights: keep_logits(
             state.params, data, weights, space=space, cvae=cvae
         ),
         abstract_data=lambda: ticket_data.abstract_ticket_data(spec, kind=cvae.kind),
@@ -93,13 +93,20 @@ def baselines(config: ConfigDict) -> dict[str, float]:
     return program.means(jax.jit(measure)(data, key))
 
 
-def mean_logits(
+def keep_logits(
     params: CvaeParams, data: PyTree, weights: PyTree, *, space: WeightSpace, cvae: CvaeSpec
 ) -> PyTree:
-    """Returns the logits of p(M | U_0, Z = 0), the mean of the prior, as params."""
+    """Returns the logit of p(M | U_0) for every weight, the mean over 8 draws of Z, as params."""
     inner = stack_space(space, cvae.kind)
     x = _weights(inner, weights, data)
-    logits = model.decode(params, x, model.prior(x, cvae).mean, space=space, spec=cvae)
+
+    def probability(key: jax.Array) -> features.Features:
+        z = model.sample(key, model.prior(x, cvae))
+        logits = model.decode(params, x, z, space=space, spec=cvae)
+        return jax.tree.map(jax.nn.sigmoid, logits)
+
+    draws = jax.lax.map(probability, jax.random.split(jax.random.key(0), 8))
+    logits = jax.tree.map(lambda p: jax.scipy.special.logit(jnp.mean(p, axis=0)), draws)
     return features.params_from_features(inner, logits)
 
 

@@ -52,8 +52,8 @@ def table_5(
     _bars(top.subplots(), data)
     axes = bottom.subplots(1, len(weights), sharey=True, squeeze=False)[0]
     bottom.suptitle(
-        "Mean logit of the mask of test networks (Z = 0) against the initial weight, and the share "
-        "kept by IMP",
+        "Mean logit of keeping a weight of test networks, against its initial value, and the share "
+        "that IMP keeps",
         fontsize=10,
     )
     for layer, axis in enumerate(axes):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfn import features
@@ -108,12 +109,13 @@ def decode(
 
 
 def sample(key: PRNGKeyArray, gaussian: Gaussian) -> Features:
-    """Draws from independent normal variables."""
+    """Draws from independent normal variables; leaves are [batch, ...]."""
     leaves, tree = jax.tree.flatten(gaussian.mean)
-    ends = [math.prod(leaf.shape) for leaf in leaves]
-    # One draw cut in pieces: XLA compiles every draw slowly.
-    noise = jax.random.normal(key, (sum(ends),))
-    pieces = jnp.split(noise, [sum(ends[:i]) for i in range(1, len(ends))])
+    sizes = [math.prod(leaf.shape[1:]) for leaf in leaves]
+    # One draw cut in pieces, as XLA compiles every draw slowly; cut across the batch, whose rows
+    # lie on different devices, it would have to be moved between them.
+    noise = jax.random.normal(key, (leaves[0].shape[0], sum(sizes)))
+    pieces = jnp.split(noise, np.cumsum(sizes)[:-1], axis=1)
     eps = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)]
     return jax.tree.map(
         lambda mean, log_variance, e: mean + jnp.exp(0.5 * log_variance) * e,
