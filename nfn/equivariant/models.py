@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from common.networks import Network, from_linen
 from nfn import features, layers
+from nfn.couplings import num_constants
 from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
 from nfn.weights import Params, WeightSpace, hidden_only
 
@@ -67,7 +68,7 @@ def invariant_reader(
         ValueError: From `init`, if the sizes of `spec` do not go together.
     """
     inner, outer = stack_space(space, spec.kind), hidden_only(space)
-    pooled = sum(tensor.multiplicity for tensor in outer.tensors) * spec.widths[-1]
+    pooled = num_constants(outer, spec.widths[-1])
     head = from_linen(
         MLP(head_widths, num_outputs, head_dropout),
         jax.ShapeDtypeStruct((1, pooled), jnp.float32),

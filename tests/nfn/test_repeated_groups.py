@@ -11,6 +11,8 @@ from jax.flatten_util import ravel_pytree
 
 from nfn import layers
 from nfn.couplings import couplings, num_constants, num_linear_parameters
+from nfn.equivariant.models import invariant_reader
+from nfn.equivariant.stack import StackSpec
 from nfn.features import (
     Features,
     feature_shapes,
@@ -237,3 +239,23 @@ def test_the_pool_has_the_mean_of_the_diagonal() -> None:
     blocks = [x["SimpleCell_0/i/kernel"].mean(1), x["SimpleCell_0/i/bias"].mean(1)]
     blocks += [w.mean((1, 2)), trace, x["Dense_0/kernel"].mean(1), x["Dense_0/bias"]]
     np.testing.assert_allclose(pooled, np.concatenate(blocks, axis=-1), atol=1e-14)
+
+
+def test_a_reader_of_recurrent_networks_is_invariant() -> None:
+    """Weights in, numbers out, with the code of inputs and outputs: nothing else is needed."""
+    space = rnn_space([2, 4, 3])
+    spec = StackSpec(
+        "np", (3, 2), io="sinusoidal", io_bands=2, io_max_frequency=3.0, dtype="float64"
+    )
+    reader = invariant_reader(space, spec, head_widths=(8,), num_outputs=2)
+    params = jax.jit(reader.init)(jax.random.key(0))
+    apply = jax.jit(reader.apply)
+    x = random_features(space, 1)
+    y = apply(params, x)
+    hidden = {"hidden_1": jnp.array([2, 0, 3, 1])}
+    np.testing.assert_allclose(apply(params, permute_features(space, x, hidden)), y, atol=1e-12)
+    for group, order in (("input", [1, 0]), ("output", [1, 2, 0])):
+        moved = permute_features(space, x, {group: jnp.array(order)})
+        assert np.abs(apply(params, moved) - y).max() > 1e-4
+    rows_only = {**x, "SimpleCell_0/h/kernel": x["SimpleCell_0/h/kernel"][:, hidden["hidden_1"]]}
+    assert np.abs(apply(params, rows_only) - y).max() > 1e-4
