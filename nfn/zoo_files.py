@@ -97,12 +97,13 @@ def _metrics(path: Path) -> Arrays:
             for name in ("train_accuracy", "test_accuracy")
         }
         steps = np.array(columns["step"], np.float64).astype(np.int64)
-        activation = np.array(
-            [ACTIVATIONS.index(a) for a in columns["config.activation"]], np.int32
-        )
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
-    return {"step": steps, **accuracies, "activation": activation}
+    unknown = set(columns["config.activation"]).difference(ACTIVATIONS)
+    if unknown:
+        raise DataError(f"{path}: unknown activation {min(unknown)!r}; known: relu, tanh")
+    activation = [ACTIVATIONS.index(name) for name in columns["config.activation"]]
+    return {"step": steps, **accuracies, "activation": np.array(activation, np.int32)}
 
 
 def _lines(path: Path, wanted: set[str]) -> Iterator[dict[str, str]]:

@@ -116,7 +116,7 @@ def _cpu(config: ConfigDict) -> None:
     config.data.dropout = (0.0, 0.5)
     config.data.runs = 4_000
     config.data.train_runs, config.data.valid_runs, config.data.test_runs = 2_400, 600, 1_000
-    config.num_steps, config.batch_size, config.steps_per_call = 1_500, 32, 50
+    config.num_steps, config.batch_size, config.steps_per_call = 1_000, 32, 50
     config.eval_every = config.checkpoint_every = 100
     config.optimizer = ConfigDict(
         dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)

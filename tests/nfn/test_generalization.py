@@ -1,0 +1,169 @@
+"""Predicting generalization as a whole: splits, statistics, invariance after training, sizes."""
+
+import functools
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import program, sharding
+from common.config import load_config
+from common.experiment import Experiment, build
+from nfn import features
+from nfn.equivariant.generalization.data import zoo_data, zoo_space
+from nfn.equivariant.models import permute_each
+from nfn.statistics import tensor_statistics
+from nfn.weights import hidden_only, mlp_space
+
+CONFIG = "nfn/equivariant/configs/generalization.py"
+MLP_CONFIG = "nfn/equivariant/configs/mlp_generalization.py"
+PARTS = ("train", "valid", "test")
+SMALL = {
+    "data.channels": "(1, 4, 4)",
+    "data.zoo_steps": "30",
+    "data.zoo_batch_size": "16",
+    "data.runs": "60",
+    "data.piece": "30",
+    "data.train_runs": "36",
+    "data.valid_runs": "12",
+    "data.test_runs": "12",
+    "model.widths": "(4, 3)",
+    "model.head_widths": "(16,)",
+    "num_steps": "60",
+    "steps_per_call": "20",
+    "eval_every": "20",
+    "checkpoint_every": "0",
+    "batch_size": "12",
+    "evaluate_chunk": "5",
+    "optimizer.warmup_steps": "0",
+    "optimizer.learning_rate": "1e-2",
+}
+
+
+@functools.cache
+def trained(kind: str) -> tuple[Experiment, Any, Any]:
+    """Returns a small experiment, its data and its state after `num_steps`."""
+    config = load_config(f"{CONFIG}:cpu,kind={kind}", SMALL)
+    experiment = build(config)
+    data = experiment.data()
+    layout = program.layout(experiment, config, sharding.make_mesh({"data": 1}), data=data)
+    data = sharding.place(data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
+    key = program.root_key(config)
+    state = program.lower_init(experiment, layout).compile()(key)
+    step = program.lower_step(experiment, config, layout).compile()
+    for first in range(0, config.num_steps, config.steps_per_call):
+        batches = program.stack_batches(experiment, config, first)
+        state, _ = step(state, data, program.place_batches(batches, layout), key, np.int32(first))
+    return experiment, data, state
+
+
+@pytest.mark.parametrize("kind", ["np", "hnp", "statnn"])
+def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
+    experiment, data, state = trained(kind)
+    assert experiment.predict is not None
+    space = hidden_only(zoo_space(load_config(f"{CONFIG}:cpu", SMALL).data))
+    weights = data["test"]["params"]
+    x = features.features_from_params(space, weights)
+    moved = features.params_from_features(space, permute_each(jax.random.key(7), space, x))
+    predict = jax.jit(experiment.predict)
+    predictions = np.asarray(predict(state, data, weights))
+
+    assert predictions.std() > 1e-3  # they do depend on the network
+    change = np.abs(predict(state, data, moved) - predictions).max()
+    assert change < min(1e-4, 1e-2 * predictions.std())
+
+
+def test_training_predictors_ranks_networks_they_have_not_seen() -> None:
+    experiment, data, state = trained("hnp")
+    assert experiment.final is not None
+    config = load_config(f"{CONFIG}:cpu,kind=hnp", SMALL)
+    metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
+
+    assert metrics["train_tau"] > 0.3
+    assert metrics["permuted_change"] < 1e-5
+
+
+def test_seeds_share_validation_and_test_networks_and_larger_sets_hold_smaller_ones() -> None:
+    section = load_config(f"{CONFIG}:cpu", SMALL).data
+    fewer = load_config(f"{CONFIG}:cpu", {**SMALL, "data.train_runs": "20"}).data
+
+    def networks(section: Any, seed: int) -> dict[str, list[bytes]]:
+        data = zoo_data(section, lambda params: jax.tree.map(jnp.zeros_like, params), seed=seed)
+        kernels = {part: data[part]["params"]["Dense_0"]["kernel"] for part in PARTS}
+        return {part: [k.tobytes() for k in rows] for part, rows in kernels.items()}
+
+    one, other, small = networks(section, 0), networks(section, 1), networks(fewer, 0)
+    assert one["test"] == other["test"] and one["valid"] == other["valid"]
+    assert one["train"] != other["train"]
+    assert small["train"] == one["train"][:20]
+    assert len(set(one["train"] + one["valid"] + one["test"])) == 60
+
+
+def test_a_zoo_with_snapshots_has_the_shapes_it_announces() -> None:
+    small = {name: value for name, value in SMALL.items() if name != "data.channels"}
+    config = load_config(f"{MLP_CONFIG}:cpu", {**small, "data.snapshots": "3"})
+    experiment = build(config)
+    data = experiment.data()
+
+    counts = {part: len(data[part]["accuracy"]) for part in PARTS}
+    assert counts == {"train": 3 * 36, "valid": 3 * 12, "test": 3 * 12}
+    abstract = experiment.abstract_data
+    assert abstract is not None
+    expected = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract())
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), data) == expected
+
+
+def test_statistics_are_those_of_numpy_tensor_by_tensor() -> None:
+    space = mlp_space((3, 4, 1))
+    x = {
+        spec.path: jax.random.normal(
+            jax.random.key(i), (5, *spec.permuted_shape, spec.multiplicity)
+        )
+        for i, spec in enumerate(space.tensors)
+    }
+    got = tensor_statistics(x, space=space)
+
+    for place, spec in enumerate(space.tensors):
+        rows = np.asarray(x[spec.path]).reshape(5, -1)
+        spread = rows.var(axis=1, ddof=1) if rows.shape[1] > 1 else np.zeros(5)
+        quantiles = np.quantile(rows, [0, 0.25, 0.5, 0.75, 1], axis=1)
+        wanted = np.stack([rows.mean(axis=1), spread, *quantiles], axis=1)
+        np.testing.assert_allclose(got[:, 7 * place : 7 * place + 7], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "trunk"),
+    # Per pair of channels 3784 (HNP) and 2034 (NP) maps, per output channel 50 and 32 constants.
+    # Codes of NP: 1 input (9 filter positions), 10 outputs in kernel and bias, before each layer.
+    [
+        ("hnp", 352 * 3784 + 37 * 50),
+        ("np", 352 * 2034 + 37 * 32 + 33 * (9 + 10 + 10)),
+        ("statnn", None),
+    ],
+)
+def test_the_paper_preset_has_as_many_parameters_as_the_dimension_of_its_maps(
+    kind: str, trunk: int | None
+) -> None:
+    config = load_config(f"{CONFIG}:paper,kind={kind}")
+    state = jax.eval_shape(build(config).init, jax.random.key(0))
+
+    inputs = 7 * 8 if trunk is None else 5 * 50
+    head = (inputs + 1) * 1000 + 1001 * 1000 + 1001
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert count == (trunk or 0) + head
+    assert count == {"hnp": 2_586_819, "np": 1_971_110, "statnn": 1_059_001}[kind]
+
+
+@pytest.mark.aot
+def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
+    arguments = ["compile", f"--config={CONFIG}:pod", "--topology=v5e:16x16", "--quick", "--json"]
+    done = child(arguments, seconds=300)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+
+    (step,) = report["programs"]
+    assert report["num_chips"] == 256
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
