@@ -212,20 +212,20 @@ def _measure_masks(
     """
     weights, n = data["test"]["weights"], spec.num_test
 
-    def trained_accuracy(row: tuple[jax.Array, PyTree, PyTree], images: PyTree) -> jax.Array:
-        key, weights, mask = row
+    def trained_accuracy(row: tuple[jax.Array, PyTree, PyTree], shared: PyTree) -> jax.Array:
+        (i, weights, mask), (key, images) = row, shared
         train, test = images["train"], images["test"]
+        key = jax.random.fold_in(key, i)
         params = pruning.train(
             key, weights, mask, train["pixels"], train["label"], recipe=spec.recipe
         )
         return pruning.accuracy(params, test["pixels"], test["label"])
 
     # All masks in one stack: the training is compiled once.
+    repeated = jax.tree.map(lambda x: jnp.concatenate([x] * len(masks)), (jnp.arange(n), weights))
     stacked = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *masks.values())
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(n))
-    repeated = jax.tree.map(lambda x: jnp.concatenate([x] * len(masks)), (keys, weights))
     accuracy = pruning.over_members(
-        trained_accuracy, (*repeated, stacked), data["images"], chunk=spec.chunk
+        trained_accuracy, (*repeated, stacked), (key, data["images"]), chunk=spec.chunk
     ).reshape(len(masks), n)
     measured = {}
     for name, mask, values in zip(masks, masks.values(), accuracy, strict=True):
