@@ -90,19 +90,25 @@ def test_hnp_contains_the_exact_edits_as_linear_maps_and_np_and_pt_do_not(
     with jax.enable_x64(True):
         space = stack_space(mlp_space_of((2, 3, 3, 1)), kind)
         sirens = random_sirens(40, (2, 3, 3, 1), jnp.float64)
-        before = features.features_from_params(space, sirens)
-        after = features.features_from_params(space, EXACT[name](sirens))
-        wanted = np.asarray(ravel_pytree(after)[0])
         init, apply = {
             "pt": (layers.init_pointwise, layers.pointwise),
         }.get(kind, (layers.init_equivariant_linear, layers.equivariant_linear))
         params = init(jax.random.key(1), space=space, c_in=1, c_out=1)
         flat, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), params))
-        matrix = jax.jacfwd(lambda v: ravel_pytree(apply(unravel(v), before, space=space))[0])(flat)
-        solution, *_ = np.linalg.lstsq(np.asarray(matrix), wanted)
-        error = np.linalg.norm(matrix @ solution - wanted)
 
-    change = np.linalg.norm(wanted - np.asarray(ravel_pytree(before)[0]))
+        def output(flat: jax.Array, sirens: SirenParams) -> jax.Array:
+            before = features.features_from_params(space, sirens)
+            return ravel_pytree(apply(unravel(flat), before, space=space))[0]
+
+        def features_before_and_after(sirens: SirenParams) -> tuple[jax.Array, ...]:
+            both = (sirens, EXACT[name](sirens))
+            return tuple(ravel_pytree(features.features_from_params(space, x))[0] for x in both)
+
+        before, wanted = (np.asarray(x) for x in jax.jit(features_before_and_after)(sirens))
+        matrix = np.asarray(jax.jit(jax.jacfwd(output))(flat, sirens))
+
+    solution, *_ = np.linalg.lstsq(matrix, wanted)
+    error, change = np.linalg.norm(matrix @ solution - wanted), np.linalg.norm(wanted - before)
     if kind == "hnp" or name == "rescale":
         assert error < 1e-10 * change
     else:
@@ -118,20 +124,22 @@ def mlp_space_of(widths: tuple[int, ...]) -> WeightSpace:
     )
 
 
-@pytest.mark.parametrize("canonical", [False, True])
-@pytest.mark.parametrize("kind", ["np", "hnp", "pt", "mlp"])
+@pytest.mark.parametrize(
+    ("kind", "canonical"),
+    [("np", False), ("np", True), ("hnp", False), ("pt", False), ("mlp", False)],
+)
 def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
     kind: str, canonical: bool
 ) -> None:
     space = mlp_space_of((2, 6, 5, 1))
     spec = editor_sizes(kind=kind, canonical=canonical)
     network = editor(space, spec, omega=5.0)
-    params = network.init(jax.random.key(2))
+    params = jax.jit(network.init)(jax.random.key(2))
     sirens = random_sirens(3, (2, 6, 5, 1), jnp.float32)
     read = lambda weights: inputs(space, spec, weights, omega=5.0)
     statistics = inr_data.statistics_of(read, stack_space(space, kind), normalize=True)(sirens)
     order = features.random_permutation(jax.random.key(3), hidden_only(space))
-    move = lambda weights: features.permute_params(hidden_only(space), weights, order)
+    move = jax.jit(lambda weights: features.permute_params(hidden_only(space), weights, order))
     apply = jax.jit(network.apply)
     moved_last = move(apply(params, sirens, statistics))
     moved_first = apply(params, move(sirens), statistics)
@@ -170,11 +178,11 @@ def test_targets_are_the_edited_image_or_the_exactly_edited_network() -> None:
         np.testing.assert_allclose(shown, data["test"]["target"], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["np", "hnp", "pt", "mlp_aug"])
+@pytest.mark.parametrize("kind", ["np", "mlp_aug"])
 def test_a_fresh_editor_changes_little_and_its_first_step_is_finite(kind: str) -> None:
     _, experiment = small("contrast", kind)
     data = jax.tree.map(jnp.asarray, experiment.data())
-    state = experiment.init(jax.random.key(0))
+    state = jax.jit(experiment.init)(jax.random.key(0))
     batch = experiment.batch(0)
     new_state, metrics = jax.jit(experiment.step)(state, data, batch, jax.random.key(1))
     measured = jax.jit(experiment.evaluate)(state, data, jax.random.key(2))
