@@ -103,6 +103,7 @@ def test_training_under_a_mask_learns_and_leaves_pruned_weights_at_zero(
     assert pruning.accuracy(trained, images, labels) > 60  # chance: a third
 
 
+@pytest.mark.slow
 def test_a_member_has_the_same_bits_in_any_chunk_and_in_any_company() -> None:
     images, labels = examples()
 

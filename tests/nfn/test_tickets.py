@@ -133,7 +133,7 @@ def test_hnp_is_refused_where_its_layer_would_be_huge() -> None:
         build(load_config(f"{CONFIG}:paper,dataset=mnist,kind=hnp"))
 
 
-@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize("network", ["mlp", pytest.param("cnn", marks=pytest.mark.slow)])
 def test_an_experiment_trains_and_measures_masks_of_the_stated_sparsity(network: str) -> None:
     options = {**SMALL, "data.channels": "(3, 3)", "data.widths": "(4,)"}
     config = load_config(f"{CONFIG}:cpu,network={network}", options if network == "cnn" else SMALL)
@@ -169,6 +169,7 @@ def test_the_rows_without_a_model_share_networks_and_metrics() -> None:
     assert baselines(config) == values
 
 
+@pytest.mark.slow
 def test_a_larger_set_of_pairs_holds_the_smaller_one() -> None:
     spec = ticket_data.ticket_spec(load_config(f"{CONFIG}:cpu", SMALL).data)
     few, many = (
