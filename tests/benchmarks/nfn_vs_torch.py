@@ -1,0 +1,217 @@
+"""Our layers and factories against PyTorch with the package `nfn` of the paper's authors.
+
+    python -m venv peer && peer/bin/pip install torch==2.13.0 nfn==0.1.2 einops numpy
+    python -m tests.benchmarks.nfn_vs_torch --out=results/nfn_vs_torch.json --peer=peer/bin/python
+    python -m tests.benchmarks.nfn_vs_torch --out=results/nfn_vs_torch.json --markdown
+
+Two processes on the same cores take turns, case by case; the least time over all rounds counts.
+Gradients are those of the parameters. Both sides are also run with the other's allocator: by
+default glibc returns big buffers to the system, so that every call faults all their pages in
+anew; `lab` keeps them (common/allocator.py), PyTorch does not. The cases are in peers/.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from common import runs
+
+OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
+PEER = flags.DEFINE_string(
+    "peer", os.environ.get("PEER", ""), "Python of an environment with torch and the package nfn"
+)
+THREADS = flags.DEFINE_list("threads", ["1", "2"], "Cores and threads, one measurement for each")
+ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every case", lower_bound=1)
+SECONDS = flags.DEFINE_float("seconds", 0.4, "Duration of one turn")
+CASES = flags.DEFINE_list("cases", [], "Only cases with one of these words in their names")
+MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
+
+FOLDER = Path(__file__).resolve().parent / "peers"
+REPOSITORY = FOLDER.parent.parent.parent
+HOW_TO = "python -m venv peer && peer/bin/pip install torch==2.13.0 nfn==0.1.2 einops numpy"
+KEEP = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+
+LAYERS = tuple(
+    f"{kind} {channels} {what}"
+    for channels in (64, 512)
+    for kind in ("np", "hnp", "pt")
+    for what in ("forward", "both")
+)
+WHOLE = ("siren", "siren jnp.sin", "zoo", "zoo together", "classifier")
+SINGLE = ("siren", "siren jnp.sin", "zoo", "zoo together")  # per core, so with one thread only
+
+
+class Side:
+    """A process that times cases, with its cores and its allocator."""
+
+    def __init__(self, command: list[str], cwd: Path, cpus: list[int], *, keep: bool):
+        inherited = {k: v for k, v in os.environ.items() if k not in (*KEEP, "PYTHONPATH")}
+        env = {**inherited, "JAX_PLATFORMS": "cpu", **(KEEP if keep else {})}
+        self._process = subprocess.Popen(
+            ["taskset", "-c", ",".join(map(str, cpus)), *command],
+            cwd=cwd,
+            env=env,
+            text=True,
+            bufsize=1,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.facts = self._read()
+
+    def __enter__(self) -> "Side":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def time(self, case: str) -> dict[str, float] | None:
+        """Returns the best time of one turn, or None if this side has no such case."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([case, SECONDS.value]) + "\n")
+        return self._read()
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args} ended with {self._process.wait()}")
+        return json.loads(line)
+
+
+def measure(peer: str, threads: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns {case: {side: {wall, cpu, flops}}} and what the sides say about themselves."""
+    cpus = sorted(os.sched_getaffinity(0))[-threads:]
+    ours = [sys.executable, "-m", "tests.benchmarks.peers.nfn_jax"]
+    theirs = [peer, "-m", "nfn_torch"]
+    cases = [case for case in LAYERS + WHOLE if threads == 1 or case not in SINGLE]
+    if CASES.value:
+        cases = [case for case in cases if any(word in case for word in CASES.value)]
+    best: dict[str, dict[str, dict[str, float]]] = {case: {} for case in ("matmul", *cases)}
+    with ExitStack() as stack:
+        sides = {
+            name: stack.enter_context(Side(command, cwd, cpus, keep=keep))
+            for name, command, cwd, keep in (
+                ("ours", ours, REPOSITORY, True),
+                ("torch", theirs, FOLDER, False),
+                ("ours, freed", ours, REPOSITORY, False),
+                ("torch, kept", theirs, FOLDER, True),
+            )
+        }
+        for _ in range(ROUNDS.value):
+            for case, times in best.items():
+                for name, side in sides.items():
+                    found = side.time(case)
+                    if found is not None:
+                        before = times.get(name, found)
+                        times[name] = {key: min(found[key], before[key]) for key in found}
+        return best, {name: side.facts for name, side in sides.items()}
+
+
+def ratios(times: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Returns, case by case, torch's time over ours, and our share of the matmul peak."""
+    peak = times["matmul"]["ours"]["flops"] / times["matmul"]["ours"]["wall"]
+    found = {}
+    for case, sides in times.items():
+        ours = sides["ours"]
+        found[case] = {
+            f"{name} {clock}": side[clock] / ours[clock]
+            for name, side in sides.items()
+            if name != "ours"
+            for clock in ("wall", "cpu")
+        }
+        if ours["flops"]:
+            found[case]["share of peak"] = ours["flops"] / ours["wall"] / peak
+    return found
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Returns the table of a measurement: ms of wall time, and how many times ours is faster."""
+    facts = result["environment"]
+    lines = [
+        f"{facts['cpu']}, jax {facts['packages']['jax']}, torch {result['torch']}, load average "
+        f"{result['load_before']:.1f}; ms (networks: ms per step of one network), least of "
+        f"{result['rounds']} rounds; ratio: torch / ours, in brackets with our allocator settings.",
+        "",
+        "| | threads | ours | torch | ratio | share of matmul peak |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in LAYERS + WHOLE:
+        for threads, part in result["threads"].items():
+            sides = part["times"].get(case)
+            if sides is None or "ours" not in sides or "torch" not in sides:
+                continue
+            ratio, share = part["ratios"][case], part["ratios"][case].get("share of peak")
+            lines.append(
+                f"| {title(case)} | {threads} | {sides['ours']['wall']:.3g} | "
+                f"{sides['torch']['wall']:.3g} | {ratio['torch wall']:.1f} "
+                f"({ratio['torch, kept wall']:.1f}) | {f'{share:.0%}' if share else ''} |"
+            )
+    return "\n".join(lines)
+
+
+def title(case: str) -> str:
+    """Returns what a case is called in the table."""
+    titles = {
+        "siren": "SIREN 2-32-32-1 fit, 784 points (torch.func)",
+        "zoo": "CNN zoo, batch 64 (torch: one eager network)",
+        "classifier": "classifier of Table 3, preset cpu, training step",
+    }
+    if case in titles:
+        return titles[case]
+    kind, channels, what = case.split()
+    batch = {"64": 64, "512": 8}[channels]
+    return f"{kind.upper()}, {channels} channels, batch {batch}, " + (
+        "forward" if what == "forward" else "forward + backward"
+    )
+
+
+def add_missing(times: dict[str, Any]) -> None:
+    """Lets the case that only one side has be compared with what it stands against."""
+    for case, name, other in (("siren jnp.sin", "torch", "siren"), ("zoo together", "ours", "zoo")):
+        for suffix in (", freed", ", kept", ""):
+            if case in times and f"{name}{suffix}" in times.get(other, {}):
+                times[case].setdefault(f"{name}{suffix}", times[other][f"{name}{suffix}"])
+
+
+def main(_: list[str]) -> None:
+    """Measures, writes JSON and prints the table."""
+    if MARKDOWN.value:
+        print(markdown(json.loads(Path(OUT.value).read_text())))
+        return
+    if not PEER.value:
+        print(f"nfn_vs_torch: skipped, wants --peer=peer/bin/python; to make it: {HOW_TO}")
+        return
+    peer = str(Path(PEER.value).absolute())  # not resolved: the link is what makes it a venv
+    result: dict[str, Any] = {
+        "unit": "ms of one call, or of one step of one network",
+        "load_before": os.getloadavg()[0],
+        "rounds": ROUNDS.value,
+        "threads": {},
+    }
+    for threads in THREADS.value:
+        times, facts = measure(peer, int(threads))
+        add_missing(times)
+        result["threads"][threads] = {"times": times, "ratios": ratios(times)}
+        result["torch"] = facts["torch"]["torch"]
+    result["load_after"] = os.getloadavg()[0]
+    result["environment"] = runs.environment(["python", "-m", "tests.benchmarks.nfn_vs_torch"])
+    Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
+    Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
+    print(markdown(result))
+
+
+if __name__ == "__main__":
+    app.run(main)
