@@ -32,5 +32,5 @@ def test_the_step_holds_no_data(variant: Variant) -> None:
     layout = program.layout(experiment, config, sharding.make_mesh({"data": -1}))
     text = program.lower_step(experiment, config, layout).as_text()
 
-    assert len(text) < 1_000_000
+    assert len(text) < 4_000_000  # ten layers and Adam have 2 MB; a data set has more
     assert largest_constant(text) <= 65_536
