@@ -69,6 +69,34 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     return values
 
 
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Checks a choice, for `get_config` and `check` of config files.
+
+    Raises:
+        ValueError: If `value` is not one of `allowed`; names the nearest.
+    """
+    if value not in allowed:
+        raise ValueError(
+            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
+        )
+
+
+def at_least_one(section: ConfigDict, prefix: str, *names: str) -> None:
+    """Checks counts and sizes, for `check` of config files.
+
+    Args:
+        section: The config or one of its sections.
+        prefix: Its name, "config" or "config.model".
+        *names: Its fields.
+
+    Raises:
+        ValueError: If a field is less than 1.
+    """
+    for name in names:
+        if section[name] < 1:
+            raise ValueError(f"{prefix}.{name}={section[name]}: expected at least 1")
+
+
 def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ConfigDict:
     """Returns the locked, validated config of "path/to/file.py:preset[,key=value...]".
 

@@ -11,8 +11,7 @@ pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_editing.py). Wit
 
 from ml_collections import ConfigDict
 
-from common.config import parse_arg
-from common.errors import nearest
+from common.config import at_least_one, one_of, parse_arg
 
 KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
 DATASETS = ("fashion_mnist", "mnist", "cifar10")
@@ -23,9 +22,9 @@ PRESETS = ("cpu", "paper", "pod")
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns a preset's config; `arg` is "preset[,dataset=mnist][,edit=dilate][,kind=hnp]"."""
     args = parse_arg(arg, preset="cpu", dataset="", edit="", kind="np")
-    _one_of("preset", args["preset"], PRESETS)
+    one_of("preset", args["preset"], PRESETS)
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    _one_of("dataset", dataset, DATASETS)
+    one_of("dataset", dataset, DATASETS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:editing"
     config.num_steps = 50_000  # Table 16
@@ -58,16 +57,12 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    _one_of("config.model.kind", config.model.kind, KINDS)
-    _one_of("config.data.name", config.data.name, DATASETS)
-    _one_of("config.data.edit", config.data.edit, EDITS)
-    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    for name in ("channels", "num_layers"):
-        if config.model[name] < 1:
-            raise ValueError(f"config.model.{name}={config.model[name]}: expected at least 1")
-    for name in ("batch_size", "evaluate_chunk"):
-        if config[name] < 1:
-            raise ValueError(f"config.{name}={config[name]}: expected at least 1")
+    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.data.edit", config.data.edit, EDITS)
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    at_least_one(config.model, "config.model", "channels", "num_layers")
+    at_least_one(config, "config", "batch_size", "evaluate_chunk")
     if len(config.data.shift) != 2:
         raise ValueError(f"config.data.shift={config.data.shift}: expected (rows, columns)")
 
@@ -139,10 +134,3 @@ def _cpu(config: ConfigDict) -> None:
     config.optimizer = ConfigDict(
         dict(name="adam", learning_rate=2e-3, schedule="cosine", warmup_steps=100)
     )
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )

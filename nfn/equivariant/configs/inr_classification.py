@@ -6,13 +6,12 @@
 
 Presets: demo (a small cut of cpu for `make demo`), cpu (2 cores; measured time and result in
 results/table3.cpu.md), paper (one GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only,
-tests/nfn/test_equivariant.py). The argument chooses the images too: ":paper,dataset=cifar10".
+tests/nfn/test_classification.py). The argument chooses the images too: ":paper,dataset=cifar10".
 """
 
 from ml_collections import ConfigDict
 
-from common.config import parse_arg
-from common.errors import nearest
+from common.config import at_least_one, one_of, parse_arg
 
 KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
 INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
@@ -23,8 +22,8 @@ PRESETS = ("demo", "cpu", "paper", "pod")
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,kind=hnp]"."""
     args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="np")
-    _one_of("preset", args["preset"], PRESETS)
-    _one_of("dataset", args["dataset"], DATASETS)
+    one_of("preset", args["preset"], PRESETS)
+    one_of("dataset", args["dataset"], DATASETS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:inr_classification"
     config.num_steps = 200_000  # Table 14
@@ -59,24 +58,20 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    _one_of("config.model.kind", config.model.kind, KINDS)
-    _one_of("config.model.inputs", config.model.inputs, INPUTS)
+    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.inputs", config.model.inputs, INPUTS)
     if config.model.kind.startswith("mlp") and config.model.inputs not in ("weights", "canonical"):
         raise ValueError(
             f"config.model.inputs={config.model.inputs!r}: kind {config.model.kind} reads weights "
             "or canonical"
         )
-    _one_of("config.data.name", config.data.name, DATASETS)
-    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    for name in ("channels", "num_layers", "num_probes"):
-        if config.model[name] < 1:
-            raise ValueError(f"config.model.{name}={config.model[name]}: expected at least 1")
+    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    at_least_one(config.model, "config.model", "channels", "num_layers", "num_probes")
     for name in ("head_dropout", "channel_dropout"):
         if not 0 <= config.model[name] < 1:
             raise ValueError(f"config.model.{name}={config.model[name]}: expected 0 <= rate < 1")
-    for name in ("batch_size", "evaluate_chunk"):
-        if config[name] < 1:
-            raise ValueError(f"config.{name}={config[name]}: expected at least 1")
+    at_least_one(config, "config", "batch_size", "evaluate_chunk")
 
 
 def _data(dataset: str) -> ConfigDict:
@@ -159,10 +154,3 @@ def _demo(config: ConfigDict) -> None:
     config.data.copies = 1
     config.num_steps, config.eval_every = 1_000, 250
     config.checkpoint_every = 500
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )

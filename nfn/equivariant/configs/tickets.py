@@ -11,8 +11,7 @@ chooses images and network too: ":paper,dataset=cifar10,network=cnn".
 
 from ml_collections import ConfigDict
 
-from common.config import parse_arg
-from common.errors import nearest
+from common.config import at_least_one, one_of, parse_arg
 
 KINDS = ("np", "pt")  # hnp is refused where it would be too large, see `model.check_size`
 DATASETS = ("fashion_mnist", "mnist", "cifar10")
@@ -27,11 +26,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     networks: the CNN for CIFAR-10, the MLP for gray images.
     """
     args = parse_arg(arg, preset="cpu", dataset="", network="", kind="np")
-    _one_of("preset", args["preset"], PRESETS)
+    one_of("preset", args["preset"], PRESETS)
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    _one_of("dataset", dataset, DATASETS)
+    one_of("dataset", dataset, DATASETS)
     network = args["network"] or ("cnn" if dataset == "cifar10" else "mlp")
-    _one_of("network", network, NETWORKS)
+    one_of("network", network, NETWORKS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:tickets"
     config.num_steps = 10_000  # Table 13: 200 epochs of 400 pairs
@@ -69,23 +68,17 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    _one_of("config.model.kind", config.model.kind, ("np", "hnp", "pt"))
-    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    _one_of("config.data.name", config.data.name, DATASETS)
-    _one_of("config.data.network", config.data.network, NETWORKS)
-    _one_of("config.data.scope", config.data.scope, ("global", "layer"))
+    one_of("config.model.kind", config.model.kind, ("np", "hnp", "pt"))
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.data.network", config.data.network, NETWORKS)
+    one_of("config.data.scope", config.data.scope, ("global", "layer"))
     if not 0 < config.data.sparsity < 1:
         raise ValueError(f"config.data.sparsity={config.data.sparsity}: expected 0 < share < 1")
-    sizes = {
-        "config": ("batch_size", "evaluate_chunk"),
-        "config.model": ("channels", "num_layers", "latent_channels"),
-        "config.data": ("steps", "batch_size", "rounds", "chunk", "num_train", "num_valid"),
-    }
-    for section, names in sizes.items():
-        values = config if section == "config" else config[section.removeprefix("config.")]
-        for name in names:
-            if values[name] < 1:
-                raise ValueError(f"{section}.{name}={values[name]}: expected at least 1")
+    at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    at_least_one(config.model, "config.model", "channels", "num_layers", "latent_channels")
+    names = ("steps", "batch_size", "rounds", "chunk", "num_train", "num_valid")
+    at_least_one(config.data, "config.data", *names)
     if config.data.num_test < 2:
         raise ValueError(f"config.data.num_test={config.data.num_test}: expected at least 2")
 
@@ -141,10 +134,3 @@ def _cpu(config: ConfigDict) -> None:
     config.optimizer = ConfigDict(
         dict(name="adam", learning_rate=3e-3, schedule="cosine", warmup_steps=0)
     )
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )
