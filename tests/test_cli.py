@@ -100,7 +100,7 @@ MISTAKES = {
     ),
     # Names of things.
     "unknown paper": Mistake(("table", "nfn.equivarant", "3"), ('did you mean "nfn.equivariant"',)),
-    "unknown table": Mistake(("table", "nfn.equivariant", "33"), ("'33'", "tables: 3")),
+    "unknown table": Mistake(("table", "nfn.equivariant", "33"), ("'33'", "tables: 1, 2, 3")),
     "unknown preset of a table": Mistake(
         ("table", "nfn.equivariant", "3", "--preset=cup"), ("'cup'", 'did you mean "cpu"')
     ),
