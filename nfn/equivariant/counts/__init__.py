@@ -1,0 +1,1 @@
+"""How many parameters the equivariant layers have (Table 1)."""

@@ -1,0 +1,76 @@
+"""Table 1 as data: rows are weight spaces, columns layers; and claims about them."""
+
+from common.tables import Cell, Results, Table, Verdict
+
+# Weight spaces, all neurons permutable; plain MLPs first. `measure.SPACES` has them.
+ROWS = (
+    "MLP 2-3-2",
+    "MLP 2-3-3-2",
+    "MLP 2-2-3-2-2",
+    "MLP 784-128-128-10",
+    "SIREN 2-32-32-1",
+    "SIREN 2-32-32-3",
+    "CNN 1-16-16-16-10",
+    "RNN 8-16-4",
+    "residual MLP 8-16-4, 2 blocks",
+)
+COLUMNS = ("NP", "NP, predicted", "HNP", "HNP, predicted", "any linear map")
+
+
+def stored_parameters_are_the_dimension(results: Results) -> Verdict:
+    """Every layer stores as many parameters as the space of equivariant maps has dimensions."""
+    pairs = [
+        (row, group, results[row, group].mean, results[row, f"{group}, predicted"].mean)
+        for row in ROWS
+        for group in ("NP", "HNP")
+    ]
+    wrong = [f"{row}, {group}: {a:.0f} for {b:.0f}" for row, group, a, b in pairs if a != b]
+    return Verdict(not wrong, "; ".join(wrong) or f"{len(pairs)} of {len(pairs)} are equal")
+
+
+def np_is_quadratic_in_depth(results: Results) -> Verdict:
+    """NP layers of MLPs with L layers have 4L² + 10L - 4 parameters and 2L biases, at any width."""
+    parts = []
+    for row in ROWS[:4]:
+        depth = row.count("-")
+        expected = 4 * depth**2 + 10 * depth - 4 + 2 * depth
+        parts.append((results[row, "NP"].mean == expected, f"{row}: {expected}"))
+    return Verdict(all(ok for ok, _ in parts), "; ".join(text for _, text in parts))
+
+
+def hnp_grows_with_inputs(results: Results) -> Verdict:
+    """HNP layers have more parameters than NP layers, the more so the more inputs and outputs."""
+    ratios = {
+        row: results[row, "HNP"].mean / results[row, "NP"].mean
+        for row in ("SIREN 2-32-32-1", "SIREN 2-32-32-3", "MLP 784-128-128-10")
+    }
+    rising = sorted(ratios.values()) == list(ratios.values()) and min(ratios.values()) > 1
+    return Verdict(rising, "; ".join(f"{row}: HNP / NP {r:.4g}" for row, r in ratios.items()))
+
+
+TABLE_1 = Table(
+    name="1",
+    title="Parameters of one layer per pair of input and output channel",
+    source="Zhou et al. (2023), Table 1",
+    config="nfn/equivariant/configs/inr_classification.py",
+    cells=tuple(
+        Cell(
+            row,
+            column,
+            {},
+            f"{row}: {column}",
+            run="nfn.equivariant.counts.measure:layer_parameters",
+        )
+        for row in ROWS
+        for column in COLUMNS
+    ),
+    seeds=(0,),
+    claims=(stored_parameters_are_the_dimension, np_is_quadratic_in_depth, hnp_grows_with_inputs),
+    unit="parameters",
+    notes=(
+        "The paper gives orders of growth: O(L²) for NP, O((L + n_0 + n_L)²) for HNP, dim(U)² for "
+        "any linear map; these are the numbers. They depend on no seed and on no config field.",
+        "tests/nfn/test_span.py checks the predicted dimensions of small spaces by brute force.",
+    ),
+    figures="nfn.equivariant.figures:table_1",
+)
