@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from absl import logging as absl_logging
 
-from common import allocator, chips
+from common import chips
 from common.errors import DataError, DoesNotFit, Interrupted, LabError, UserError, nearest
 from common.verbs import JAX_FLAGS, VERBS, Flag, overview, usage
 
@@ -128,7 +128,6 @@ def start_jax(
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
     if cache:  # loading a program for this very CPU logs an error that it may be for another one
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    allocator.keep_freed_memory()
     import jax
 
     jax.config.update("jax_enable_x64", x64)
