@@ -11,8 +11,7 @@ trained here, unless `config.data.files` names a folder of the published Small C
 
 from ml_collections import ConfigDict
 
-from common.config import parse_arg
-from common.errors import nearest
+from common.config import at_least_one, one_of, parse_arg
 
 KINDS = ("np", "hnp", "statnn")
 DATASETS = ("fashion_mnist", "cifar10")
@@ -22,9 +21,9 @@ PRESETS = ("cpu", "paper", "pod")
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of one preset; `arg` is "preset[,dataset=cifar10][,kind=hnp]"."""
     args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="np")
-    _one_of("preset", args["preset"], PRESETS)
-    _one_of("dataset", args["dataset"], DATASETS)
-    _one_of("kind", args["kind"], KINDS)
+    one_of("preset", args["preset"], PRESETS)
+    one_of("dataset", args["dataset"], DATASETS)
+    one_of("kind", args["kind"], KINDS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:generalization"
     config.num_steps = 75_000  # Table 12: 50 epochs
@@ -60,11 +59,9 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    _one_of("config.model.kind", config.model.kind, KINDS)
-    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    for name in ("train_runs", "valid_runs", "test_runs", "snapshots"):
-        if config.data[name] < 1:
-            raise ValueError(f"config.data.{name}={config.data[name]}: expected at least 1")
+    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
     used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))
     if not config.data.files and used > config.data.runs:
         raise ValueError(
@@ -121,10 +118,3 @@ def _cpu(config: ConfigDict) -> None:
     config.optimizer = ConfigDict(
         dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
     )
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )

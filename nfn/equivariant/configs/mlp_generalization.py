@@ -10,8 +10,7 @@ the zoo; trainings, not snapshots, are split.
 
 from ml_collections import ConfigDict
 
-from common.config import parse_arg
-from common.errors import nearest
+from common.config import at_least_one, one_of, parse_arg
 
 KINDS = ("np", "hnp", "statnn")
 DATASETS = ("fashion_mnist", "mnist")
@@ -22,11 +21,11 @@ LAYERS = ("3", "5")
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns a preset's config; `arg` is "preset[,dataset=mnist][,layers=5][,kind=hnp]"."""
     args = parse_arg(arg, preset="cpu", dataset="", layers="3", kind="np")
-    _one_of("preset", args["preset"], PRESETS)
+    one_of("preset", args["preset"], PRESETS)
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    _one_of("dataset", dataset, DATASETS)
-    _one_of("layers", args["layers"], LAYERS)
-    _one_of("kind", args["kind"], KINDS)
+    one_of("dataset", dataset, DATASETS)
+    one_of("layers", args["layers"], LAYERS)
+    one_of("kind", args["kind"], KINDS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:mlp_generalization"
     config.num_steps = 112_500  # as Table 12: 50 epochs; App. E.2 does not say
@@ -64,11 +63,9 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    _one_of("config.model.kind", config.model.kind, KINDS)
-    _one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    for name in ("train_runs", "valid_runs", "test_runs", "snapshots"):
-        if config.data[name] < 1:
-            raise ValueError(f"config.data.{name}={config.data[name]}: expected at least 1")
+    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
     used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))
     if used > config.data.runs:
         raise ValueError(
@@ -123,10 +120,3 @@ def _cpu(config: ConfigDict) -> None:
     config.optimizer = ConfigDict(
         dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
     )
-
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"{name}={value!r} is unknown{nearest(value, allowed)}; allowed: {', '.join(allowed)}"
-        )
