@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from nfn.features import Features
+from nfn.features import Features, num_channels
 from nfn.weights import WeightSpace
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -17,7 +17,13 @@ def tensor_statistics(features: Features, *, space: WeightSpace) -> Float[Array,
 
     Source: Unterthiner et al. (2020), Sec. 4, and Zhou et al. (2023), released code. Invariant
     under every permutation of the weights within a tensor.
+
+    Raises:
+        ValueError: If there is more than one channel per weight, or features are of another space.
     """
+    channels = num_channels(space, features)
+    if channels != 1:
+        raise ValueError(f"statistics are taken of weights, got {channels} channels per weight")
     parts = []
     for spec in space.tensors:
         x = features[spec.path].reshape(-1, math.prod(spec.shape))

@@ -132,6 +132,9 @@ def test_statistics_are_those_of_numpy_tensor_by_tensor() -> None:
         quantiles = np.quantile(rows, [0, 0.25, 0.5, 0.75, 1], axis=1)
         wanted = np.stack([rows.mean(axis=1), spread, *quantiles], axis=1)
         np.testing.assert_allclose(got[:, 7 * place : 7 * place + 7], wanted, atol=1e-6)
+    doubled = {path: jnp.concatenate([leaf, leaf], axis=-1) for path, leaf in x.items()}
+    with pytest.raises(ValueError, match="2 channels per weight"):
+        tensor_statistics(doubled, space=space)
 
 
 @pytest.mark.parametrize(
