@@ -1,7 +1,6 @@
 """INR classification as a whole: sizes by closed form, invariance after training, lean programs."""
 
 import functools
-import json
 import math
 from typing import Any
 
@@ -19,6 +18,7 @@ from nfn.equivariant.classification.table import TABLE_3
 from nfn.equivariant.models import permute_each
 from nfn.symmetry import random_sine_symmetry
 from nfn.weights import hidden_only
+from tests.nfn.small_runs import train
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py"
 SMALL = {
@@ -46,17 +46,7 @@ SMALL = {
 def trained(kind: str, inputs: str = "weights") -> tuple[Experiment, Any, Any]:
     """Returns a small experiment, its data and its state after `num_steps`."""
     config = load_config(f"{CONFIG}:demo,kind={kind}", {**SMALL, "model.inputs": inputs})
-    experiment = build(config)
-    data = experiment.data()
-    layout = program.layout(experiment, config, sharding.make_mesh({"data": 1}), data=data)
-    data = sharding.place(data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
-    key = program.root_key(config)
-    state = program.lower_init(experiment, layout).compile()(key)
-    step = program.lower_step(experiment, config, layout).compile()
-    for first in range(0, config.num_steps, config.steps_per_call):
-        batches = program.stack_batches(experiment, config, first)
-        state, _ = step(state, data, program.place_batches(batches, layout), key, np.int32(first))
-    return experiment, data, state
+    return train(config)
 
 
 def moved_test_weights(data: Any, key: jax.Array, *, signs: bool) -> Any:
@@ -152,22 +142,6 @@ def test_a_large_data_set_does_not_enter_the_compiled_program() -> None:
     assert size > 95e6
     assert max(map(len, texts)) < 500_000
     assert abs(len(texts[1]) - len(texts[0])) < 1_000  # digits of shapes
-
-
-@pytest.mark.aot
-def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
-    arguments = ["compile", f"--config={CONFIG}:pod", "--topology=v5e:16x16", "--quick", "--json"]
-    done = child(arguments, seconds=300)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-
-    (step,) = report["programs"]
-    assert report["num_chips"] == 256
-    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
-    # Data parallel: the gradient is summed over the chips, in the type it is computed in.
-    assert set(step["collectives"]) == {"all-reduce"}
-    reduced = step["collectives"]["all-reduce"]["bytes"]
-    assert 2 * report["num_params"] <= reduced <= 4.1 * report["num_params"]
 
 
 def test_the_demo_shows_the_published_rows_and_its_claims_ask_for_no_other() -> None:

@@ -1,7 +1,6 @@
 """Predicting generalization as a whole: splits, statistics, invariance after training, sizes."""
 
 import functools
-import json
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import program, sharding
+from common import program
 from common.config import load_config
 from common.experiment import Experiment, build
 from nfn import features
@@ -17,6 +16,7 @@ from nfn.equivariant.generalization.data import zoo_data, zoo_space
 from nfn.equivariant.models import permute_each
 from nfn.statistics import tensor_statistics
 from nfn.weights import hidden_only, mlp_space
+from tests.nfn.small_runs import train
 
 CONFIG = "nfn/equivariant/configs/generalization.py"
 MLP_CONFIG = "nfn/equivariant/configs/mlp_generalization.py"
@@ -47,17 +47,7 @@ SMALL = {
 def trained(kind: str) -> tuple[Experiment, Any, Any]:
     """Returns a small experiment, its data and its state after `num_steps`."""
     config = load_config(f"{CONFIG}:cpu,kind={kind}", SMALL)
-    experiment = build(config)
-    data = experiment.data()
-    layout = program.layout(experiment, config, sharding.make_mesh({"data": 1}), data=data)
-    data = sharding.place(data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
-    key = program.root_key(config)
-    state = program.lower_init(experiment, layout).compile()(key)
-    step = program.lower_step(experiment, config, layout).compile()
-    for first in range(0, config.num_steps, config.steps_per_call):
-        batches = program.stack_batches(experiment, config, first)
-        state, _ = step(state, data, program.place_batches(batches, layout), key, np.int32(first))
-    return experiment, data, state
+    return train(config)
 
 
 @pytest.mark.parametrize("kind", ["np", "hnp", "statnn"])
@@ -158,15 +148,3 @@ def test_the_paper_preset_has_as_many_parameters_as_the_dimension_of_its_maps(
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     assert count == (trunk or 0) + head
     assert count == {"hnp": 2_586_819, "np": 1_971_110, "statnn": 1_059_001}[kind]
-
-
-@pytest.mark.aot
-def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
-    arguments = ["compile", f"--config={CONFIG}:pod", "--topology=v5e:16x16", "--quick", "--json"]
-    done = child(arguments, seconds=300)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-
-    (step,) = report["programs"]
-    assert report["num_chips"] == 256
-    assert step["memory"]["total"] < 0.5 * report["hbm_available"]

@@ -1,6 +1,5 @@
 """Drawing winning tickets: the ELBO by hand, equivariance of the decoder, the experiment whole."""
 
-import json
 import math
 from typing import Any
 
@@ -194,16 +193,3 @@ def test_the_paper_presets_prune_the_networks_of_the_paper() -> None:
         (128, 128),
         (128, 10),
     ]
-
-
-@pytest.mark.aot
-@pytest.mark.slow
-def test_the_pod_preset_fits_a_v5e_slice(child: Any) -> None:
-    arguments = ["compile", f"--config={CONFIG}:pod", "--topology=v5e:16x16", "--quick", "--json"]
-    done = child(arguments, seconds=300)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-
-    (step,) = report["programs"]
-    assert report["num_chips"] == 256
-    assert step["memory"]["total"] < 0.5 * report["hbm_available"]

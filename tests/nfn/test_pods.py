@@ -1,0 +1,38 @@
+"""Every pod preset of this topic compiles for its TPU slice, fits, and only sums gradients."""
+
+import json
+from typing import Any
+
+import pytest
+
+CONFIGS = "nfn/equivariant/configs"
+QUICK = ("inr_classification", "editing", "generalization", "mlp_generalization")
+
+
+def report_of(child: Any, spec: str) -> dict[str, Any]:
+    arguments = ["compile", f"--config={CONFIGS}/{spec}", "--topology=v5e:16x16"]
+    done = child([*arguments, "--quick", "--json"], seconds=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(f"{name}.py:pod" for name in QUICK),
+        *(pytest.param(f"{name}.py:pod,kind=hnp", marks=pytest.mark.slow) for name in QUICK),
+        pytest.param("tickets.py:pod", marks=pytest.mark.slow),
+        pytest.param("tickets.py:pod,kind=pt", marks=pytest.mark.slow),
+    ],
+)
+def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
+    report = report_of(child, spec)
+
+    (step,) = report["programs"]
+    assert report["num_chips"] == 256
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
+    # Data parallel: the gradient is summed over the chips, in the type it is computed in.
+    assert set(step["collectives"]) == {"all-reduce"}
+    reduced = step["collectives"]["all-reduce"]["bytes"]
+    assert 2 * report["num_params"] <= reduced <= 4.1 * report["num_params"] + 4_096
