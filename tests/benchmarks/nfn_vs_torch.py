@@ -147,8 +147,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = [
         f"{facts['cpu']}, jax {facts['packages']['jax']}, torch {result['torch']}, load average "
         f"{result['load_before']:.1f}; ms (networks: ms per step of one network), least of "
-        f"{result['rounds']} rounds; ratio: torch / ours. Kept: both with the variables MALLOC_... of "
-        "the benchmark, so that big buffers are not faulted in at every call.",
+        f"{result['rounds']} rounds; ratio: torch / ours. Kept: both told by MALLOC_... "
+        "to keep freed memory; else big buffers are faulted in at every call.",
         "",
         "| | threads | ours | torch | ratio | ours, kept | torch, kept | ratio | share of peak |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -160,10 +160,11 @@ def markdown(result: Mapping[str, Any]) -> str:
                 continue
             ratio, share = part["ratios"][case], part["ratios"][case].get("share of peak")
             kept = [sides[name]["wall"] for name in ("ours, kept", "torch, kept")]
+            shown = f"{share:.0%}" if share else ""
             lines.append(
                 f"| {title(case)} | {threads} | {sides['ours']['wall']:.3g} | "
                 f"{sides['torch']['wall']:.3g} | {ratio['torch wall']:.1f} | {kept[0]:.3g} | "
-                f"{kept[1]:.3g} | {ratio['both kept wall']:.1f} | {f'{share:.0%}' if share else ''} |"
+                f"{kept[1]:.3g} | {ratio['both kept wall']:.1f} | {shown} |"
             )
     return "\n".join(lines)
 
@@ -172,7 +173,9 @@ def title(case: str) -> str:
     """Returns what a case is called in the table."""
     titles = {
         "siren": "SIREN 2-32-32-1 fit, 784 points (torch.func)",
+        "siren jnp.sin": "the same with jnp.sin",
         "zoo": "CNN zoo, batch 64 (torch: one eager network)",
+        "zoo together": "CNN zoo, batch 64 (torch: 16 networks, torch.func)",
         "classifier": "classifier of Table 3, preset cpu, training step",
     }
     if case in titles:
