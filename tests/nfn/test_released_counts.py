@@ -13,7 +13,7 @@ import pytest
 
 from common.config import load_config
 from common.experiment import build
-from nfn.compat import package_parameters
+from nfn.compat import Kind, package_parameters
 from nfn.couplings import num_constants, num_linear_parameters
 from nfn.weights import WeightSpace, cnn_space, hidden_only, mlp_space
 
@@ -30,7 +30,7 @@ def parameters(spec: str) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
 
 
-def redundancy(space: WeightSpace, kind: str, channels: tuple[int, ...]) -> int:
+def redundancy(space: WeightSpace, kind: Kind, channels: tuple[int, ...]) -> int:
     """Returns how many parameters more the package stores in a stack of layers than we do."""
     group = hidden_only(space) if kind == "hnp" else space
     total = 0
@@ -45,7 +45,7 @@ def redundancy(space: WeightSpace, kind: str, channels: tuple[int, ...]) -> int:
     ("dataset", "kind", "millions"),
     [("cifar10", "hnp", 135.1), ("cifar10", "np", 47.7), ("mnist", "hnp", 68.8)],
 )
-def test_classifiers_of_sirens(preset: str, dataset: str, kind: str, millions: float) -> None:
+def test_classifiers_of_sirens(preset: str, dataset: str, kind: Kind, millions: float) -> None:
     ours = parameters(f"inr_classification.py:{preset},dataset={dataset},kind={kind}") - FOURIER
     codes = 13 if kind == "np" else 0  # inputs and outputs, 6 bands
     space = COLOR if dataset == "cifar10" else GRAY
@@ -56,7 +56,7 @@ def test_classifiers_of_sirens(preset: str, dataset: str, kind: str, millions: f
 
 
 @pytest.mark.parametrize(("kind", "count"), [("hnp", 2_811_743), ("np", 2_031_390)])
-def test_predictors_of_generalization(kind: str, count: int) -> None:
+def test_predictors_of_generalization(kind: Kind, count: int) -> None:
     ours = parameters(f"generalization.py:paper,kind={kind}")
 
     assert ours + redundancy(ZOO, kind, (1, 16, 16, 5)) == count

@@ -32,8 +32,9 @@ def table_3(
     images, renderings, psnr = inr_data.examples(
         inr_data.siren_set_spec(config.data), count=NUM_RENDERINGS
     )
-    figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    halves = figure.add_gridspec(2, 1, height_ratios=(2, 3.4))
+    num_rows = len({cell["row"] for cell in data["cells"]})
+    figure = plt.figure(figsize=(9, 2.6 + 0.36 * num_rows), layout="constrained")
+    halves = figure.add_gridspec(2, 1, height_ratios=(2, 0.6 + 0.36 * num_rows))
     top, bottom = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     _renderings(top, images, renderings, psnr)
     _bars(bottom.subplots(), data)
@@ -60,30 +61,32 @@ def _bars(axis: Axes, data: Mapping[str, Any]) -> None:
     for offset, column, color in ((-0.2, "train", TRAIN_COLOR), (0.2, "test", TEST_COLOR)):
         values = [list(cells[row, column]["values"].values()) for row in rows]
         spread = [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values]
-        axis.bar(
+        axis.barh(
             places + offset,
             [np.mean(v) for v in values],
             0.38,
-            yerr=spread,
-            capsize=3,
+            xerr=spread,
+            capsize=2,
             color=color,
             label=f"{column} (mean and standard deviation, n = {len(data['seeds'])})",
         )
         published = [cells[row, column]["paper"] for row in rows]
-        known = [(x, p["value"]) for x, p in zip(places + offset, published, strict=True) if p]
+        known = [(p["value"], y) for y, p in zip(places + offset, published, strict=True) if p]
         axis.scatter(
             *zip(*known, strict=True),
-            marker="_",
-            s=220,
+            marker="|",
+            s=110,
             color=PAPER_COLOR,
             zorder=3,
             label="paper (10 classes, full size)" if column == "test" else None,
         )
     chance = next(iter(cells["Chance", "test"]["values"].values()))
-    axis.axhline(chance, color="gray", linestyle=":", label="chance")
-    axis.set_xticks(places, rows)
-    axis.set_ylim(0, 125)  # room for the legend
-    axis.set_ylabel("accuracy / %")
+    axis.axvline(chance, color="gray", linestyle=":", label="chance")
+    axis.set_yticks(places, rows)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 135)  # room for the legend
+    axis.set_xticks(range(0, 101, 20))
+    axis.set_xlabel("accuracy / %")
     axis.set_title(f"{data['title']} (preset {data['preset']})", fontsize=10)
-    axis.legend(fontsize=8, ncols=2, loc="upper right")
+    axis.legend(fontsize=8, loc="upper right")
     axis.spines[["top", "right"]].set_visible(False)
