@@ -84,7 +84,7 @@ def _bars(axis: Axes, data: Mapping[str, Any]) -> None:
     axis.axvline(chance, color="gray", linestyle=":", label="chance")
     axis.set_yticks(places, rows)
     axis.invert_yaxis()
-    axis.set_xlim(0, 135)  # room for the legend
+    axis.set_xlim(0, 155)  # room for the legend
     axis.set_xticks(range(0, 101, 20))
     axis.set_xlabel("accuracy / %")
     axis.set_title(f"{data['title']} (preset {data['preset']})", fontsize=10)
