@@ -1,6 +1,7 @@
 """Networks that read and write the weights of other networks.
 
 Shared by the papers of this topic: weight spaces and their neuron permutations (`weights`),
-permutation equivariant layers (`layers`), input encodings (`encodings`) and fitted implicit
-representations (`siren`).
+permutation equivariant layers (`layers`), input encodings (`encodings`), and the factories of the
+networks that are read: fitted implicit representations (`siren_sets`), zoos of small classifiers
+(`zoo`) and pruned networks (`pruning`). README.md lists all modules.
 """
