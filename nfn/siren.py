@@ -131,6 +131,7 @@ def fit_sirens(
     learning_rate: float,
     schedule: Schedule = "cosine",
     seed: int = 0,
+    first: int = 0,
     chunk: int = 32,
     sine: SineMethod = "polynomial",
     on_chunk: OnChunk | None = None,
@@ -149,6 +150,7 @@ def fit_sirens(
         learning_rate: Of Adam, at the first step.
         schedule: "cosine" takes the learning rate to 0 at the last step.
         seed: Of the initializations.
+        first: Number of the first network, for a piece of a larger set.
         chunk: Networks under one vmap, the same for every device; the last chunk is padded.
         sine: How to compute it, see `nfn.sine`.
         on_chunk: Called as on_chunk(done, n) whenever more networks are done.
@@ -168,7 +170,7 @@ def fit_sirens(
         optimizer=optax.adam(_schedule(schedule, learning_rate, steps)),
         sine=sine,
     )
-    params, mse = _fit_groups(fit, images, jax.random.key(seed), chunk, devices, on_chunk)
+    params, mse = _fit_groups(fit, images, jax.random.key(seed), first, chunk, devices, on_chunk)
     if not np.isfinite(mse).all():
         raise NumericalError(
             f"{np.sum(~np.isfinite(mse))} of {len(mse)} SIRENs diverged, the first is network "
@@ -211,6 +213,7 @@ def _fit_groups(
     fit: Callable[[PRNGKeyArray, jax.Array], tuple[SirenParams, jax.Array]],
     images: np.ndarray,
     key: PRNGKeyArray,
+    first: int,
     chunk: int,
     devices: Sequence[jax.Device],
     on_chunk: OnChunk | None,
@@ -235,7 +238,8 @@ def _fit_groups(
     n, fitted = len(images), []
     for start in range(0, n, chunk * len(devices)):
         index = np.arange(start, start + chunk * len(devices), dtype=np.int32)
-        fitted.append(jax.device_get(fit_group(key, index, images[np.minimum(index, n - 1)])))
+        rows = images[np.minimum(index, n - 1)]
+        fitted.append(jax.device_get(fit_group(key, first + index, rows)))
         if on_chunk is not None:
             on_chunk(min(n, start + len(index)), n)
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *fitted)

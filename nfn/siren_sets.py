@@ -6,20 +6,21 @@ arrays = cached(spec, siren_set)
 params = stacked_params(arrays)
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 from flax import traverse_util
 
+from common.data.cache import Arrays, cached_parts
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
+from common.data.progress import logged_progress
 from common.errors import DataError
 from nfn.sine import SineMethod
 from nfn.siren import Schedule, StackedParams, fit_sirens
 
 TRAIN, VALID, TEST = 0, 1, 2  # values of "split"
+PIECE = 4_096  # networks of a piece of a large set
 
 
 class SirenSetSpec(NamedTuple):
@@ -46,6 +47,15 @@ class SirenSetSpec(NamedTuple):
     seed: int = 0
     sine: SineMethod = "polynomial"
     chunk: int = 32
+    version: int = 1
+
+
+class SirenPiece(NamedTuple):
+    """Networks `start` to `stop` - 1 of a set."""
+
+    sirens: SirenSetSpec
+    start: int
+    stop: int
     version: int = 1
 
 
@@ -79,8 +89,11 @@ def select(images: ImageSet, spec: SirenSetSpec) -> Selection:
     return Selection(split, np.concatenate([index for _, index in parts]))
 
 
-def siren_set(spec: SirenSetSpec) -> dict[str, np.ndarray]:
+def siren_set(spec: SirenSetSpec) -> Arrays:
     """Returns the arrays of a set: the function to be given to `common.data.cached`.
+
+    A large set is fitted in pieces, each with a cache entry of its own: a killed process loses
+    the piece at hand. Any number of pieces makes the same networks.
 
     Returns:
         "dense_0/kernel" [n, in, out], "dense_0/bias" [n, out], ... float32; "label" int32 [n],
@@ -90,33 +103,40 @@ def siren_set(spec: SirenSetSpec) -> dict[str, np.ndarray]:
     Raises:
         DataError: If the images found are not those of `spec.sha256`.
     """
-    images = load_images(spec.image_set, spec.source)
-    if images.sha256 != spec.sha256:
-        raise DataError(
-            f"{images.description}: the set of SIRENs wants images with sha256 {spec.sha256[:12]}"
-        )
+    images = _images(spec)
     selection = select(images, spec)
-    pixels, classes = _gather(images, selection)
+    classes = _classes(images, selection)
+    n = len(classes)
+    pieces = [SirenPiece(spec, i, min(i + PIECE, n)) for i in range(0, n, PIECE)]
+    parts = cached_parts(pieces, siren_piece) if len(pieces) > 1 else [siren_piece(pieces[0])]
+    return {
+        **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+        "label": np.array([spec.classes.index(c) for c in classes.tolist()], np.int32),
+        "split": selection.split,
+        "image_index": selection.image_index,
+    }
+
+
+def siren_piece(piece: SirenPiece) -> Arrays:
+    """Fits the networks `start` to `stop` - 1 of a set; returns weights and "psnr"."""
+    spec = piece.sirens
+    images = _images(spec)
+    selection = Selection(*(rows[piece.start : piece.stop] for rows in select(images, spec)))
     fitted = fit_sirens(
-        downsample(pixels, spec.size) / np.float32(255),
+        downsample(_pixels(images, selection), spec.size) / np.float32(255),
         widths=spec.widths,
         omega=spec.omega,
         steps=spec.steps,
         learning_rate=spec.learning_rate,
         schedule=spec.schedule,
         seed=spec.seed,
+        first=piece.start,
         chunk=spec.chunk,
         sine=spec.sine,
-        on_chunk=_logged_progress(),
+        on_chunk=logged_progress("SIRENs", piece.start),
     )
     weights: dict[str, Any] = traverse_util.flatten_dict(fitted.params, sep="/")
-    return {
-        **weights,
-        "label": np.array([spec.classes.index(c) for c in classes.tolist()], np.int32),
-        "split": selection.split,
-        "image_index": selection.image_index,
-        "psnr": fitted.psnr,
-    }
+    return {**weights, "psnr": fitted.psnr}
 
 
 def stacked_params(arrays: Mapping[str, np.ndarray]) -> StackedParams:
@@ -125,27 +145,28 @@ def stacked_params(arrays: Mapping[str, np.ndarray]) -> StackedParams:
     return traverse_util.unflatten_dict(weights, sep="/")
 
 
-def _gather(images: ImageSet, selection: Selection) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pixels (uint8, full size) and class of the image of every network."""
+def _images(spec: SirenSetSpec) -> ImageSet:
+    images = load_images(spec.image_set, spec.source)
+    if images.sha256 != spec.sha256:
+        raise DataError(
+            f"{images.description}: the set of SIRENs wants images with sha256 {spec.sha256[:12]}"
+        )
+    return images
+
+
+def _pixels(images: ImageSet, selection: Selection) -> np.ndarray:
+    """Returns the image of every network (uint8, full size)."""
     is_test, index = selection.split == TEST, selection.image_index
     pixels = np.empty((len(index), *images.train_images.shape[1:]), np.uint8)
-    classes = np.empty(len(index), np.int32)
     pixels[is_test] = images.test_images[index[is_test]]
-    classes[is_test] = images.test_labels[index[is_test]]
     pixels[~is_test] = images.train_images[index[~is_test]]
+    return pixels
+
+
+def _classes(images: ImageSet, selection: Selection) -> np.ndarray:
+    """Returns the class of the image of every network."""
+    is_test, index = selection.split == TEST, selection.image_index
+    classes = np.empty(len(index), np.int32)
+    classes[is_test] = images.test_labels[index[is_test]]
     classes[~is_test] = images.train_labels[index[~is_test]]
-    return pixels, classes
-
-
-def _logged_progress(seconds: float = 10.0) -> Callable[[int, int], None]:
-    """Returns a callback for `fit_sirens` that logs a line at most every `seconds`."""
-    start = last = time.monotonic()
-
-    def on_chunk(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= seconds:
-            last, left = now, (now - start) / done * (total - done)
-            logging.info("fitted %d of %d SIRENs, %.0f s left", done, total, left)
-
-    return on_chunk
+    return classes

@@ -10,16 +10,15 @@ for every device it sees: XLA_FLAGS=--xla_force_host_platform_device_count=2 mak
 """
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 from flax import traverse_util
 
 from common.data.cache import cached_parts, describe
 from common.data.images import ImageSet, downsample, load_images
+from common.data.progress import logged_progress
 from common.errors import DataError
 from nfn.zoo import ZooImages, train_zoo, zoo_images
 from nfn.zoo_recipes import Hyperparameters, Recipe
@@ -77,7 +76,7 @@ def zoo_piece(piece: ZooPiece) -> Arrays:
         spec.recipe,
         index,
         seed=spec.seed,
-        on_chunk=_logged_progress(piece.start),
+        on_chunk=logged_progress("networks", piece.start),
     )
     steps = trained.hyperparameters.snapshots
     snapshots = steps.shape[1]
@@ -128,23 +127,3 @@ def _prepared(images: ImageSet, spec: ZooSpec) -> ZooImages:
         images.test_labels,
         channels=spec.recipe.channels,
     )
-
-
-def _logged_progress(start: int, seconds: float = 10.0) -> Callable[[int, int], None]:
-    """Returns a callback that logs a line at most every `seconds`."""
-    began = last = time.monotonic()
-
-    def on_chunk(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= seconds:
-            last, left = now, (now - began) / done * (total - done)
-            logging.info(
-                "zoo: trained %d of networks %d to %d, %.0f s left",
-                done,
-                start,
-                start + total - 1,
-                left,
-            )
-
-    return on_chunk

@@ -6,6 +6,7 @@ import pytest
 from common.data.cache import cached
 from common.data.images import ImageSet, downsample, load_images
 from common.errors import DataError
+from nfn import siren_sets
 from nfn.siren import render
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
 
@@ -79,6 +80,17 @@ def test_more_copies_extend_a_set(spec: SirenSetSpec, arrays: Arrays) -> None:
     for name, values in fewer.items():
         np.testing.assert_array_equal(values, arrays[name][: len(values)], err_msg=name)
     assert len(fewer["label"]) == len(arrays["label"]) - 2 * 3
+
+
+def test_a_set_made_in_pieces_is_the_same(
+    spec: SirenSetSpec, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(siren_sets, "PIECE", 7)
+    in_pieces = siren_set(spec)
+
+    assert in_pieces.keys() == arrays.keys()
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(in_pieces[name], values, err_msg=name)
 
 
 def test_other_images_than_the_specs_are_refused(spec: SirenSetSpec) -> None:
