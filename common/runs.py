@@ -237,11 +237,8 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "command": list(command),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(
-            _git("status", "--porcelain", "--untracked-files=no")
-            or _git("ls-files", "--others", "--exclude-standard", "--", "*.py")
-        ),
+        "commit": _git(REPOSITORY, "rev-parse", "HEAD"),
+        "dirty": has_changes(REPOSITORY),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
@@ -253,6 +250,19 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
         devices = jax.devices()
         facts["devices"] = f"{len(devices)} x {devices[0].device_kind}"
     return facts
+
+
+def has_changes(repository: Path) -> bool:
+    """Returns whether tracked files differ from the commit, or Python files are not in it.
+
+    Files under `results/` do not count: one table writes them before the next one runs.
+    """
+    changed = ("--untracked-files=no", "--", ".", ":(exclude,glob)**/results/**")
+    untracked = ("--others", "--exclude-standard", "--", "*.py")
+    return bool(
+        _git(repository, "status", "--porcelain", *changed)
+        or _git(repository, "ls-files", *untracked)
+    )
 
 
 def record_environment(directory: Path, command: Sequence[str]) -> None:
@@ -306,10 +316,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return value
 
 
-def _git(*arguments: str) -> str | None:
+def _git(repository: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments],
+            ["git", "-C", str(repository), *arguments],
             capture_output=True,
             text=True,
             timeout=10,

@@ -286,3 +286,28 @@ def test_json_files_are_old_or_new_but_never_half(
         runs.write_json(tmp_path / "file" / "result.json", {})
     with pytest.raises(DataError, match=r"absent\.json"):
         runs.read_json(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "counts"),
+    [
+        ("code.py", "x = 2", True),
+        ("paper/results/table1.cpu.json", "{}", False),  # written by the table before
+        ("results/loop.json", "{}", False),
+        ("new.py", "y = 1", True),
+        ("notes.txt", "untracked", False),
+    ],
+)
+def test_results_are_no_uncommitted_changes_but_code_is(
+    tmp_path: Path, path: str, text: str, counts: bool
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for name in ("code.py", "paper/results/table1.cpu.json", "results/loop.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    assert not runs.has_changes(tmp_path)
+
+    (tmp_path / path).write_text(text)
+    assert runs.has_changes(tmp_path) == counts
