@@ -108,6 +108,7 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
             title = f"{row.table.name}: {row.table.title}"
             results = ", ".join(links) or "not run"
             lines.append(f"| {name} | {experiments} | {title} | {results} | {counts or '–'} |")
+            name = experiments = ""  # said once
     return "\n".join(lines) + "\n"
 
 
