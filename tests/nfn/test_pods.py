@@ -32,7 +32,8 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
     (step,) = report["programs"]
     assert report["num_chips"] == 256
     assert step["memory"]["total"] < 0.5 * report["hbm_available"]
-    # Data parallel: the gradient is summed over the chips, in the type it is computed in.
+    # Data parallel: the gradient is summed over the chips, in the type it is computed in; Fourier
+    # frequencies have none, metrics are a few bytes more.
     assert set(step["collectives"]) == {"all-reduce"}
     reduced = step["collectives"]["all-reduce"]["bytes"]
-    assert 2 * report["num_params"] <= reduced <= 4.1 * report["num_params"] + 4_096
+    assert 1.99 * report["num_params"] <= reduced <= 4.1 * report["num_params"] + 4_096
