@@ -134,7 +134,7 @@ def _cells_19() -> tuple[Cell, ...]:
                 column = f"{label}, {layers} layers"
                 cells.append(Cell(row, column, overrides, f"test_{metric}", paper))
         for layers in (3, 5):
-            overrides = {**changes, "data.hidden_layers": layers - 1}
+            overrides = {"model.kind": kind, "data.hidden_layers": layers - 1}
             cells.append(Cell(row, f"tau, training, {layers} layers", overrides, "train_tau"))
     return tuple(cells)
 
