@@ -117,7 +117,7 @@ def _cells_2() -> tuple[Cell, ...]:
                 paper = Paper(*PAPER_TAU[row], f"Table 2, CIFAR-10-GS (12 000 networks), {row}")
             cells.append(Cell(row, f"tau, {size}", overrides, "test_tau", paper))
         cells.append(Cell(row, "R^2", overrides, "test_r2"))
-        cells.append(Cell(row, "tau, training networks", overrides, "train_tau"))
+        cells.append(Cell(row, "training tau", overrides, "train_tau"))
         cells.append(Cell(row, "change, permuted", overrides, "permuted_change"))
     return tuple(cells)
 
@@ -135,7 +135,7 @@ def _cells_19() -> tuple[Cell, ...]:
                 cells.append(Cell(row, column, overrides, f"test_{metric}", paper))
         for layers in (3, 5):
             overrides = {"model.kind": kind, "data.hidden_layers": layers - 1}
-            cells.append(Cell(row, f"tau, training, {layers} layers", overrides, "train_tau"))
+            cells.append(Cell(row, f"training tau, {layers} layers", overrides, "train_tau"))
     return tuple(cells)
 
 
@@ -155,17 +155,17 @@ TABLE_2 = Table(
     ),
     reasons={
         "weights_gain_more_from_data": "True of NFN_HNP, not of NFN_NP: in the steps of this "
-        "preset, the same for all sizes, NFN_NP fits the largest training set poorly (tau of the "
-        "training networks), so that more networks cannot help it much.",
+        "preset, the same for all sizes, NFN_NP fits the largest training set poorly (training "
+        "tau), so that more networks cannot help it much.",
     },
     paper_spread="largest deviation of 2 runs",
     notes=(
         "tau, n: with n training networks, drawn by the seed; validation and test networks are "
         "the same for all runs. Paper: its CNNs are 1-16-16-16-10 on gray CIFAR-10, 12 000 of them "
         "for training; ours are described under the table.",
-        "R^2, tau of the training networks, and change, permuted: with the most networks; the last "
-        "is the mean change of a prediction when the hidden neurons of a test network are put in "
-        "random order.",
+        "R^2, training tau (on the training networks) and change, permuted: with the most "
+        "networks; the last is the mean change of a prediction when the hidden neurons of a test "
+        "network are put in random order.",
         "Each run's checkpoint is the one with the best tau on the validation networks.",
     ),
     figures="nfn.equivariant.generalization.figures:table_2",
@@ -191,7 +191,7 @@ TABLE_19 = Table(
     notes=(
         "MLPs of 3 and 5 layers on images averaged to 7x7 pixels; the paper's read 28x28 and have "
         "128 hidden units. Several snapshots of each training are networks of their own; "
-        "trainings, not snapshots, are split into training, validation and test. tau, training: "
+        "trainings, not snapshots, are split into training, validation and test. training tau: "
         "on the networks a predictor was trained with.",
     ),
     figures="nfn.equivariant.generalization.figures:table_19",
