@@ -142,6 +142,13 @@ def normalization_statistics(features: Features, *, space: WeightSpace) -> Norma
     return NormalizationStatistics(mean, std)
 
 
+def no_normalization(statistics: NormalizationStatistics) -> NormalizationStatistics:
+    """Returns means 0 and deviations 1, in the shape of `statistics`."""
+    return NormalizationStatistics(
+        jax.tree.map(jnp.zeros_like, statistics.mean), jax.tree.map(jnp.ones_like, statistics.std)
+    )
+
+
 def normalize(statistics: NormalizationStatistics, features: Features) -> Features:
     """Returns (x - mean) / std."""
     return {

@@ -15,7 +15,6 @@ from flax import traverse_util
 from common.data.cache import Arrays, cached_parts
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
 from common.data.progress import logged_progress
-from common.errors import DataError
 from nfn.sine import SineMethod
 from nfn.siren import Schedule, StackedParams, fit_sirens
 
@@ -103,7 +102,7 @@ def siren_set(spec: SirenSetSpec) -> Arrays:
     Raises:
         DataError: If the images found are not those of `spec.sha256`.
     """
-    images = _images(spec)
+    images = load_images(spec.image_set, spec.source, sha256=spec.sha256)
     selection = select(images, spec)
     classes = _classes(images, selection)
     n = len(classes)
@@ -120,7 +119,7 @@ def siren_set(spec: SirenSetSpec) -> Arrays:
 def siren_piece(piece: SirenPiece) -> Arrays:
     """Fits the networks `start` to `stop` - 1 of a set; returns weights and "psnr"."""
     spec = piece.sirens
-    images = _images(spec)
+    images = load_images(spec.image_set, spec.source, sha256=spec.sha256)
     selection = Selection(*(rows[piece.start : piece.stop] for rows in select(images, spec)))
     fitted = fit_sirens(
         downsample(_pixels(images, selection), spec.size) / np.float32(255),
@@ -143,15 +142,6 @@ def stacked_params(arrays: Mapping[str, np.ndarray]) -> StackedParams:
     """Returns the weights of a set made by `siren_set` as params with leaves [n, ...]."""
     weights = {name: array for name, array in arrays.items() if "/" in name}
     return traverse_util.unflatten_dict(weights, sep="/")
-
-
-def _images(spec: SirenSetSpec) -> ImageSet:
-    images = load_images(spec.image_set, spec.source)
-    if images.sha256 != spec.sha256:
-        raise DataError(
-            f"{images.description}: the set of SIRENs wants images with sha256 {spec.sha256[:12]}"
-        )
-    return images
 
 
 def _pixels(images: ImageSet, selection: Selection) -> np.ndarray:

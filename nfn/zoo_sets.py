@@ -19,7 +19,6 @@ from flax import traverse_util
 from common.data.cache import cached_parts, describe
 from common.data.images import ImageSet, downsample, load_images
 from common.data.progress import logged_progress
-from common.errors import DataError
 from nfn.zoo import ZooImages, train_zoo, zoo_images
 from nfn.zoo_recipes import Hyperparameters, Recipe
 
@@ -68,9 +67,7 @@ def zoo(spec: ZooSpec) -> Arrays:
 def zoo_piece(piece: ZooPiece) -> Arrays:
     """Trains one piece of a zoo: the function behind the cache."""
     spec, index = piece.zoo, np.arange(piece.start, piece.stop)
-    images = load_images(spec.image_set, spec.source)
-    if images.sha256 != spec.sha256:
-        raise DataError(f"{images.description}: the zoo wants images of sha256 {spec.sha256[:12]}")
+    images = load_images(spec.image_set, spec.source, sha256=spec.sha256)
     trained = train_zoo(
         _prepared(images, spec),
         spec.recipe,

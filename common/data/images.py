@@ -75,7 +75,7 @@ class Found(NamedTuple):
     read: Callable[[], Arrays]
 
 
-def load_images(name: str, source: str | None = None) -> ImageSet:
+def load_images(name: str, source: str | None = None, *, sha256: str | None = None) -> ImageSet:
     """Returns a set of images from the first place that holds it.
 
     Args:
@@ -83,10 +83,13 @@ def load_images(name: str, source: str | None = None) -> ImageSet:
             with JPEG copies only gives the set named "CIFAR-10 (JPEG copies)".
         source: One of `SOURCES`, or "embedded", to read from there and nowhere else. None or "":
             $DATA_DIR, Debian's package, fetched files, embedded sample, in this order.
+        sha256: Checksum of the arrays (`ImageSet.sha256`) that is wanted, None for any: what a
+            generated set was made of.
 
     Raises:
         UserError: If `name` or `source` is unknown.
-        DataError: If no place holds the set, or the one that does is incomplete or corrupt.
+        DataError: If no place holds the set, or the one that does is incomplete, corrupt or not
+            the one wanted.
     """
     entry = data_set(name)
     found = next(_places(entry, _source(source)), None)
@@ -100,7 +103,12 @@ def load_images(name: str, source: str | None = None) -> ImageSet:
         arrays[f"{field}_labels"] = labels.astype(np.int32)
     for array in arrays.values():
         array.flags.writeable = False
-    return ImageSet(found.title, found.source, **arrays, sha256=_arrays_sha256(arrays))
+    images = ImageSet(found.title, found.source, **arrays, sha256=_arrays_sha256(arrays))
+    if sha256 is not None and images.sha256 != sha256:
+        raise DataError(
+            f"{images.description}: sha256 is {images.sha256[:12]}, wanted {sha256[:12]}"
+        )
+    return images
 
 
 def find(name: str, fetched: Path | None = None) -> tuple[Found, ...]:

@@ -115,11 +115,7 @@ def statistics_of(
     def statistics(params: PyTree) -> encodings.NormalizationStatistics:
         rows = jax.tree.map(lambda leaf: leaf[:STATISTICS_ROWS], params)
         values = encodings.normalization_statistics(read(rows), space=space)
-        if normalize:
-            return values
-        return encodings.NormalizationStatistics(
-            jax.tree.map(jnp.zeros_like, values.mean), jax.tree.map(jnp.ones_like, values.std)
-        )
+        return values if normalize else encodings.no_normalization(values)
 
     return jax.jit(statistics)
 

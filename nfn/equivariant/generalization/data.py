@@ -1,6 +1,5 @@
 """Zoos as pytrees ready for the devices: which networks are for training, and their accuracies."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +9,8 @@ from ml_collections import ConfigDict
 
 from common.data.images import load_images
 from common.errors import DataError
-from nfn import encodings, features
+from nfn import features
+from nfn.equivariant.data import STATISTICS_ROWS, Statistics
 from nfn.weights import WeightSpace
 from nfn.zoo_files import published_split, read_zoo_files
 from nfn.zoo_networks import network_space
@@ -18,10 +18,6 @@ from nfn.zoo_recipes import Recipe
 from nfn.zoo_sets import ZooSpec, zoo, zoo_params, zoo_sha256
 
 PyTree = Any
-Statistics = Callable[[PyTree], encodings.NormalizationStatistics]
-
-# Networks that statistics are taken of, the first ones: enough for means and deviations.
-STATISTICS_ROWS = 4_096
 TEST_SEED = 0  # of the split: never that of a run, so that all runs share test and validation
 SPLIT_SALT = 1
 
@@ -75,7 +71,8 @@ def zoo_data(section: ConfigDict, statistics: Statistics, *, seed: int) -> PyTre
     Raises:
         DataError: If the published files hold too few networks.
     """
-    arrays, rows = _arrays(section), _rows(section, seed)
+    arrays = _arrays(section)
+    rows = _rows(section, seed, count=len(arrays["test_accuracy"]))
     params = zoo_params(arrays)
     data: dict[str, Any] = {}
     for part, runs in rows.items():
@@ -138,19 +135,22 @@ def _arrays(section: ConfigDict) -> dict[str, np.ndarray]:
     return zoo(zoo_spec(section, sha256=sha256))
 
 
-def _rows(section: ConfigDict, seed: int) -> dict[str, np.ndarray]:
-    """Returns the trainings of each part; test and validation are the same for every seed."""
+def _rows(section: ConfigDict, seed: int, *, count: int) -> dict[str, np.ndarray]:
+    """Returns the trainings of each part; test and validation are the same for every seed.
+
+    `count` is the number of networks in the published files; other zoos have `config.data.runs`.
+    """
     wanted = {part: section[f"{part}_runs"] for part in ("train", "valid", "test")}
     if section.files:
-        split = published_split(len(_arrays(section)["test_accuracy"]))
+        split = published_split(count)
     else:
         order = np.random.default_rng((TEST_SEED, SPLIT_SALT)).permutation(section.runs)
         ends = np.cumsum([wanted["test"], wanted["valid"]])
         split = dict(zip(("test", "valid", "train"), np.split(order, ends), strict=True))
-    for part, count in wanted.items():
-        if len(split[part]) < count:
+    for part, runs in wanted.items():
+        if len(split[part]) < runs:
             raise DataError(
-                f"config.data.{part}_runs={count}: the zoo has {len(split[part])} for that"
+                f"config.data.{part}_runs={runs}: the zoo has {len(split[part])} for that"
             )
     split["train"] = np.random.default_rng((seed, SPLIT_SALT)).permutation(split["train"])
-    return {part: split[part][:count] for part, count in wanted.items()}
+    return {part: split[part][:runs] for part, runs in wanted.items()}

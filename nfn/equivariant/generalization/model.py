@@ -57,11 +57,7 @@ def normalization(
     else:
         inner = stack_space(space, spec.kind)
         statistics = encodings.normalization_statistics(x, space=inner)
-    if normalize:
-        return statistics
-    return encodings.NormalizationStatistics(
-        jax.tree.map(jnp.zeros_like, statistics.mean), jax.tree.map(jnp.ones_like, statistics.std)
-    )
+    return statistics if normalize else encodings.no_normalization(statistics)
 
 
 def predictor(space: WeightSpace, spec: PredictorSpec) -> Network:

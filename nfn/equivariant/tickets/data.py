@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from common.data.cache import cached
 from common.data.cache import describe as describe_cached
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
-from common.errors import DataError
 from common.sharding import make_mesh
 from nfn import encodings, features, pruning
 from nfn.equivariant.stack import stack_space
@@ -140,10 +139,7 @@ def ticket_data(spec: TicketSpec, *, kind: str, normalize: bool) -> PyTree:
     space = stack_space(ticket_space(spec), kind)
     statistics = _statistics(data["train"]["weights"], space)
     if not normalize:
-        statistics = encodings.NormalizationStatistics(
-            jax.tree.map(jnp.zeros_like, statistics.mean),
-            jax.tree.map(jnp.ones_like, statistics.std),
-        )
+        statistics = encodings.no_normalization(statistics)
     return {**data, "statistics": jax.tree.map(np.asarray, statistics)}
 
 
@@ -182,11 +178,7 @@ def image_arrays(spec: TicketSpec) -> PyTree:
     Raises:
         DataError: If the images found are not those of `spec.sha256`.
     """
-    images = load_images(spec.image_set, spec.source)
-    if spec.sha256 and images.sha256 != spec.sha256:
-        raise DataError(
-            f"{images.description}: the set of tickets wants images with sha256 {spec.sha256[:12]}"
-        )
+    images = load_images(spec.image_set, spec.source, sha256=spec.sha256 or None)
     train = _part(images, "train", spec.train_per_class, spec.size)
     test = _part(images, "test", spec.test_per_class, spec.size)
     mean, std = train["pixels"].mean(), train["pixels"].std()
