@@ -1,6 +1,6 @@
 """What the experiments of this paper share: the invariant reader, an MLP, permuting a batch."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,13 @@ def permute_each(key: PRNGKeyArray, space: WeightSpace, x: features.Features) ->
         return features.permute_features(space, single, permutations)
 
     return jax.vmap(one)(jax.random.split(key, batch), x)
+
+
+def permute_networks(key: PRNGKeyArray, space: WeightSpace, weights: Params) -> dict[str, Any]:
+    """Returns params [batch, ...], every network with its hidden neurons in an order of its own."""
+    hidden = hidden_only(space)
+    moved = permute_each(key, hidden, features.features_from_params(hidden, weights))
+    return features.params_from_features(hidden, moved)
 
 
 def invariant_reader(

@@ -12,7 +12,6 @@ from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
 from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
-from nfn import features
 from nfn.equivariant import data as inr_data
 from nfn.equivariant.classification.model import (
     ClassifierSpec,
@@ -20,10 +19,10 @@ from nfn.equivariant.classification.model import (
     classifier,
     main_features,
 )
-from nfn.equivariant.models import permute_each
+from nfn.equivariant.models import permute_networks
 from nfn.equivariant.stack import stack_space
 from nfn.symmetry import random_sine_symmetry
-from nfn.weights import WeightSpace, hidden_only
+from nfn.weights import WeightSpace
 
 PyTree = Any
 
@@ -115,14 +114,10 @@ def _measure_moved(
     permuted: their hidden neurons in another order; equivalent: those with the signs and half
     turns of their sine neurons changed as well.
     """
-    hidden = hidden_only(space)
 
     def values(rows: PyTree) -> dict[str, jax.Array]:
         key_order, key_signs = jax.random.split(jax.random.fold_in(key, rows["row"][0]))
-        permuted = features.params_from_features(
-            hidden,
-            permute_each(key_order, hidden, features.features_from_params(hidden, rows["params"])),
-        )
+        permuted = permute_networks(key_order, space, rows["params"])
         equivalent = random_sine_symmetry(key_signs, permuted, omega=omega)
         before = network.apply(params, rows["params"], data["statistics"])
         metrics = {}

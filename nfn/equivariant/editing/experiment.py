@@ -16,7 +16,8 @@ from common.optim import make_optimizer
 from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
 from nfn.equivariant import data as inr_data
 from nfn.equivariant.editing.data import EditSpec, abstract_editing_data, editing_data
-from nfn.equivariant.editing.models import EditorSpec, editor, inputs, permuted
+from nfn.equivariant.editing.models import EditorSpec, editor, inputs
+from nfn.equivariant.models import permute_networks
 from nfn.equivariant.stack import stack_space
 from nfn.siren import SirenParams, coordinate_grid, siren
 from nfn.siren_sets import SirenSetSpec
@@ -124,7 +125,7 @@ def _measure_permuted(
     """Compares the edited test networks with those whose hidden neurons were in another order."""
 
     def values(rows: PyTree) -> dict[str, jax.Array]:
-        moved = permuted(jax.random.fold_in(key, rows["row"][0]), space, rows["params"])
+        moved = permute_networks(jax.random.fold_in(key, rows["row"][0]), space, rows["params"])
         after = network.apply(params, moved, data["statistics"])
         before = network.apply(params, rows["params"], data["statistics"])
         change = renderings(after, spec) - renderings(before, spec)

@@ -8,11 +8,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from common.networks import Network, from_linen
 from nfn import encodings, features
-from nfn.equivariant.models import MLP, permute_each
+from nfn.equivariant.models import MLP, permute_networks
 from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
 from nfn.siren import SirenParams
 from nfn.symmetry import canonical_siren
-from nfn.weights import Params, WeightSpace, hidden_only
+from nfn.weights import Params, WeightSpace
 
 PyTree = Any
 EQUIVARIANT_KINDS = ("np", "hnp", "pt")
@@ -90,7 +90,7 @@ def editor(space: WeightSpace, spec: EditorSpec, *, omega: float) -> Network:
         key: PRNGKeyArray | None = None,
     ) -> SirenParams:
         if key is not None and spec.kind == "mlp_aug":
-            weights = permuted(key, space, weights)
+            weights = permute_networks(key, space, weights)
         x = inputs(space, spec, weights, omega=omega)
         change = body.apply(params.body, encodings.normalize(statistics, x))
         edited = {path: x[path] + params.scale[path] * change[path] for path in x}
@@ -106,13 +106,6 @@ def inputs(
     if spec.canonical:
         weights = canonical_siren(weights, omega=omega)
     return features.features_from_params(stack_space(space, spec.kind), weights)
-
-
-def permuted(key: PRNGKeyArray, space: WeightSpace, weights: SirenParams) -> SirenParams:
-    """Returns every network of a batch, its hidden neurons in a random order of its own."""
-    hidden = hidden_only(space)
-    moved = permute_each(key, hidden, features.features_from_params(hidden, weights))
-    return features.params_from_features(hidden, moved)
 
 
 def _stack_body(space: WeightSpace, spec: EditorSpec) -> Network:

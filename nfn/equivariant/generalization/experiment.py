@@ -13,7 +13,6 @@ from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
 from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
-from nfn import features
 from nfn.equivariant.generalization.data import (
     abstract_zoo_data,
     describe,
@@ -22,9 +21,9 @@ from nfn.equivariant.generalization.data import (
     zoo_space,
 )
 from nfn.equivariant.generalization.model import PredictorSpec, normalization, predictor
-from nfn.equivariant.models import permute_each
+from nfn.equivariant.models import permute_networks
 from nfn.kendall import kendall_tau, r_squared
-from nfn.weights import WeightSpace, hidden_only
+from nfn.weights import WeightSpace
 
 PyTree = Any
 
@@ -111,15 +110,10 @@ def _measure_permuted(
     network: Network, params: PyTree, data: PyTree, key: jax.Array, space: WeightSpace, chunk: int
 ) -> dict[str, SumCount]:
     """Compares the test networks with themselves, their hidden neurons in another order."""
-    hidden = hidden_only(space)
 
     def values(rows: PyTree) -> dict[str, jax.Array]:
-        moved = permute_each(
-            jax.random.fold_in(key, rows["row"][0]),
-            hidden,
-            features.features_from_params(hidden, rows["params"]),
-        )
-        weights = features.params_from_features(hidden, moved)
+        key_rows = jax.random.fold_in(key, rows["row"][0])
+        weights = permute_networks(key_rows, space, rows["params"])
         before, after = (
             jax.nn.sigmoid(network.apply(params, w, data["statistics"]))
             for w in (rows["params"], weights)
