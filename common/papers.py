@@ -21,11 +21,16 @@ class PaperInfo(NamedTuple):
 
 
 def papers() -> tuple[PaperInfo, ...]:
-    """Returns every `<topic>/<paper>/` that holds an `__init__.py`, in topic order."""
+    """Returns every `<topic>/<paper>/` that holds `__init__.py` and `configs/`, in topic order.
+
+    A folder without configs is a part of the topic's library.
+    """
     found = []
     for topic in TOPICS:
         for init in sorted((REPOSITORY / topic).glob("*/__init__.py")):
             folder = init.parent
+            if not (folder / "configs").is_dir():
+                continue
             docstring = ast.get_docstring(ast.parse(init.read_text())) or ""
             configs = {
                 path.stem: path

@@ -110,7 +110,8 @@ def runs_grid(data: Mapping[str, Any]) -> Grid:
         function = [f"by {run['function']}"] if run["function"] else []
         times = sorted(run["wall_time_s"].values())
         time = " to ".join(dict.fromkeys(duration(t) for t in (*times[:1], *times[-1:])))
-        configuration = " ".join([fields or "as in the file", *function])
+        place = [f"of {run['config']}"] if "config" in run else []
+        configuration = " ".join([fields or "as in the file", *place, *function])
         lines.append((cells, configuration, run["config_hash"], " ".join(run["wall_time_s"]), time))
     return Grid(header, tuple(lines))
 

@@ -33,6 +33,7 @@ class TableRun(NamedTuple):
 
     Attributes:
         config: Resolved config at the first seed.
+        file: Config file that it comes from.
         overrides: Fields that differ from the config file's preset.
         function: "module:function" if this is no training run.
         cells: Cells that share it.
@@ -40,6 +41,7 @@ class TableRun(NamedTuple):
     """
 
     config: ConfigDict
+    file: str
     overrides: dict[str, Any]
     function: str | None
     cells: tuple[Cell, ...]
@@ -106,7 +108,7 @@ def collect(
         results[run.name] = {seed: result for seed, result in read.items() if result is not None}
     runs_of_cells = [(cell, next(r for r in planned if cell in r.cells)) for cell in table.cells]
     found = [result for by_seed in results.values() for result in by_seed.values()]
-    runs_json = [_run_json(run, results[run.name]) for run in planned]
+    runs_json = [_run_json(run, results[run.name], table) for run in planned]
     data = {
         "format": FORMAT,
         "paper": paper.name,
@@ -175,11 +177,15 @@ def _cell_json(
     }
 
 
-def _run_json(run: TableRun, results: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def _run_json(
+    run: TableRun, results: Mapping[int, Mapping[str, Any]], table: Table
+) -> dict[str, Any]:
     group = 1 if run.function else run.config.seed_group  # a group's time is that of all its seeds
+    foreign = {} if run.file == table.config else {"config": run.file}
     return {
         "name": run.name,
         "config_hash": config_hash(run.config),
+        **foreign,
         "overrides": run.overrides,
         "function": run.function,
         "cells": [[cell.row, cell.column] for cell in run.cells],

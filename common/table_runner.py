@@ -49,11 +49,6 @@ class Request(NamedTuple):
     lab: tuple[str, ...]
 
     @property
-    def config(self) -> str:
-        """Returns the config as on the command line, "file.py:preset"."""
-        return f"{self.table.config}:{self.preset}"
-
-    @property
     def command(self) -> str:
         """Returns the command that makes this table."""
         command = ["lab", "table", self.paper.name, self.table.name, f"--preset={self.preset}"]
@@ -131,15 +126,16 @@ def plan(request: Request) -> tuple[TableRun, ...]:
     found: dict[tuple[str, str | None], TableRun] = {}
     for cell in request.table.cells:
         first = {**train_jobs.texts(cell.overrides), "seed": str(request.seeds[0])}
-        config = load_config(request.config, first)
+        file = cell.config or request.table.config
+        config = load_config(f"{file}:{request.preset}", first)
         key = (config_hash(config), cell.run)
         if key in found:
             found[key] = found[key]._replace(cells=(*found[key].cells, cell))
             continue
         folder = runs.run_directory(request.workdir, config).parent
-        file = f"cells/{cell.run.replace(':', '.')}.json" if cell.run else "result.json"
-        results = {seed: folder / f"seed{seed}" / file for seed in request.seeds}
-        found[key] = TableRun(config, dict(cell.overrides), cell.run, (cell,), results)
+        name = f"cells/{cell.run.replace(':', '.')}.json" if cell.run else "result.json"
+        results = {seed: folder / f"seed{seed}" / name for seed in request.seeds}
+        found[key] = TableRun(config, file, dict(cell.overrides), cell.run, (cell,), results)
     return tuple(found.values())
 
 
@@ -208,15 +204,13 @@ def _training(request: Request, run: TableRun, seeds: tuple[int, ...]) -> Traini
     more = f" (+{len(run.cells) - 1})" if len(run.cells) > 1 else ""
     label = f"{run.cells[0].row}, {run.cells[0].column}{more}, seed {_listed(seeds)}"
     name = f"{run.name}.seed{seeds[0]}"
-    fields = train_jobs.texts(run.overrides)
+    fields, config = train_jobs.texts(run.overrides), f"{run.file}:{request.preset}"
     if run.function is None:
-        command = train_jobs.train_command(
-            request.lab, request.config, fields, seeds[0], request.workdir
-        )
+        command = train_jobs.train_command(request.lab, config, fields, seeds[0], request.workdir)
         return Training(name, label, command, seeds, train_jobs.data_key(run.config))
     fields["seed"] = str(seeds[0])
     result = run.results[seeds[0]]
-    arguments = cell_process.request(run.function, request.config, fields, result)
+    arguments = cell_process.request(run.function, config, fields, result)
     env = {"JAX_ENABLE_X64": "1"} if run.config.x64 else {}
     return Training(name, label, (*job_list.PYTHON, *arguments), seeds, env=env)
 

@@ -36,6 +36,8 @@ class Cell(NamedTuple):
         paper: The published number, or None if there is none.
         run: "package.module:function" for a cell that is not a training run: a function
             `config -> {metric: number}`, called in a process of its own.
+        config: Config file of a row that another experiment makes, relative to the repository, at
+            the preset of the table; it shares that experiment's runs. None: the table's own.
     """
 
     row: str
@@ -44,6 +46,7 @@ class Cell(NamedTuple):
     metric: str
     paper: Paper | None = None
     run: str | None = None
+    config: str | None = None
 
 
 class Aggregate(NamedTuple):

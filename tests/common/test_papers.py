@@ -21,6 +21,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / f"nfn/zeta/configs/{name}.py").write_text("raise RuntimeError('imported')\n")
     (tmp_path / "nfn/__init__.py").write_text("")
     (tmp_path / "nfn/notes").mkdir()  # no __init__.py: not a paper
+    (tmp_path / "nfn/tasks").mkdir()
+    (tmp_path / "nfn/tasks/__init__.py").write_text("")  # no configs: library of the topic
     (tmp_path / "elsewhere/paper").mkdir(parents=True)
     (tmp_path / "elsewhere/paper/__init__.py").write_text("")  # not a topic
     monkeypatch.setattr(papers, "REPOSITORY", tmp_path)

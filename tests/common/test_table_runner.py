@@ -159,6 +159,27 @@ def test_a_table_runs_each_configuration_once_and_then_nothing(done: Done) -> No
     assert values["B", "weights"] == {"0": 1234.0, "1": 1235.0}
 
 
+def test_a_row_of_another_config_file_shares_the_runs_of_that_file(
+    paper: papers.PaperInfo, tmp_path: Path
+) -> None:
+    other = paper.folder / "configs" / "other.py"
+    other.write_text(CONFIG.replace("experiment.py:fake", "experiment.py:other"))
+    row = f'Cell("C", "acc", {{"kind": "c"}}, "accuracy", config={str(other)!r}),'
+    edit_table(paper, "    cells=(", f"    cells=({row}")
+
+    first = run(paper, tmp_path, seeds=1)
+    assert [line.split()[1] for line in calls(tmp_path) if "train" in line] == ["a", "b", "c"]
+    edit_table(paper, '"accuracy", config=', '"last/loss", config=')
+    again = run(paper, tmp_path, seeds=1)
+
+    assert calls(tmp_path) == []
+    (cell,) = [cell for cell in again.data["cells"] if cell["row"] == "C"]
+    assert cell["values"] == {"0": 30.0}
+    files = {entry["overrides"]["kind"]: entry.get("config") for entry in first.data["runs"]}
+    assert files == {"a": None, "b": None, "c": str(other)}
+    assert list((tmp_path / "runs").glob("configs/other/*/seed0/result.json"))
+
+
 def test_files_say_what_was_measured_and_how(done: Done) -> None:
     result = done.result
     text = result.markdown_path.read_text()
