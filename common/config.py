@@ -124,6 +124,23 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     return config.lock()
 
 
+def complete(section: ConfigDict, config_dir: str, **fields: Any) -> ConfigDict:
+    """Returns a part of a config that is a config itself: loop fields filled in, checked, locked.
+
+    Args:
+        section: The part; it stays as it is.
+        config_dir: Folder of the config file, for builders named "file.py:function".
+        **fields: New values of top-level fields, such as the seed.
+
+    Raises:
+        UserError: As `load_config`, but for the checks of the config file.
+    """
+    config = ConfigDict({**section.to_dict(), **fields})
+    _fill_defaults(config, Path(config_dir))
+    validate(config)
+    return config.lock()
+
+
 def from_json(text: str) -> ConfigDict:
     """Returns the locked config stored in a run folder as `config.json`.
 

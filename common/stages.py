@@ -1,0 +1,77 @@
+"""Stages: a run that another experiment stands on, such as the encoder whose arrays it reads.
+
+A config may hold the whole config of an earlier stage as one of its sections. The experiment's
+`data()` trains that stage to its end, once, and takes what it needs from the best state:
+
+    loaded = stages.trained(stages.section(config, "encoder", seed=config.seed))
+
+Stages are runs like any other, in `runs/` of the cache: resumable, verified, shared by all that
+stand on the same config and seed; any of them may be deleted at any time.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from common import distributed, runs
+from common.config import complete, config_hash
+from common.data.storage import lock, user_folder
+from common.errors import UserError
+from common.experiment import build
+from common.train import fit
+
+
+def section(config: ConfigDict, name: str, **fields: Any) -> ConfigDict:
+    """Returns the section `name` of a config as a config of its own, locked and checked.
+
+    Args:
+        config: The config that stands on it.
+        name: Its section that is a config, with `experiment` and `num_steps`.
+        **fields: New values of its fields, above all the seed.
+
+    Raises:
+        UserError: If a field of the loop is out of range; names section and field.
+    """
+    try:
+        return complete(config[name], config.config_dir, **fields)
+    except UserError as error:
+        raise UserError(f"config.{name}: {error}") from error
+
+
+def stage_directory(config: ConfigDict) -> Path:
+    """Returns the run folder of a stage."""
+    return runs.run_directory(user_folder("LAB_CACHE", "cache") / "runs", config)
+
+
+def trained(config: ConfigDict) -> runs.Loaded:
+    """Returns the best state of the run of `config` (the last without `best_metric`).
+
+    Processes that ask for the same stage at the same time wait for the one that trains it; one
+    that is stopped by a signal saves, and the next call goes on from there.
+
+    Raises:
+        UserError, NumericalError, DataError, Interrupted: As `common.train.fit`.
+    """
+    folder = stage_directory(config)
+    with contextlib.ExitStack() as stack:
+        if distributed.is_lead():
+            stack.enter_context(lock(folder.with_name(f"{folder.name}.lock")))
+        logging.info("stage %s: %s", config.experiment, folder)
+        fit(build(config), config, folder, command=sys.argv)
+    return runs.load(folder)
+
+
+def describe(config: ConfigDict) -> dict[str, Any]:
+    """Returns which run a finished stage is, for result files."""
+    result = runs.read(stage_directory(config)).result or {}
+    return {
+        "experiment": config.experiment,
+        "config_hash": config_hash(config),
+        "seed": config.seed,
+        "step": result.get("best_step") or result.get("step"),
+        "commit": result.get("environment", {}).get("commit"),
+    }

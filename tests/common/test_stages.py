@@ -1,0 +1,82 @@
+"""Stages: trained once, shared, resumed, and named in errors."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from common import runs, stages
+from common.config import LOOP_DEFAULTS, load_config
+from common.errors import Interrupted, UserError
+from common.metrics import read_metrics
+
+
+def outer(**stage: Any) -> ConfigDict:
+    """Returns a config that stands on the line fit of tests/tiny."""
+    line = load_config("tests/tiny/config.py:cpu").to_dict()
+    for name in set(LOOP_DEFAULTS) - {"num_steps", "eval_every", "checkpoint_every", "best_metric"}:
+        del line[name]  # as in a config file, which leaves out what is as usual
+    config = load_config("tests/tiny/config.py:cpu").copy_and_resolve_references()
+    with config.unlocked():
+        config.stage = ConfigDict({**line, **stage})
+    return config
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
+    stage = {"num_steps": 200, "optimizer": {"learning_rate": 0.02}}
+    config = stages.section(outer(**stage), "stage", seed=3)
+    first = stages.trained(config)
+    folder = stages.stage_directory(config)
+    written = (folder / "result.json").read_bytes()
+    again = stages.trained(config)
+    other = stages.trained(stages.section(outer(**stage), "stage", seed=4))
+
+    assert cache in folder.parents
+    assert (folder / "result.json").read_bytes() == written
+    assert config.seed == 3
+    # It learns the line, and its state is that of the run, not of another seed.
+    np.testing.assert_allclose(first.state.params["slope"], jnp.linspace(-1, 1, 4), atol=0.05)
+    assert jnp.array_equal(first.state.params["slope"], again.state.params["slope"])
+    assert not jnp.array_equal(first.state.params["slope"], other.state.params["slope"])
+    facts, result = stages.describe(config), runs.read(folder).result
+    assert result is not None
+    assert facts["seed"] == 3
+    assert facts["step"] == first.step == result["best_step"]
+
+
+def test_a_stopped_stage_goes_on_where_it_was() -> None:
+    config = stages.section(outer(num_steps=200_000, eval_every=0, checkpoint_every=0), "stage")
+    folder = stages.stage_directory(config)
+
+    def stop() -> None:
+        while not (folder / "metrics.jsonl").exists() or len(read_metrics(log)) < 20:
+            pass
+        signal.raise_signal(signal.SIGTERM)
+
+    log = folder / "metrics.jsonl"
+    watcher = threading.Thread(target=stop, daemon=True)
+    watcher.start()
+    with pytest.raises(Interrupted, match="of 200000 and saved"):
+        stages.trained(config)
+    watcher.join()
+
+    (saved,) = runs.verify(folder)
+    assert 20 <= saved < 200_000
+    assert runs.load(folder).step == saved
+
+
+def test_a_wrong_field_of_a_stage_is_named_with_its_section() -> None:
+    with pytest.raises(UserError, match=r"config\.stage: config\.num_steps=0: expected") as info:
+        stages.section(outer(num_steps=0), "stage")
+    assert "\n" not in str(info.value)
