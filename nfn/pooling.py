@@ -1,0 +1,161 @@
+"""Cross-attention between weights and a fixed number of latent vectors.
+
+A network becomes an array that no permutation of its neurons changes: the attention of M latents
+over the weights is a weighted mean over tokens whose order does not matter.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from nfn.features import Features, align_rank, features_from_vector, num_channels, unfold
+from nfn.weights import WeightSpace
+
+FF_FACTOR = 4  # inner width of the feed-forward part over that of the latents
+EPSILON = 1e-5  # in layer norms, as PyTorch's default
+
+
+class NormParams(NamedTuple):
+    """Scale and shift of a layer norm over channels."""
+
+    scale: Float[Array, " c"]
+    shift: Float[Array, " c"]
+
+
+class DenseParams(NamedTuple):
+    """An affine map; `bias` is None for a linear one."""
+
+    kernel: Float[Array, "c_in c_out"]
+    bias: Float[Array, " c_out"] | None
+
+
+class PerceiverPoolParams(NamedTuple):
+    """Latents, one head of attention on the tokens, and a gated feed-forward layer."""
+
+    latents: Float[Array, "M d"]
+    norm_latents: NormParams
+    norm_tokens: NormParams
+    query: DenseParams
+    key: DenseParams
+    value: DenseParams
+    output: DenseParams
+    norm_ff: NormParams
+    gate_and_inner: DenseParams
+    ff_output: DenseParams
+
+
+def weight_tokens(space: WeightSpace, features: Features) -> Float[Array, "*batch N c"]:
+    """Returns one token per weight, tensor by tensor, each weight in its place in the tensor."""
+    c = num_channels(space, features)
+    unfolded = [unfold(spec, features[spec.path]) for spec in space.tensors]
+    return jnp.concatenate(
+        [
+            x.reshape(*x.shape[: x.ndim - len(spec.shape) - 1], -1, c)
+            for spec, x in zip(space.tensors, unfolded, strict=True)
+        ],
+        axis=-2,
+    )
+
+
+def init_perceiver_pool(
+    key: PRNGKeyArray, *, num_latents: int, c_in: int, width: int
+) -> PerceiverPoolParams:
+    """Draws latents ~ N(0, 1) and affine maps ~ U(-F^-1/2, F^-1/2), F their number of inputs."""
+    keys = jax.random.split(key, 7)
+
+    def norm(size: int) -> NormParams:
+        return NormParams(jnp.ones(size), jnp.zeros(size))
+
+    inner = FF_FACTOR * width
+    return PerceiverPoolParams(
+        latents=jax.random.normal(keys[0], (num_latents, width)),
+        norm_latents=norm(width),
+        norm_tokens=norm(c_in),
+        query=init_dense(keys[1], width, width, has_bias=False),
+        key=init_dense(keys[2], c_in, width, has_bias=False),
+        value=init_dense(keys[3], c_in, width, has_bias=False),
+        output=init_dense(keys[4], width, width),
+        norm_ff=norm(width),
+        gate_and_inner=init_dense(keys[5], width, 2 * inner),
+        ff_output=init_dense(keys[6], inner, width),
+    )
+
+
+def perceiver_pool(
+    params: PerceiverPoolParams, tokens: Float[Array, "*batch N c"]
+) -> Float[Array, "*batch M d"]:
+    """Returns the latents after they have attended to the tokens, in any order of the tokens.
+
+    Source: INR2ARRAY of Zhou et al. (2023), "Neural Functional Transformers", released code: one
+    head as wide as the latents, then GELU(gate) * inner, both added to the latents they read. The
+    softmax is in float32, whatever the type of the tokens.
+    """
+    z = params.latents.astype(tokens.dtype)
+    read = _norm(params.norm_tokens, tokens)
+    query = dense(params.query, _norm(params.norm_latents, z))  # [M, d]: the same for all networks
+    # (q K) read: the keys are never formed, the query takes their map instead.
+    by_channel = query @ params.key.kernel.astype(tokens.dtype).T
+    scores = jnp.einsum("mc,...nc->...mn", by_channel, read).astype(jnp.float32)
+    weights = jax.nn.softmax(scores / math.sqrt(query.shape[-1]), axis=-1).astype(tokens.dtype)
+    mixed = jnp.einsum("...mn,...nc->...mc", weights, read)  # values are linear: mix, then map
+    z = align_rank(z, mixed) + dense(params.output, dense(params.value, mixed))
+    gate, inner = jnp.split(dense(params.gate_and_inner, _norm(params.norm_ff, z)), 2, axis=-1)
+    return z + dense(params.ff_output, jax.nn.gelu(gate, approximate=False) * inner)
+
+
+def attend(
+    queries: Float[Array, "M c"], tokens: Float[Array, "*batch N c"]
+) -> Float[Array, "*batch M c"]:
+    """Returns softmax(Q X' / sqrt c) X: attention without any projection."""
+    scores = jnp.einsum("mc,...nc->...mn", queries, tokens) / math.sqrt(tokens.shape[-1])
+    return jnp.einsum("...mn,...nc->...mc", jax.nn.softmax(scores, axis=-1), tokens)
+
+
+def cross_attention_encoder(
+    latents: Float[Array, "M c"], features: Features, *, space: WeightSpace
+) -> Float[Array, "*batch M c"]:
+    """Returns what every latent finds among the weights; invariant under their permutations.
+
+    Source: the authors' package 0.1.2, `CrossAttnEncoder`; latents ~ N(0, 1).
+    """
+    return attend(latents, weight_tokens(space, features))
+
+
+def cross_attention_decoder(
+    queries: Float[Array, "N c"], array: Float[Array, "*batch M c"], *, space: WeightSpace
+) -> Features:
+    """Returns features with c channels, every weight with a query of its own.
+
+    Source: the authors' package 0.1.2, `CrossAttnDecoder`. Which weight is which is fixed by the
+    queries, so it is of use only where the order of neurons means something.
+    """
+    found = attend(queries, array)
+    return features_from_vector(space, found.reshape(*found.shape[:-2], -1))
+
+
+def init_dense(key: PRNGKeyArray, c_in: int, c_out: int, *, has_bias: bool = True) -> DenseParams:
+    """Draws kernel and bias ~ U(-c_in^-1/2, c_in^-1/2)."""
+    key_kernel, key_bias = jax.random.split(key)
+    bound = c_in**-0.5
+    kernel = jax.random.uniform(key_kernel, (c_in, c_out), minval=-bound, maxval=bound)
+    if not has_bias:
+        return DenseParams(kernel, None)
+    return DenseParams(kernel, jax.random.uniform(key_bias, (c_out,), minval=-bound, maxval=bound))
+
+
+def dense(params: DenseParams, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
+    """Returns x W + b in the type of `x`."""
+    y = x @ params.kernel.astype(x.dtype)
+    return y if params.bias is None else y + align_rank(params.bias.astype(x.dtype), y)
+
+
+def _norm(params: NormParams, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=-1, keepdims=True)
+    variance = jnp.mean((wide - mean) ** 2, axis=-1, keepdims=True)
+    y = (wide - mean) * jax.lax.rsqrt(variance + EPSILON)
+    y = y * align_rank(params.scale, y) + align_rank(params.shift, y)
+    return y.astype(x.dtype)
