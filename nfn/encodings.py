@@ -18,6 +18,18 @@ class FourierParams(NamedTuple):
     frequencies: Float[Array, "c_in num_frequencies"]
 
 
+class LearnedEncodingParams(NamedTuple):
+    """A vector per tensor, and one per input and output, added by `learned_encoding`.
+
+    Attributes:
+        tensors: By path of the tensor.
+        neurons: By group, "input" and "output"; empty if the space has neither to permute.
+    """
+
+    tensors: dict[str, Float[Array, " c"]]
+    neurons: dict[str, Float[Array, "n c"]]
+
+
 class NormalizationStatistics(NamedTuple):
     """Mean and standard deviation of every folded channel of every tensor."""
 
@@ -124,6 +136,50 @@ def io_embedding(params: Features, features: Features) -> Features:
         path: x + align_rank(params[path], x) if path in params else x
         for path, x in features.items()
     }
+
+
+def init_learned_encoding(
+    key: PRNGKeyArray, *, space: WeightSpace, c: int
+) -> LearnedEncodingParams:
+    """Draws `learned_encoding` ~ N(0, 1)."""
+    sizes = {
+        group: size
+        for spec in space.tensors
+        for group, size in zip(spec.groups, spec.shape, strict=True)
+        if group in (INPUT, OUTPUT)
+    }
+    count = len(space.tensors)
+    draw = jax.random.normal(key, (count + sum(sizes.values()), c))
+    neurons, start = {}, count
+    for group, size in sizes.items():
+        neurons[group] = draw[start : start + size]
+        start += size
+    return LearnedEncodingParams({s.path: draw[i] for i, s in enumerate(space.tensors)}, neurons)
+
+
+def learned_encoding(
+    params: LearnedEncodingParams, features: Features, *, space: WeightSpace
+) -> Features:
+    """Adds to every weight the vector of its tensor, and those of its input and output.
+
+    Source: Zhou et al. (2023), "Neural Functional Transformers", Eq. 9, and `LearnedPosEmbedding`
+    of the authors' package 0.1.2; filter positions share a vector. What follows is equivariant
+    under permutations of hidden neurons only.
+    """
+    num_channels(space, features)
+    outputs = {}
+    for spec in space.tensors:
+        code, last = params.tensors[spec.path], len(spec.shape)
+        code = jnp.expand_dims(code, range(last))
+        for axis, group in enumerate(spec.groups):
+            if group in params.neurons:
+                others = [a for a in range(last) if a != axis]
+                code = code + jnp.expand_dims(params.neurons[group], others)
+        sizes = [n if axis in spec.fixed else code.shape[axis] for axis, n in enumerate(spec.shape)]
+        code = fold(spec, jnp.broadcast_to(code, (*sizes, code.shape[-1])))
+        x = features[spec.path]
+        outputs[spec.path] = x + align_rank(code, x)
+    return outputs
 
 
 def normalization_statistics(features: Features, *, space: WeightSpace) -> NormalizationStatistics:
