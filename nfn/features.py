@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nfn.weights import Params, TensorSpec, WeightSpace
+from nfn.weights import Params, TensorSpec, WeightSpace, hidden_only
 
 Features = dict[str, Float[Array, "..."]]
 Permutations = dict[str, Int[Array, " _"]]
@@ -209,6 +209,24 @@ def permute_params(
         for spec in space.tensors
     }
     return traverse_util.unflatten_dict(permuted, sep="/")
+
+
+def permute_each(key: PRNGKeyArray, space: WeightSpace, x: Features) -> Features:
+    """Returns every network of a batch under its own random permutation of `space`."""
+    batch = jax.tree.leaves(x)[0].shape[0]
+
+    def one(key: PRNGKeyArray, single: Features) -> Features:
+        permutations = random_permutation(key, space)
+        return permute_features(space, single, permutations)
+
+    return jax.vmap(one)(jax.random.split(key, batch), x)
+
+
+def permute_networks(key: PRNGKeyArray, space: WeightSpace, weights: Params) -> dict[str, Any]:
+    """Returns params [batch, ...], every network with its hidden neurons in an order of its own."""
+    hidden = hidden_only(space)
+    moved = permute_each(key, hidden, features_from_params(hidden, weights))
+    return params_from_features(hidden, moved)
 
 
 def _check_groups(space: WeightSpace, permutations: Permutations) -> None:

@@ -13,10 +13,9 @@ from common.config import load_config
 from common.experiment import Experiment, build
 from common.tables import Results, aggregate
 from nfn import features
-from nfn.equivariant import data as inr_data
 from nfn.equivariant.classification.table import TABLE_3
-from nfn.equivariant.models import permute_each
 from nfn.symmetry import random_sine_symmetry
+from nfn.tasks import sirens
 from nfn.weights import hidden_only
 from tests.nfn.small_runs import train
 
@@ -54,11 +53,11 @@ def moved_test_weights(data: Any, key: jax.Array, *, signs: bool) -> Any:
 
     With `signs` their sine neurons have other signs and half turns as well.
     """
-    spec = inr_data.siren_set_spec(load_config(f"{CONFIG}:demo", SMALL).data)
-    space = hidden_only(inr_data.siren_space(spec))
+    spec = sirens.siren_set_spec(load_config(f"{CONFIG}:demo", SMALL).data)
+    space = hidden_only(sirens.siren_space(spec))
     key_order, key_signs = jax.random.split(key)
     x = features.features_from_params(space, data["test"]["params"])
-    moved = features.params_from_features(space, permute_each(key_order, space, x))
+    moved = features.params_from_features(space, features.permute_each(key_order, space, x))
     return random_sine_symmetry(key_signs, moved, omega=spec.omega) if signs else moved
 
 

@@ -16,12 +16,12 @@ from common.config import load_config
 from common.data.images import downsample, load_images
 from common.experiment import Experiment, build
 from nfn import features, image_edits, layers, siren_edits
-from nfn.equivariant import data as inr_data
-from nfn.equivariant.editing.data import edit_weights
-from nfn.equivariant.editing.experiment import edit_spec, renderings
-from nfn.equivariant.editing.models import EditorSpec, editor, inputs
-from nfn.equivariant.stack import stack_space
+from nfn.equivariant.editing.models import EditorSpec, editor
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
+from nfn.stack import stack_space
+from nfn.tasks.edit_targets import edit_weights
+from nfn.tasks.editing import edit_spec, renderings
+from nfn.tasks.sirens import siren_set_spec, statistics_of
 from nfn.weights import WeightSpace, hidden_only, mlp_space
 
 CONFIG = "nfn/equivariant/configs/editing.py"
@@ -135,8 +135,7 @@ def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
     network = editor(space, spec, omega=5.0)
     params = jax.jit(network.init)(jax.random.key(2))
     sirens = random_sirens(3, (2, 6, 5, 1), jnp.float32)
-    read = lambda weights: inputs(space, spec, weights, omega=5.0)
-    statistics = inr_data.statistics_of(read, stack_space(space, kind), normalize=True)(sirens)
+    statistics = statistics_of(network.read, network.space, normalize=True)(sirens)
     order = features.random_permutation(jax.random.key(3), hidden_only(space))
     move = jax.jit(lambda weights: features.permute_params(hidden_only(space), weights, order))
     apply = jax.jit(network.apply)
@@ -170,7 +169,7 @@ def test_targets_are_the_edited_image_or_the_exactly_edited_network() -> None:
 
     for edit in ("translate", "rotate"):
         config, experiment = small(edit)
-        spec, data = inr_data.siren_set_spec(config.data), experiment.data()
+        spec, data = siren_set_spec(config.data), experiment.data()
         move = partial(edit_weights, edit=edit_spec(config), size=spec.size)
         params = jax.tree.map(jnp.asarray, data["test"]["params"])
         shown = renderings(jax.vmap(lambda p, m=move: m(p))(params), spec)

@@ -12,9 +12,8 @@ from common import program
 from common.config import load_config
 from common.experiment import Experiment, build
 from nfn import features
-from nfn.equivariant.generalization.data import zoo_data, zoo_space
-from nfn.equivariant.models import permute_each
 from nfn.statistics import tensor_statistics
+from nfn.tasks.zoos import zoo_data, zoo_space
 from nfn.weights import hidden_only, mlp_space
 from tests.nfn.small_runs import train
 
@@ -57,7 +56,7 @@ def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
     space = hidden_only(zoo_space(load_config(f"{CONFIG}:cpu", SMALL).data))
     weights = data["test"]["params"]
     x = features.features_from_params(space, weights)
-    moved = features.params_from_features(space, permute_each(jax.random.key(7), space, x))
+    moved = features.params_from_features(space, features.permute_each(jax.random.key(7), space, x))
     predict = jax.jit(experiment.predict)
     predictions = np.asarray(predict(state, data, weights))
 

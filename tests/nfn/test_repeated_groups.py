@@ -11,8 +11,6 @@ from jax.flatten_util import ravel_pytree
 
 from nfn import layers
 from nfn.couplings import couplings, num_constants, num_linear_parameters
-from nfn.equivariant.models import invariant_reader
-from nfn.equivariant.stack import StackSpec
 from nfn.features import (
     Features,
     feature_shapes,
@@ -23,6 +21,8 @@ from nfn.features import (
     permute_params,
     random_permutation,
 )
+from nfn.readers import invariant_reader
+from nfn.stack import StackSpec, linear_trunk
 from nfn.weights import (
     TensorSpec,
     WeightSpace,
@@ -247,7 +247,7 @@ def test_a_reader_of_recurrent_networks_is_invariant() -> None:
     spec = StackSpec(
         "np", (3, 2), io="sinusoidal", io_bands=2, io_max_frequency=3.0, dtype="float64"
     )
-    reader = invariant_reader(space, spec, head_widths=(8,), num_outputs=2)
+    reader = invariant_reader(linear_trunk(space, spec), head_widths=(8,), num_outputs=2)
     params = jax.jit(reader.init)(jax.random.key(0))
     apply = jax.jit(reader.apply)
     x = random_features(space, 1)

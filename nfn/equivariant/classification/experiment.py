@@ -12,16 +12,16 @@ from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
 from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
-from nfn.equivariant import data as inr_data
 from nfn.equivariant.classification.model import (
     ClassifierSpec,
     SirenFunction,
     classifier,
     main_features,
 )
-from nfn.equivariant.models import permute_networks
-from nfn.equivariant.stack import stack_space
+from nfn.features import permute_networks
+from nfn.stack import stack_space
 from nfn.symmetry import random_sine_symmetry
+from nfn.tasks import sirens
 from nfn.weights import WeightSpace
 
 PyTree = Any
@@ -29,10 +29,10 @@ PyTree = Any
 
 def inr_classification(config: ConfigDict) -> Experiment:
     """Classifies images by the weights of the SIRENs fitted to them (Table 3)."""
-    spec, model = inr_data.siren_set_spec(config.data), ClassifierSpec(**config.model.to_dict())
-    space, function = inr_data.siren_space(spec), SirenFunction(spec.omega, spec.sine)
-    network = classifier(space, model, num_classes=inr_data.num_classes(spec), function=function)
-    statistics = inr_data.statistics_of(
+    spec, model = sirens.siren_set_spec(config.data), ClassifierSpec(**config.model.to_dict())
+    space, function = sirens.siren_space(spec), SirenFunction(spec.omega, spec.sine)
+    network = classifier(space, model, num_classes=sirens.num_classes(spec), function=function)
+    statistics = sirens.statistics_of(
         lambda params: main_features(space, model, params, function=function),
         stack_space(space, model.kind),
         normalize=config.data.normalize,
@@ -41,7 +41,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
     gradient = base_gradient(
         deterministic=config.deterministic, logical_shards=config.logical_shards
     )
-    num_train, chunk = inr_data.num_examples(spec)["train"], config.evaluate_chunk
+    num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
 
     def batch(step: int) -> Batch:
         sizes = {"num_examples": num_train, "batch_size": config.batch_size}
@@ -59,7 +59,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
         }
 
     return Experiment(
-        data=lambda: inr_data.siren_data(spec, statistics),
+        data=lambda: sirens.siren_data(spec, statistics),
         init=lambda key: init_train_state(network.init(key), optimizer),
         step=gradient_step(_loss(network), optimizer, gradient=gradient),
         batch=batch,
@@ -68,8 +68,8 @@ def inr_classification(config: ConfigDict) -> Experiment:
         predict=lambda state, data, weights: network.apply(
             state.params, weights, data["statistics"]
         ),
-        abstract_data=lambda: inr_data.abstract_siren_data(spec, statistics),
-        describe=lambda: inr_data.describe(spec),
+        abstract_data=lambda: sirens.abstract_siren_data(spec, statistics),
+        describe=lambda: sirens.describe(spec),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from common.config import from_json
-from nfn.equivariant import data as inr_data
+from nfn.tasks import sirens
 
 PAPER_COLOR, TRAIN_COLOR, TEST_COLOR = "#333333", "#b9cbe0", "#2f6db3"
 NUM_RENDERINGS = 10
@@ -29,8 +29,8 @@ def table_3(
     """
     directory = next(iter(run_directories["NFN_NP", "test"].values()))
     config = from_json((directory / "config.json").read_text())
-    images, renderings, psnr = inr_data.examples(
-        inr_data.siren_set_spec(config.data), count=NUM_RENDERINGS
+    images, renderings, psnr = sirens.examples(
+        sirens.siren_set_spec(config.data), count=NUM_RENDERINGS
     )
     num_rows = len({cell["row"] for cell in data["cells"]})
     figure = plt.figure(figsize=(9, 2.6 + 0.36 * num_rows), layout="constrained")

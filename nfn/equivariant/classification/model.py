@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from common.errors import nearest
 from common.networks import Network, from_linen
 from nfn import encodings, features
-from nfn.equivariant.models import MLP, ReaderParams, invariant_reader, permute_each
-from nfn.equivariant.stack import StackSpec, stack_space
 from nfn.probes import activation_channels, sine_invariant_channels
+from nfn.readers import MLP, ReaderParams, invariant_reader
 from nfn.sine import SineMethod
 from nfn.siren import SirenParams
+from nfn.stack import StackSpec, linear_trunk, stack_space
 from nfn.symmetry import canonical_siren
 from nfn.weights import Params, WeightSpace, hidden_only
 
@@ -146,14 +146,17 @@ def equivariant_classifier(
     inputs are not in the paper.
     """
     inner = stack_space(space, spec.kind)
-    reader = invariant_reader(
+    trunk = linear_trunk(
         space,
         _stack_spec(spec),
+        c_in=spec.num_probes if spec.inputs == "invariant" else 1,
+        c_extra=spec.num_probes if spec.inputs.endswith("+probes") else 0,
+    )
+    reader = invariant_reader(
+        trunk,
         head_widths=spec.head_widths,
         num_outputs=num_classes,
         head_dropout=spec.head_dropout,
-        c_in=spec.num_probes if spec.inputs == "invariant" else 1,
-        c_extra=spec.num_probes if spec.inputs.endswith("+probes") else 0,
     )
 
     def init(key: PRNGKeyArray) -> ClassifierParams:
@@ -267,7 +270,7 @@ def vector_classifier(
         x = main_features(space, spec, weights, function=function)
         x = encodings.normalize(statistics, x)
         if key is not None and spec.kind == "mlp_aug":
-            x = permute_each(key, hidden, features.refold(space, hidden, x))
+            x = features.permute_each(key, hidden, features.refold(space, hidden, x))
             x = features.refold(hidden, space, x)
         return network.apply(params, features.vector_from_features(space, x))
 

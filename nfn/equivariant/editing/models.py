@@ -1,20 +1,20 @@
 """Editors of weights: U + gamma NFN(U), and the MLP on flat weights that knows no symmetry."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from common.networks import Network, from_linen
+from common.networks import from_linen
 from nfn import encodings, features
-from nfn.equivariant.models import MLP, permute_networks
-from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
+from nfn.readers import MLP
 from nfn.siren import SirenParams
-from nfn.symmetry import canonical_siren
+from nfn.stack import StackSpec, linear_trunk
+from nfn.tasks.editing import Editor, EditorParams, residual_editor
+from nfn.trunk import Trunk
 from nfn.weights import Params, WeightSpace
 
-PyTree = Any
 EQUIVARIANT_KINDS = ("np", "hnp", "pt")
 KINDS = (*EQUIVARIANT_KINDS, "mlp", "mlp_aug")
 
@@ -51,20 +51,11 @@ class EditorSpec(NamedTuple):
     remat: bool
 
 
-class EditorParams(NamedTuple):
-    """The network that reads the weights, and gamma for every tensor that it changes."""
+def editor(space: WeightSpace, spec: EditorSpec, *, omega: float) -> Editor:
+    """Returns the editor of `spec`.
 
-    body: PyTree
-    scale: dict[str, Float[Array, ""]]
-
-
-def editor(space: WeightSpace, spec: EditorSpec, *, omega: float) -> Network:
-    """Returns `apply(params, weights, statistics, key=None) -> edited weights`.
-
-    Source: Zhou et al. (2023), App. D.4: U + gamma NFN(U), gamma learned; one gamma per tensor as
-    in the released code. Weights are params trees with a leading batch axis. The equivariant kinds
-    commute with permutations of hidden neurons. With a `key`, mlp_aug first permutes the hidden
-    neurons of every network, and edits that.
+    The equivariant kinds commute with permutations of hidden neurons. With a `key`, mlp_aug first
+    permutes the hidden neurons of every network, and edits that.
 
     Args:
         space: The weights, all neurons permutable.
@@ -76,39 +67,27 @@ def editor(space: WeightSpace, spec: EditorSpec, *, omega: float) -> Network:
     """
     if spec.kind not in KINDS:
         raise ValueError(f"config.model.kind={spec.kind!r}: expected one of {', '.join(KINDS)}")
-    body = _vector_body(space, spec) if spec.kind.startswith("mlp") else _stack_body(space, spec)
-    inner = stack_space(space, spec.kind)
+    network = residual_editor(
+        _mlp(space, spec) if spec.kind.startswith("mlp") else _stack(space, spec),
+        omega=omega,
+        initial_scale=spec.initial_scale,
+        canonical=spec.canonical,
+    )
 
-    def init(key: PRNGKeyArray) -> EditorParams:
-        scale = {tensor.path: jnp.float32(spec.initial_scale) for tensor in space.tensors}
-        return EditorParams(body.init(key), scale)
-
-    def apply(
+    def augmented(
         params: EditorParams,
         weights: SirenParams,
         statistics: encodings.NormalizationStatistics,
         key: PRNGKeyArray | None = None,
     ) -> SirenParams:
-        if key is not None and spec.kind == "mlp_aug":
-            weights = permute_networks(key, space, weights)
-        x = inputs(space, spec, weights, omega=omega)
-        change = body.apply(params.body, encodings.normalize(statistics, x))
-        edited = {path: x[path] + params.scale[path] * change[path] for path in x}
-        return features.params_from_features(inner, edited)
+        if key is not None:
+            weights = features.permute_networks(key, space, weights)
+        return network.apply(params, weights, statistics)
 
-    return Network(init, apply)
+    return network._replace(apply=augmented) if spec.kind == "mlp_aug" else network
 
 
-def inputs(
-    space: WeightSpace, spec: EditorSpec, weights: SirenParams, *, omega: float
-) -> features.Features:
-    """Returns the weights that are changed, in the layout of the editor's layers."""
-    if spec.canonical:
-        weights = canonical_siren(weights, omega=omega)
-    return features.features_from_params(stack_space(space, spec.kind), weights)
-
-
-def _stack_body(space: WeightSpace, spec: EditorSpec) -> Network:
+def _stack(space: WeightSpace, spec: EditorSpec) -> Trunk:
     """Returns NFN: Fourier features, code, layers with ReLU and a linear layer to 1 channel."""
     uses_io = spec.kind != "hnp" and spec.io_bands > 0
     sizes = StackSpec(
@@ -123,24 +102,20 @@ def _stack_body(space: WeightSpace, spec: EditorSpec) -> Network:
         dtype=spec.dtype,
         remat=spec.remat,
     )
-
-    def init(key: PRNGKeyArray) -> StackParams:
-        return init_stack(key, space=space, spec=sizes)
-
-    def apply(params: StackParams, x: features.Features) -> features.Features:
-        return stack(params, x, space=space, spec=sizes)
-
-    return Network(init, apply)
+    return linear_trunk(space, sizes)
 
 
-def _vector_body(space: WeightSpace, spec: EditorSpec) -> Network:
+def _mlp(space: WeightSpace, spec: EditorSpec) -> Trunk:
     """Returns the baseline: flat weights in, ReLU layers, flat changes out."""
     network = from_linen(
         MLP(spec.mlp_widths, space.size), jax.ShapeDtypeStruct((1, space.size), jnp.float32)
     )
 
-    def apply(params: Params, x: features.Features) -> features.Features:
+    def apply(
+        params: Params, x: features.Features, extra: None = None, key: PRNGKeyArray | None = None
+    ) -> features.Features:
+        del extra, key
         flat = network.apply(params, features.vector_from_features(space, x))
         return features.features_from_vector(space, flat)
 
-    return Network(network.init, apply)
+    return Trunk(space, 1, network.init, apply)

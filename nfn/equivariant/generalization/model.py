@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from common.networks import Network, from_linen
+from common.networks import from_linen
 from nfn import encodings, features
-from nfn.equivariant.models import MLP, ReaderParams, invariant_reader
-from nfn.equivariant.stack import StackSpec, stack_space
+from nfn.readers import MLP
+from nfn.stack import StackSpec, linear_trunk
 from nfn.statistics import PER_TENSOR, tensor_statistics
+from nfn.tasks.accuracy import Predictor, trunk_predictor
 from nfn.weights import Params, WeightSpace
 
 KINDS = ("np", "hnp", "statnn")
@@ -34,38 +35,11 @@ class PredictorSpec(NamedTuple):
     dtype: str
 
 
-def inputs(space: WeightSpace, spec: PredictorSpec, weights: Params) -> features.Features:
-    """Returns what a predictor normalizes and reads: the weights, or seven numbers per tensor."""
-    if spec.kind == "statnn":
-        x = features.features_from_params(space, weights)
-        return {"statistics": tensor_statistics(x, space=space)}
-    return features.features_from_params(stack_space(space, spec.kind), weights)
-
-
-def normalization(
-    space: WeightSpace, spec: PredictorSpec, weights: Params, *, normalize: bool
-) -> encodings.NormalizationStatistics:
-    """Returns mean and deviation of the `inputs` of a batch; 0 and 1 unless `normalize`."""
-    x = inputs(space, spec, weights)
-    if spec.kind == "statnn":
-        rows = x["statistics"]
-        spread = jnp.std(rows, axis=0)
-        statistics = encodings.NormalizationStatistics(
-            {"statistics": jnp.mean(rows, axis=0)},
-            {"statistics": jnp.where(spread < 1e-5, 1, spread)},
-        )
-    else:
-        inner = stack_space(space, spec.kind)
-        statistics = encodings.normalization_statistics(x, space=inner)
-    return statistics if normalize else encodings.no_normalization(statistics)
-
-
-def predictor(space: WeightSpace, spec: PredictorSpec) -> Network:
-    """Returns `apply(params, weights, statistics, key=None) -> logit of the accuracy [batch]`.
+def predictor(space: WeightSpace, spec: PredictorSpec) -> Predictor:
+    """Returns the predictor of `spec`, invariant under permutations of hidden neurons.
 
     Source: Zhou et al. (2023), App. D.1 and Table 12. NP adds learned codes of inputs and
-    outputs; the head is three dense layers, STATNN the same on its statistics. Invariant under
-    permutations of hidden neurons.
+    outputs; the head is three dense layers, STATNN the same on its statistics.
 
     Raises:
         ValueError: If `spec.kind` is unknown.
@@ -74,36 +48,29 @@ def predictor(space: WeightSpace, spec: PredictorSpec) -> Network:
         raise ValueError(f"config.model.kind={spec.kind!r}: expected one of {', '.join(KINDS)}")
     if spec.kind == "statnn":
         return _statnn(space, spec)
-    reader = invariant_reader(
-        space,
-        StackSpec(
-            kind=spec.kind,
-            widths=tuple(spec.widths),
-            io="learned" if spec.kind == "np" else "none",
-            dtype=spec.dtype,
-        ),
+    sizes = StackSpec(
+        kind=spec.kind,
+        widths=tuple(spec.widths),
+        io="learned" if spec.kind == "np" else "none",
+        dtype=spec.dtype,
+    )
+    return trunk_predictor(
+        linear_trunk(space, sizes),
         head_widths=tuple(spec.head_widths),
-        num_outputs=1,
         head_dropout=spec.head_dropout,
     )
 
-    def apply(
-        params: ReaderParams,
-        weights: Params,
-        statistics: encodings.NormalizationStatistics,
-        key: PRNGKeyArray | None = None,
-    ) -> Float[Array, " batch"]:
-        x = encodings.normalize(statistics, inputs(space, spec, weights))
-        return reader.apply(params, x, None, key)[:, 0]
 
-    return Network(reader.init, apply)
-
-
-def _statnn(space: WeightSpace, spec: PredictorSpec) -> Network:
+def _statnn(space: WeightSpace, spec: PredictorSpec) -> Predictor:
+    """Returns an MLP on seven numbers per tensor."""
     network = from_linen(
         MLP(tuple(spec.head_widths), 1, spec.head_dropout),
         jax.ShapeDtypeStruct((1, PER_TENSOR * len(space.tensors)), jnp.float32),
     )
+
+    def read(weights: Params) -> features.Features:
+        x = features.features_from_params(space, weights)
+        return {"statistics": tensor_statistics(x, space=space)}
 
     def apply(
         params: Params,
@@ -111,8 +78,16 @@ def _statnn(space: WeightSpace, spec: PredictorSpec) -> Network:
         statistics: encodings.NormalizationStatistics,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, " batch"]:
-        x = encodings.normalize(statistics, inputs(space, spec, weights))["statistics"]
+        x = encodings.normalize(statistics, read(weights))["statistics"]
         dropout = {} if key is None else {"train": True, "rngs": {"dropout": key}}
         return network.apply(params, x, **dropout)[:, 0]
 
-    return Network(network.init, apply)
+    def statistics(weights: Params) -> encodings.NormalizationStatistics:
+        rows = read(weights)["statistics"]
+        spread = jnp.std(rows, axis=0)
+        return encodings.NormalizationStatistics(
+            {"statistics": jnp.mean(rows, axis=0)},
+            {"statistics": jnp.where(spread < 1e-5, 1, spread)},
+        )
+
+    return Predictor(network.init, apply, statistics)

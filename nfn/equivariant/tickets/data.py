@@ -14,7 +14,7 @@ from common.data.cache import describe as describe_cached
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
 from common.sharding import make_mesh
 from nfn import encodings, features, pruning
-from nfn.equivariant.stack import stack_space
+from nfn.stack import stack_space
 from nfn.weights import WeightSpace, cnn_space, mlp_space
 
 PyTree = Any

@@ -15,11 +15,11 @@ from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
 from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
 from nfn import encodings, features, pruning
-from nfn.equivariant.stack import stack_space
 from nfn.equivariant.tickets import data as ticket_data
 from nfn.equivariant.tickets import model
 from nfn.equivariant.tickets.data import TicketSpec
 from nfn.equivariant.tickets.model import CvaeParams, CvaeSpec
+from nfn.stack import stack_space
 from nfn.weights import WeightSpace
 
 PyTree = Any

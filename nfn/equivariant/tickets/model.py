@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfn import features
 from nfn.couplings import num_linear_parameters
-from nfn.equivariant.stack import StackParams, StackSpec, init_stack, stack, stack_space
 from nfn.features import Features
 from nfn.pruning import is_kernel
+from nfn.stack import StackParams, StackSpec, init_stack, stack, stack_space
 from nfn.weights import WeightSpace
 
 MAX_ENTRIES = 50_000  # of a linear map with one channel in and out

@@ -1,4 +1,4 @@
-"""Sets of fitted SIRENs as pytrees ready for the devices, shared by experiments of this paper."""
+"""Sets of fitted SIRENs as pytrees ready for the devices."""
 
 from collections.abc import Callable
 from typing import Any

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from nfn import encodings, features, layers
+from nfn.trunk import Trunk
 from nfn.weights import WeightSpace, hidden_only
 
 KINDS = ("np", "hnp", "pt")
@@ -135,6 +136,30 @@ def stack(
     for i, (layer_params, layer_key) in enumerate(zip(params.layers, keys, strict=True)):
         x = _layer(inner, spec, is_bare=_is_bare(spec, i))(layer_params, x, layer_key)
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), x)
+
+
+def linear_trunk(space: WeightSpace, spec: StackSpec, *, c_in: int = 1, c_extra: int = 0) -> Trunk:
+    """Returns the stack of `spec` as a trunk; `space` is the full weight space.
+
+    Raises:
+        ValueError: If kind or code are unknown, or the code does not go with the kind.
+    """
+    _check(spec)
+
+    def apply(
+        params: StackParams,
+        x: features.Features,
+        extra: features.Features | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> features.Features:
+        return stack(params, x, space=space, spec=spec, extra=extra, key=key)
+
+    return Trunk(
+        space=stack_space(space, spec.kind),
+        channels=spec.widths[-1],
+        init=lambda key: init_stack(key, space=space, spec=spec, c_in=c_in, c_extra=c_extra),
+        apply=apply,
+    )
 
 
 def _layer(

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from common.data.cache import cached
 from common.data.images import downsample, load_images
 from common.errors import nearest
-from nfn.equivariant import data as inr_data
 from nfn.image_edits import IMAGE_EDITS, edit_images
 from nfn.siren import SirenParams, StackedParams, coordinate_grid, siren
 from nfn.siren_edits import rotate, translate
 from nfn.siren_sets import TEST, SirenSetSpec, siren_set
+from nfn.tasks import sirens
 
 PyTree = Any
 WEIGHT_EDITS = ("translate", "rotate")
@@ -51,15 +51,15 @@ def check_edit(name: str) -> None:
         )
 
 
-def editing_data(spec: SirenSetSpec, edit: EditSpec, statistics: inr_data.Statistics) -> PyTree:
+def editing_data(spec: SirenSetSpec, edit: EditSpec, statistics: sirens.Statistics) -> PyTree:
     """Returns {"train" | "valid" | "test": {"params": [n, ...], "target": [n, ...]}, "statistics"}.
 
-    The SIRENs are fitted once and kept in the cache. For `statistics` see `inr_data.siren_data`.
+    The SIRENs are fitted once and kept in the cache. For `statistics` see `sirens.siren_data`.
     """
-    data = inr_data.siren_data(spec, statistics)
+    data = sirens.siren_data(spec, statistics)
     images = load_images(spec.image_set, spec.source)
     arrays = cached(spec._replace(sha256=images.sha256), siren_set)
-    for part, number in inr_data.PARTS.items():
+    for part, number in sirens.PARTS.items():
         index = arrays["image_index"][arrays["split"] == number]
         pixels = (images.test_images if number == TEST else images.train_images)[index]
         originals = downsample(pixels, spec.size) / np.float32(255)
@@ -68,10 +68,10 @@ def editing_data(spec: SirenSetSpec, edit: EditSpec, statistics: inr_data.Statis
     return data
 
 
-def abstract_editing_data(spec: SirenSetSpec, statistics: inr_data.Statistics) -> PyTree:
+def abstract_editing_data(spec: SirenSetSpec, statistics: sirens.Statistics) -> PyTree:
     """Returns the shapes of `editing_data` without fitting anything."""
-    data = inr_data.abstract_siren_data(spec, statistics)
-    for part, count in inr_data.num_examples(spec).items():
+    data = sirens.abstract_siren_data(spec, statistics)
+    for part, count in sirens.num_examples(spec).items():
         target = jax.ShapeDtypeStruct((count, spec.size**2, spec.widths[-1]), jnp.float32)
         data[part] = {"params": data[part]["params"], "target": target}
     return data

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from common.data.images import load_images
 from common.errors import DataError
 from nfn import features
-from nfn.equivariant.data import STATISTICS_ROWS, Statistics
+from nfn.tasks.sirens import STATISTICS_ROWS, Statistics
 from nfn.weights import WeightSpace
 from nfn.zoo_files import published_split, read_zoo_files
 from nfn.zoo_networks import network_space
