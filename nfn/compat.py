@@ -120,7 +120,7 @@ def package_shapes(
 
 def layer_norm_from_package(state: State, space: WeightSpace) -> LayerNormParams:
     """Returns the parameters of `layer_norm` on the full space that computes SimpleLayerNorm."""
-    chain = _chain(space)
+    chain = package_chain(space)
     gamma, beta = {}, {}
     for i, (kernel, bias) in enumerate(zip(chain.kernels, chain.biases, strict=True)):
         for name, spec in ((f"w_norms.{i}", kernel), (f"v_norms.{i}", bias)):
@@ -133,7 +133,7 @@ def layer_norm_from_package(state: State, space: WeightSpace) -> LayerNormParams
 
 def io_embedding_from_package(state: State, space: WeightSpace) -> Features:
     """Returns the parameters of `io_embedding` held by NPLinear(io_embed=True)."""
-    chain = _chain(space)
+    chain = package_chain(space)
     first, last, bias = chain.kernels[0], chain.kernels[-1], chain.biases[-1]
     embeddings = {}
     for spec, name in ((first, "in_embed"), (last, "out_embed"), (bias, "out_bias_embed")):
@@ -154,7 +154,7 @@ def features_from_package(
     space: WeightSpace, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]
 ) -> Features:
     """Returns features of the WeightSpaceFeatures(weights, biases) of the package."""
-    chain = _chain(space)
+    chain = package_chain(space)
     pairs = [*zip(chain.kernels, weights, strict=True), *zip(chain.biases, biases, strict=True)]
     arrays = {spec.path: fold(spec, jnp.asarray(_to_flax(array))) for spec, array in pairs}
     return {spec.path: arrays[spec.path] for spec in space.tensors}
@@ -165,7 +165,7 @@ def features_to_package(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Inverts `features_from_package`; the features have one batch axis."""
     num_channels(space, features)
-    chain = _chain(space)
+    chain = package_chain(space)
     unfolded = {spec.path: np.asarray(unfold(spec, features[spec.path])) for spec in space.tensors}
     weights, biases = (
         [_from_flax(unfolded[spec.path]) for spec in part] for part in (chain.kernels, chain.biases)
@@ -205,7 +205,7 @@ def pool_to_package(
 
 def submaps(space: WeightSpace, kind: Kind) -> tuple[Submap, ...]:
     """Lists the submodules of NPLinear, HNPLinear or Pointwise, sources in the package's order."""
-    chain = _chain(space)
+    chain = package_chain(space)
     if kind == "pt":
         return tuple(
             Submap(f"{name}_maps.{i}", item, (item,))
@@ -279,7 +279,12 @@ def _last_maps(chain: Chain, totals: tuple[Item, ...]) -> list[Submap]:
     ]
 
 
-def _chain(space: WeightSpace) -> Chain:
+def package_chain(space: WeightSpace) -> Chain:
+    """Returns the layers of a space that the package knows.
+
+    Raises:
+        ValueError: If `space` is no chain of layers with biases.
+    """
     kernels, biases = space.tensors[::2], space.tensors[1::2]
     groups = [INPUT]
     for kernel, bias in itertools.zip_longest(kernels, biases):
