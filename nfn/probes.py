@@ -1,11 +1,12 @@
 """What a SIREN does at probe points, as channels of its weights for an equivariant network.
 
-Both functions take one SIREN (`jax.vmap` for a stack) and K points, and return K channels per
+The functions of a SIREN take one (`jax.vmap` for a stack) and K points, and return K channels per
 weight in the layout of a weight space of the same network; they commute with neuron permutations.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from nfn.features import Features, features_from_params
@@ -13,6 +14,19 @@ from nfn.sine import SineMethod
 from nfn.sine import sine as sine_of
 from nfn.siren import SirenParams
 from nfn.weights import WeightSpace
+
+
+def initial_points(count: int, dim: int) -> Float[np.ndarray, "count dim"]:
+    """Returns the first points of a sequence that fills [-1, 1]^dim evenly.
+
+    Multiples of the powers of 1 / g modulo 1, with g^(dim + 1) = g + 1 (the golden ratio in
+    one dimension).
+    """
+    g = 2.0
+    for _ in range(64):  # fixed point, to machine precision
+        g = (1 + g) ** (1 / (dim + 1))
+    steps = np.arange(1, count + 1)[:, None] * g ** -np.arange(1.0, dim + 1)
+    return (2 * ((0.5 + steps) % 1) - 1).astype(np.float32)
 
 
 def activation_channels(

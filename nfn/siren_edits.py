@@ -44,3 +44,13 @@ def rescale(params: SirenParams, *, gain: float, offset: float = 0.0) -> SirenPa
     last = params[name]
     edited = {"kernel": gain * last["kernel"], "bias": gain * last["bias"] + offset}
     return {**params, name: edited}
+
+
+def stretch(params: SirenParams, factors: Float[Array, " d"]) -> SirenParams:
+    """Returns the SIREN of the image on scaled axes: f'(x) = f(factors x); (1, -1) mirrors columns.
+
+    The rows of W_1 are multiplied by the factors.
+    """
+    first = params["dense_0"]
+    kernel = factors[:, None] * first["kernel"]
+    return {**params, "dense_0": {**first, "kernel": kernel}}

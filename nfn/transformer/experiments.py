@@ -1,5 +1,11 @@
 """The experiments of the paper by name."""
 
-from typing import Any
+from nfn.transformer.editing.experiment import editing
+from nfn.transformer.generalization.experiment import generalization
+from nfn.transformer.inr2array.experiment import inr2array
 
-EXPERIMENTS: dict[str, Any] = {}
+EXPERIMENTS = {
+    "editing": editing,
+    "generalization": generalization,
+    "inr2array": inr2array,
+}

@@ -1,0 +1,1 @@
+"""Classifying images by the arrays that INR2ARRAY makes of SIRENs fitted to them."""

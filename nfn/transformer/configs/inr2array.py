@@ -1,0 +1,179 @@
+"""INR2ARRAY: an autoencoder that turns SIRENs into arrays (Zhou et al. 2023, arXiv 2305.13546).
+
+    lab train --config=nfn/transformer/configs/inr2array.py:cpu --workdir=runs
+    lab train --config=nfn/transformer/configs/inr2array.py:cpu,kind=np --workdir=runs
+    lab compile --config=nfn/transformer/configs/inr2array.py:pod --topology=v5e:16x16
+
+Presets: cpu (2 cores; measured as a part of results/tableclassification.cpu.md), paper (one GPU;
+not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The numbers of
+paper are those of the authors' released code; the text of the paper could not be read. The argument
+chooses the images and the encoder too: ":paper,dataset=cifar10,kind=np".
+"""
+
+from ml_collections import ConfigDict
+
+from common.config import at_least_one, one_of, parse_arg
+
+KINDS = ("nft", "np", "hnp")
+INPUTS = ("weights", "canonical")
+DATASETS = ("fashion_mnist", "mnist", "cifar10")
+PRESETS = ("cpu", "paper", "pod")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,kind=np]"."""
+    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="nft")
+    one_of("preset", args["preset"], PRESETS)
+    one_of("dataset", args["dataset"], DATASETS)
+    config = ConfigDict()
+    config.experiment = "nfn.transformer:inr2array"
+    config.num_steps = 200_000  # released code
+    config.batch_size = 64  # released code
+    config.eval_every = config.checkpoint_every = 1_000  # released code: best on validation data
+    config.best_metric = "-valid_mse"
+    config.evaluate_chunk = 64
+    config.retrieval_images = 1_000
+    config.data = _data(args["dataset"])
+    config.model = _model(args["dataset"])
+    config.model.kind = args["kind"]
+    config.task = ConfigDict(
+        dict(
+            target="siren",  # what is redrawn: the picture of the SIREN, or the true image
+            loss="mse",  # or l1; the released step calls the loss with its default
+            augment=False,  # ours: SIREN and image mirrored and shifted
+            max_shift=0,  # pixels
+            aligned=False,  # all copies of an image in one batch
+        )
+    )
+    config.optimizer = ConfigDict(
+        dict(
+            name="adamw",
+            learning_rate=1e-4,
+            schedule="cosine",
+            warmup_steps=10_000,
+            weight_decay=0.01,
+        )
+    )
+    if args["preset"] == "cpu":
+        _cpu(config)
+    elif args["preset"] == "pod":  # v5e 16x16: 32 networks a chip
+        config.batch_size = config.evaluate_chunk = 32 * 256
+        config.num_steps = 20_000
+        config.eval_every = config.checkpoint_every = 500
+        config.optimizer.warmup_steps = 1_000
+        config.model.dtype, config.model.remat = "bfloat16", True
+        config.mesh = ConfigDict(dict(data=-1))
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the values that only this experiment can judge.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.inputs", config.model.inputs, INPUTS)
+    one_of("config.model.decoder", config.model.decoder, ("sitzmann", "additive"))
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.task.target", config.task.target, ("siren", "image"))
+    one_of("config.task.loss", config.task.loss, ("mse", "l1"))
+    at_least_one(config, "config", "batch_size", "evaluate_chunk", "retrieval_images")
+    names = ("channels", "num_blocks", "num_heads", "ff_ratio", "num_latents", "latent_width")
+    at_least_one(config.model, "config.model", *names)
+    copies = config.data.copies
+    if config.task.aligned and config.batch_size % copies:
+        raise ValueError(
+            f"config.batch_size={config.batch_size}: aligned batches hold all "
+            f"config.data.copies={copies} fits of an image; expected a multiple"
+        )
+    if not 0 <= config.task.max_shift < config.data.size:
+        raise ValueError(
+            f"config.task.max_shift={config.task.max_shift}: expected 0 or more pixels, fewer than "
+            f"config.data.size={config.data.size}"
+        )
+
+
+def _data(dataset: str) -> ConfigDict:
+    color = 3 if dataset == "cifar10" else 1
+    is_fashion = dataset == "fashion_mnist"
+    return ConfigDict(
+        dict(
+            name=dataset,
+            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
+            classes=tuple(range(10)),
+            # Released code: 45 000 / 5 000 images, 55 000 / 5 000 of Fashion-MNIST; 10 000 for test
+            train_per_class=5_500 if is_fashion else 4_500,
+            valid_per_class=500,
+            test_per_class=1_000,
+            copies=11,  # released code: the original + 10
+            size=32 if dataset == "cifar10" else 28,
+            widths=(2, 32, 32, color),
+            omega=30.0,
+            fit_steps=5_000,
+            fit_learning_rate=5e-5,
+            fit_schedule="constant",
+            fit_seed=0,
+            chunk=32,
+            sine="auto",
+            normalize=False,
+        )
+    )
+
+
+def _model(dataset: str) -> ConfigDict:
+    return ConfigDict(
+        dict(
+            kind="nft",
+            inputs="weights",  # or canonical
+            num_probes=0,
+            channels=256,  # this and the next: released code
+            num_blocks=6,
+            num_heads=4,
+            ff_ratio=4,
+            dropout=0.0,
+            share_ff=False,
+            use_neurons=True,
+            use_tensors=True,
+            frequencies=128,
+            fourier_scale=3.0,
+            num_latents=16,
+            latent_width=256,
+            spatial=True,
+            decoder="additive" if dataset == "cifar10" else "sitzmann",
+            decoder_widths=(256, 256),
+            dtype="float32",
+            remat=False,
+        )
+    )
+
+
+def _cpu(config: ConfigDict) -> None:
+    """The same claim on 2 cores: the SIRENs of nfn.equivariant's Table 3, narrow and shallow."""
+    is_color = config.data.name == "cifar10"
+    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
+    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
+    config.data.size, config.data.omega = 16 if is_color else 14, 10.0
+    config.data.widths = (2, 16, 16, 3 if is_color else 1)
+    config.data.train_per_class, config.data.valid_per_class = 900, 100
+    config.data.test_per_class, config.data.copies = 200, 4
+    config.data.fit_steps, config.data.fit_learning_rate = 150, 1e-2
+    config.data.fit_schedule = "cosine"
+    config.data.normalize = True
+    config.num_steps, config.batch_size, config.steps_per_call = 1_500, 32, 50
+    config.eval_every = config.checkpoint_every = 500
+    config.evaluate_chunk = 250
+    config.model.channels, config.model.num_blocks, config.model.ff_ratio = 32, 2, 2
+    config.model.frequencies, config.model.fourier_scale = 16, 0.5
+    config.model.num_latents, config.model.latent_width = 4, 64
+    config.model.decoder_widths = (64, 64)
+    config.optimizer = ConfigDict(
+        dict(
+            name="adamw",
+            learning_rate=2e-3,
+            schedule="cosine",
+            warmup_steps=100,
+            weight_decay=0.01,
+        )
+    )

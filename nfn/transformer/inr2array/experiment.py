@@ -1,0 +1,241 @@
+"""INR2ARRAY as pure functions: reconstruct the picture of a SIREN from an invariant array."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from ml_collections import ConfigDict
+
+from common.data.epochs import epoch_indices
+from common.evaluation import SumCount, sums_over, values_over
+from common.experiment import Batch, Experiment, Metrics
+from common.networks import Network
+from common.optim import make_optimizer
+from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from nfn.features import permute_networks
+from nfn.siren import SirenParams, coordinate_grid, siren
+from nfn.siren_sets import SirenSetSpec
+from nfn.tasks import sirens
+from nfn.transformer.inr2array import model
+from nfn.transformer.inr2array.data import (
+    abstract_array_data,
+    array_data,
+    move_randomly,
+    num_images,
+    rows_of,
+)
+
+PyTree = Any
+# What `final` measures; an experiment that stands on a trained autoencoder reports the same.
+METRICS = ("test_mse", "test_image_mse", "mean_image_mse", "array_change", "retrieval")
+
+
+class Autoencoder(NamedTuple):
+    """The networks of a config and what they need to know.
+
+    `picture` draws the networks themselves: params [batch, ...] -> [batch, pixels, c].
+    """
+
+    encoder: model.Encoder
+    decoder: Network
+    picture: Callable[[SirenParams], Float[Array, "batch pixels c"]]
+    spec: SirenSetSpec
+    statistics: sirens.Statistics
+
+
+class AutoencoderParams(NamedTuple):
+    """Parameters of encoder and decoder."""
+
+    encoder: model.EncoderParams
+    decoder: PyTree
+
+
+def autoencoder(config: ConfigDict) -> Autoencoder:
+    """Returns the networks of the config of `inr2array`."""
+    spec = sirens.siren_set_spec(config.data)
+    space, sizes = sirens.siren_space(spec), model.AutoencoderSpec(**config.model.to_dict())
+    drawing = model.Drawing(spec.size, spec.omega, spec.sine)
+    encoder = model.encoder(space, sizes, drawing=drawing)
+    decoder = model.decoder(space, sizes, drawing=drawing)
+    statistics = sirens.statistics_of(encoder.read, encoder.space, normalize=config.data.normalize)
+    function = partial(
+        siren, coordinates=coordinate_grid(spec.size), omega=spec.omega, sine=spec.sine
+    )
+    return Autoencoder(encoder, decoder, jax.vmap(lambda p: function(p)), spec, statistics)
+
+
+def inr2array(config: ConfigDict) -> Experiment:
+    """Trains INR2ARRAY (Sec. "INR2ARRAY"): an array per SIREN from which its picture is redrawn."""
+    networks = autoencoder(config)
+    spec, chunk = networks.spec, config.evaluate_chunk
+    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = base_gradient(
+        deterministic=config.deterministic, logical_shards=config.logical_shards
+    )
+
+    def init(key: PRNGKeyArray) -> TrainState:
+        key_encoder, key_decoder = jax.random.split(key)
+        params = AutoencoderParams(
+            networks.encoder.init(key_encoder), networks.decoder.init(key_decoder)
+        )
+        return init_train_state(params, optimizer)
+
+    def evaluate(state: TrainState, data: PyTree, key: PRNGKeyArray) -> dict[str, SumCount]:
+        del key
+        return _errors(networks, state.params, data, "valid", config.task.target, chunk)
+
+    def final(state: TrainState, data: PyTree, key: PRNGKeyArray) -> dict[str, SumCount]:
+        metrics = {
+            **_errors(networks, state.params, data, "test", "siren", chunk),
+            **_errors(networks, state.params, data, "test", "image", chunk, name="image_mse"),
+            "mean_image_mse": _mean_image(networks, data, chunk),
+            "array_change": _permuted(networks, state.params, data, key, chunk),
+        }
+        if spec.copies > 1:  # else no image has a second fit
+            count = config.retrieval_images
+            metrics["retrieval"] = _retrieval(networks, state.params, data, count, chunk)
+        return metrics
+
+    def predict(state: TrainState, data: PyTree, weights: SirenParams) -> dict[str, jax.Array]:
+        array = networks.encoder.apply(state.params.encoder, weights, data["statistics"])
+        return {"array": array, "picture": networks.decoder.apply(state.params.decoder, array)}
+
+    return Experiment(
+        data=lambda: array_data(spec, networks.statistics),
+        init=init,
+        step=gradient_step(_loss(networks, config.task), optimizer, gradient=gradient),
+        batch=partial(_batch, config, num_images(spec)["train"], spec.copies),
+        evaluate=evaluate,
+        final=final,
+        predict=predict,
+        abstract_data=lambda: abstract_array_data(spec, networks.statistics),
+        describe=lambda: sirens.describe(spec),
+    )
+
+
+def _batch(config: ConfigDict, num_train: int, copies: int, step: int) -> Batch:
+    """Returns the networks that a step sees; aligned: all copies of its images together."""
+    if not config.task.aligned:
+        sizes = {"num_examples": num_train * copies, "batch_size": config.batch_size}
+        return {"index": epoch_indices(config.seed, step, **sizes)}
+    sizes = {"num_examples": num_train, "batch_size": config.batch_size // copies}
+    image = epoch_indices(config.seed, step, **sizes)
+    index = image[:, None] + num_train * np.arange(copies, dtype=np.int32)
+    return {"index": index.reshape(-1)}
+
+
+def _loss(networks: Autoencoder, task: ConfigDict) -> Callable[..., tuple[jax.Array, Metrics]]:
+    """Returns the mean error of the pictures drawn from arrays of the batch's networks."""
+    size = networks.spec.size
+
+    def loss(
+        params: AutoencoderParams, data: PyTree, batch: PyTree, key: PRNGKeyArray
+    ) -> tuple[jax.Array, Metrics]:
+        key_move, key_dropout = jax.random.split(key)
+        index, images = batch["index"], data["images"]["train"]
+        weights = jax.tree.map(lambda x: x[index], data["train"]["params"])
+        image = images[index % images.shape[0]]
+        counts = jnp.ones((*image.shape[:2], 1), bool)
+        if task.augment:
+            keys = jax.random.split(key_move, index.shape[0])
+            move = partial(move_randomly, size=size, max_shift=task.max_shift)
+            weights, image, counts = jax.vmap(move)(keys, weights, image)
+        target = image if task.target == "image" else networks.picture(weights)
+        array = networks.encoder.apply(params.encoder, weights, data["statistics"], key_dropout)
+        error = networks.decoder.apply(params.decoder, array) - target
+        size_of_error = jnp.abs(error) if task.loss == "l1" else error**2
+        total = jnp.sum(jnp.where(counts, size_of_error, 0))
+        mean = total / (jnp.sum(counts) * error.shape[-1])
+        return mean, {"array_norm": jnp.sqrt(jnp.mean(array**2))}
+
+    return loss
+
+
+def _errors(
+    networks: Autoencoder,
+    params: AutoencoderParams,
+    data: PyTree,
+    part: str,
+    target: str,
+    chunk: int,
+    *,
+    name: str = "mse",
+) -> dict[str, SumCount]:
+    """Returns the mean square error of the pictures drawn from all arrays of a part."""
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        array = networks.encoder.apply(params.encoder, rows["params"], data["statistics"])
+        wanted = _target(networks, data, part, target, rows)
+        error = networks.decoder.apply(params.decoder, array) - wanted
+        return {f"{part}_{name}": jnp.mean(error**2, axis=(-2, -1))}
+
+    return sums_over(values, rows_of(data, part), chunk=chunk)
+
+
+def _target(
+    networks: Autoencoder, data: PyTree, part: str, target: str, rows: PyTree
+) -> Float[Array, "batch pixels c"]:
+    if target == "image":
+        return data["images"][part][rows["image"]]
+    return networks.picture(rows["params"])
+
+
+def _mean_image(networks: Autoencoder, data: PyTree, chunk: int) -> SumCount:
+    """Returns the error on test SIRENs of what knows nothing of them: the mean training image."""
+    mean = jnp.mean(data["images"]["train"], axis=0)
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        error = networks.picture(rows["params"]) - mean[None]
+        return {"mse": jnp.mean(error**2, axis=(-2, -1))}
+
+    return sums_over(values, rows_of(data, "test"), chunk=chunk)["mse"]
+
+
+def _permuted(
+    networks: Autoencoder, params: AutoencoderParams, data: PyTree, key: PRNGKeyArray, chunk: int
+) -> SumCount:
+    """Returns how much permuting hidden neurons changes an entry of an array, at most.
+
+    In units of the root mean square of all entries.
+    """
+    space = sirens.siren_space(networks.spec)
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        moved = permute_networks(jax.random.fold_in(key, rows["row"][0]), space, rows["params"])
+        encode = partial(networks.encoder.apply, params.encoder, statistics=data["statistics"])
+        before, after = encode(weights=rows["params"]), encode(weights=moved)
+        change = jnp.max(jnp.abs(before - after), axis=(-2, -1))
+        return {"change": change, "square": jnp.mean(before**2, axis=(-2, -1))}
+
+    found = values_over(values, rows_of(data, "test"), chunk=chunk)
+    return jnp.max(found["change"]) / jnp.sqrt(jnp.mean(found["square"])), jnp.float32(1)
+
+
+def _retrieval(
+    networks: Autoencoder, params: AutoencoderParams, data: PyTree, count: int, chunk: int
+) -> SumCount:
+    """Returns the percentage of images that are found again by another fit.
+
+    The array of the first fit of each of `count` training images is compared with those of their
+    second fits: found, if the nearest one belongs to the same image. Chance is 100 / count.
+    """
+    num_train = data["images"]["train"].shape[0]
+    count = min(count, num_train)
+
+    def encode(weights: SirenParams) -> Float[Array, " M_times_d"]:
+        batch = jax.tree.map(lambda x: x[None], weights)
+        return networks.encoder.apply(params.encoder, batch, data["statistics"]).reshape(-1)
+
+    def arrays(first: int) -> Float[Array, "count M_times_d"]:
+        weights = jax.tree.map(lambda x: x[first : first + count], data["train"]["params"])
+        return jax.lax.map(encode, weights, batch_size=min(chunk, count))
+
+    first, second = arrays(0), arrays(num_train)
+    product = jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
+    distance = jnp.sum(second**2, axis=-1)[None] - 2 * product  # up to a constant of each row
+    is_found = jnp.argmin(distance, axis=-1) == jnp.arange(count)
+    return 100 * jnp.sum(is_found).astype(jnp.float32), jnp.float32(count)
