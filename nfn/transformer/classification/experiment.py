@@ -1,0 +1,180 @@
+"""Classifying images by the arrays of a trained INR2ARRAY encoder, which stays as it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from common import stages
+from common.data.epochs import epoch_indices
+from common.evaluation import SumCount, classification_values, sums_over
+from common.experiment import Batch, Experiment, Metrics
+from common.networks import Network
+from common.optim import make_optimizer
+from common.runs import Loaded
+from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from nfn.features import permute_networks
+from nfn.siren import SirenParams
+from nfn.siren_sets import SirenSetSpec
+from nfn.tasks import sirens
+from nfn.transformer.classification.model import ClassifierSpec, array_classifier
+from nfn.transformer.inr2array.experiment import METRICS
+
+PyTree = Any
+
+
+def inr_classification(config: ConfigDict) -> Experiment:
+    """Classifies images by frozen arrays of the SIRENs fitted to them."""
+    stage = stages.section(config, "encoder", seed=config.seed)
+    spec, sizes = sirens.siren_set_spec(stage.data), stage.model
+    network = array_classifier(
+        ClassifierSpec(**config.model.to_dict()),
+        num_latents=sizes.num_latents,
+        latent_width=sizes.latent_width,
+        num_classes=sirens.num_classes(spec),
+    )
+    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = base_gradient(
+        deterministic=config.deterministic, logical_shards=config.logical_shards
+    )
+    num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
+
+    def batch(step: int) -> Batch:
+        sizes = {"num_examples": num_train, "batch_size": config.batch_size}
+        return {"index": epoch_indices(config.seed, step, **sizes)}
+
+    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        del key
+        return _measure(network, state.params, data, "valid", chunk)
+
+    def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        del key
+        encoder = {f"encoder_{k}": (v, jnp.float32(1)) for k, v in data["encoder"].items()}
+        return {
+            **_measure(network, state.params, data, "train", chunk),
+            **_measure(network, state.params, data, "test", chunk),
+            **_measure_permuted(network, state.params, data, chunk),
+            **encoder,
+        }
+
+    return Experiment(
+        data=lambda: array_sets(config, stage, spec),
+        init=lambda key: init_train_state(network.init(key), optimizer),
+        step=gradient_step(_loss(network, config.mixup), optimizer, gradient=gradient),
+        batch=batch,
+        evaluate=evaluate,
+        final=final,
+        predict=lambda state, data, array: network.apply(state.params, array),
+        abstract_data=lambda: _abstract(spec, (sizes.num_latents, sizes.latent_width)),
+        describe=lambda: {**sirens.describe(spec), "encoder": stages.describe(stage)},
+    )
+
+
+def array_sets(config: ConfigDict, stage: ConfigDict, spec: SirenSetSpec) -> PyTree:
+    """Returns {"train" | "valid" | "test": {"array": [n, M, d], "label": [n]}, "encoder"}.
+
+    The encoder is trained once. Test networks have "permuted" arrays too, those of the same
+    networks with their hidden neurons in another order. "encoder": its own test metrics.
+    """
+    loaded = stages.trained(stage)
+    rows = {part: loaded.data[part]["params"] for part in sirens.PARTS}
+    rows["permuted"] = permute_networks(
+        jax.random.key(config.seed), sirens.siren_space(spec), rows["test"]
+    )
+    arrays = {part: encode(loaded, params, config.encode_chunk) for part, params in rows.items()}
+    data: dict[str, Any] = {
+        part: {"array": arrays[part], "label": np.asarray(loaded.data[part]["label"])}
+        for part in sirens.PARTS
+    }
+    data["test"]["permuted"] = arrays["permuted"]
+    measured = loaded.evaluate()
+    data["encoder"] = {name: np.float32(measured[name]) for name in metric_names(spec)}
+    return data
+
+
+def metric_names(spec: SirenSetSpec) -> tuple[str, ...]:
+    """Returns what an encoder reports of itself; without second fits nothing can be retrieved."""
+    return METRICS if spec.copies > 1 else METRICS[:-1]
+
+
+def encode(loaded: Loaded, params: SirenParams, chunk: int) -> Float[np.ndarray, "n M d"]:
+    """Returns the arrays of networks [n, ...], `chunk` in memory at a time."""
+    predict = loaded.experiment.predict
+    assert predict is not None
+
+    def arrays(state: PyTree, data: PyTree, params: SirenParams) -> Float[Array, "n M d"]:
+        def one(weights: SirenParams) -> Float[Array, "M d"]:
+            batch = jax.tree.map(lambda x: x[None], weights)
+            return predict(state, data, batch)["array"][0]
+
+        return jax.lax.map(one, params, batch_size=chunk)
+
+    return np.asarray(jax.jit(arrays)(loaded.state, loaded.data, params))
+
+
+def _loss(network: Network, mixup: float) -> Callable[..., tuple[jax.Array, Metrics]]:
+    """Returns the mean cross-entropy; mix-up: of arrays and labels mixed with others' in pairs."""
+
+    def loss(
+        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        key_mix, key_dropout = jax.random.split(key)
+        array, label = (data["train"][name][batch["index"]] for name in ("array", "label"))
+        share = jnp.ones(())
+        if mixup > 0:
+            share = jax.random.beta(key_mix, mixup, mixup)
+            array = share * array + (1 - share) * array[::-1]
+        logits = network.apply(params, array, train=True, rngs={"dropout": key_dropout})
+        own, other = (
+            classification_values(logits, label),
+            classification_values(logits, label[::-1]),
+        )
+        value = share * jnp.mean(own["loss"]) + (1 - share) * jnp.mean(other["loss"])
+        return value, {"accuracy": jnp.mean(own["accuracy"])}
+
+    return loss
+
+
+def _measure(
+    network: Network, params: PyTree, data: PyTree, part: str, chunk: int
+) -> dict[str, SumCount]:
+    """Returns accuracy and loss on all arrays of "train", "valid" or "test"."""
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        return classification_values(network.apply(params, rows["array"]), rows["label"])
+
+    sums = sums_over(values, data[part], chunk=chunk)
+    return {f"{part}_{name}": pair for name, pair in sums.items()}
+
+
+def _measure_permuted(
+    network: Network, params: PyTree, data: PyTree, chunk: int
+) -> dict[str, SumCount]:
+    """Compares the answers to test networks and to the same with permuted hidden neurons."""
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        before = network.apply(params, rows["array"])
+        after = network.apply(params, rows["permuted"])
+        return {
+            "permuted_test_agreement": 100.0 * (before.argmax(-1) == after.argmax(-1)),
+            "permuted_logit_change": jnp.max(jnp.abs(before - after), axis=-1),
+        }
+
+    return sums_over(values, data["test"], chunk=chunk)
+
+
+def _abstract(spec: SirenSetSpec, shape: tuple[int, int]) -> PyTree:
+    """Returns the shapes of `array_sets` without training anything."""
+
+    def part(count: int) -> dict[str, jax.ShapeDtypeStruct]:
+        array = jax.ShapeDtypeStruct((count, *shape), jnp.float32)
+        return {"array": array, "label": jax.ShapeDtypeStruct((count,), jnp.int32)}
+
+    data: dict[str, Any] = {name: part(n) for name, n in sirens.num_examples(spec).items()}
+    data["test"]["permuted"] = data["test"]["array"]
+    scalar = jax.ShapeDtypeStruct((), jnp.float32)
+    return {**data, "encoder": dict.fromkeys(metric_names(spec), scalar)}
