@@ -1,5 +1,9 @@
 """The tables of the paper by name."""
 
-from common.tables import Table
+from nfn.transformer.editing.table import TABLE_EDITING
+from nfn.transformer.generalization.table import TABLE_GENERALIZATION
 
-TABLES: dict[str, Table] = {}
+TABLES = {
+    "editing": TABLE_EDITING,
+    "generalization": TABLE_GENERALIZATION,
+}

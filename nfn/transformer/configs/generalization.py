@@ -1,0 +1,136 @@
+"""Predict the test accuracy of CNNs from their weights with NFT (Zhou et al. 2023).
+
+    lab train --config=nfn/transformer/configs/generalization.py:cpu --workdir=runs
+    lab table nfn.transformer generalization --preset=cpu --workdir=runs
+    lab compile --config=nfn/transformer/configs/generalization.py:pod --topology=v5e:16x16
+
+Presets: cpu (2 cores; measured time and result in results/tablegeneralization.cpu.md), paper (one
+GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The text of
+the paper could not be read: data and training are those of the authors' paper before it
+(nfn.equivariant, here "NFN"). The networks are trained here, unless `config.data.files` names a
+folder of the published Small CNN Zoo.
+"""
+
+from ml_collections import ConfigDict
+
+from common.config import at_least_one, one_of, parse_arg
+
+DATASETS = ("fashion_mnist", "cifar10")
+PRESETS = ("cpu", "paper", "pod")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Returns the config of one preset; `arg` is "preset[,dataset=cifar10]"."""
+    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist")
+    one_of("preset", args["preset"], PRESETS)
+    one_of("dataset", args["dataset"], DATASETS)
+    config = ConfigDict()
+    config.experiment = "nfn.transformer:generalization"
+    config.num_steps = 75_000  # NFN, Table 12: 50 epochs
+    config.batch_size = 8  # NFN, Table 12
+    config.eval_every = config.checkpoint_every = 1_500  # released code of NFN: every epoch
+    config.best_metric = "valid_tau"  # NFN, App. D.1: early stopping on validation tau
+    config.evaluate_chunk = 500
+    config.data = _data(args["dataset"])
+    config.model = ConfigDict(
+        dict(
+            channels=16,  # could not be read: as wide and as deep as NFN
+            num_blocks=3,
+            num_heads=4,  # released code, INR2ARRAY
+            ff_ratio=4,  # released code, INR2ARRAY
+            frequencies=0,  # as NFN here; filters have their 9 entries as channels
+            fourier_scale=3.0,
+            dropout=0.0,
+            share_projections=False,  # per tensor, as in the authors' package for convolutions
+            share_ff=False,
+            use_neurons=True,
+            use_tensors=True,
+            dtype="float32",
+            remat=False,
+        )
+    )
+    config.head = ConfigDict(
+        dict(
+            head_widths=(1_000, 1_000),  # NFN, Table 12
+            head_dropout=0.0,
+        )
+    )
+    config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-3))  # NFN, Table 12
+    if args["preset"] == "cpu":
+        _cpu(config)
+    elif args["preset"] == "pod":  # v5e 16x16: 8 networks a chip, as one GPU of the paper
+        config.batch_size = config.evaluate_chunk = 8 * 256
+        config.num_steps, config.steps_per_call = 3_000, 50
+        config.eval_every = config.checkpoint_every = 150
+        config.mesh = ConfigDict(dict(data=-1))
+    return config
+
+
+def check(config: ConfigDict) -> None:
+    """Checks the values that only this experiment can judge.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    at_least_one(config.model, "config.model", "channels", "num_blocks", "num_heads", "ff_ratio")
+    at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
+    used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))
+    if not config.data.files and used > config.data.runs:
+        raise ValueError(
+            f"config.data.runs={config.data.runs}: train_runs + valid_runs + test_runs = {used}"
+        )
+    if config.data.files and config.data.snapshots > 1:
+        raise ValueError("config.data.snapshots: the published zoo is read at its last step, use 1")
+
+
+def _data(dataset: str) -> ConfigDict:
+    """The same networks as in nfn/equivariant/configs/generalization.py."""
+    return ConfigDict(
+        dict(
+            files="",  # folder of the published zoo, such as cifar10 or svhn_cropped
+            name=dataset,
+            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
+            size=32 if dataset == "cifar10" else 28,
+            channels=(1, 16, 16, 16),  # Small CNN Zoo; its README gives the following too
+            hidden_layers=0,  # dense layers between the pool and the last one
+            hidden_width=0,
+            classes=10,
+            zoo_steps=8_000,  # 86 epochs of the zoo
+            zoo_batch_size=512,
+            learning_rate=(5e-4, 5e-2),
+            l2=(1e-8, 1e-2),
+            init_scale=(0.3, 2.0),
+            dropout=(0.0, 0.7),
+            fractions=(0.1, 0.25, 0.5, 1.0),
+            activations=("relu", "tanh"),
+            optimizers=("adam", "rmsprop", "sgd"),
+            snapshots=1,
+            runs=29_970,  # the published sets have 29 999 (CIFAR-10) and 29 987 (SVHN)
+            train_runs=11_990,  # NFN, App. D.1: 40 %, 10 %, 50 %
+            valid_runs=2_990,
+            test_runs=14_990,
+            piece=200,
+            zoo_seed=0,
+            normalize=True,  # released code of NFN
+        )
+    )
+
+
+def _cpu(config: ConfigDict) -> None:
+    """The same claims on 2 cores, with the zoo of NFN's preset cpu."""
+    is_color = config.data.name == "cifar10"
+    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
+    config.data.source = "" if is_color else "embedded"
+    config.data.size = 16 if is_color else 14
+    config.data.channels = (1, 8, 8, 8)
+    config.data.zoo_steps, config.data.zoo_batch_size = 300, 64
+    config.data.dropout = (0.0, 0.5)
+    config.data.runs = 4_000
+    config.data.train_runs, config.data.valid_runs, config.data.test_runs = 2_400, 600, 1_000
+    config.num_steps, config.batch_size, config.steps_per_call = 1_000, 32, 50
+    config.eval_every = config.checkpoint_every = 100
+    config.optimizer = ConfigDict(
+        dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
+    )

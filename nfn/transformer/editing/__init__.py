@@ -1,0 +1,1 @@
+"""Editing images by changing the weights of the SIRENs fitted to them (table "editing")."""

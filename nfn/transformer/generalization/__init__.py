@@ -1,0 +1,1 @@
+"""Predicting the accuracy of networks from their weights (table "generalization")."""

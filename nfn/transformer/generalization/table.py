@@ -1,0 +1,111 @@
+"""Table "generalization" as data: cells, published values with their place, and claims."""
+
+from typing import Any
+
+from common.tables import (
+    Cell,
+    Paper,
+    Results,
+    Table,
+    Verdict,
+    all_of,
+    below,
+    paired_two_stderr_above,
+)
+
+NFN_CONFIG = "nfn/equivariant/configs/generalization.py"
+NFT = "NFT"
+NFN_ROWS = {"NFN_HNP": "hnp", "NFN_NP": "np", "STATNN": "statnn"}
+SIZES = (250, 1_000, 2_400)  # training networks
+LARGEST = f"tau, {SIZES[-1]}"
+
+# Table 2 of arXiv 2607.02166, CIFAR-10-GS, which reports the numbers of other papers again.
+SECONDARY = "arXiv 2607.02166, Table 2 (secondary), CIFAR-10-GS"
+PAPER_TAU = {"NFN_HNP": (0.934, 0.001), "NFN_NP": (0.922, 0.001), NFT: (0.926, 0.001)}
+
+
+def attention_is_as_good_as_np(results: Results) -> Verdict:
+    """At the largest size tau of NFT is at most 0.01 below that of NFN_NP."""
+    nft, np_layers = results[NFT, LARGEST], results["NFN_NP", LARGEST]
+    detail = f"NFT {nft.mean:.4f}, NFN_NP {np_layers.mean:.4f}"
+    return Verdict(nft.mean >= np_layers.mean - 0.01, detail)
+
+
+def order_of_the_paper(results: Results) -> Verdict:
+    """At the largest size NFN_HNP beats NFT, and NFT NFN_NP, each by over two standard errors."""
+    return all_of(
+        paired_two_stderr_above(results["NFN_HNP", LARGEST], results[NFT, LARGEST]),
+        paired_two_stderr_above(results[NFT, LARGEST], results["NFN_NP", LARGEST]),
+    )
+
+
+def more_networks_help(results: Results) -> Verdict:
+    """From the smallest to the largest size tau of NFT grows by over two standard errors."""
+    return paired_two_stderr_above(results[NFT, LARGEST], results[NFT, f"tau, {SIZES[0]}"])
+
+
+def permuting_changes_no_prediction(results: Results) -> Verdict:
+    """Permuting the hidden neurons of test networks changes a prediction of NFT by under 1e-4."""
+    return below(results[NFT, "change, permuted"], 1e-4)
+
+
+def _cells() -> tuple[Cell, ...]:
+    cells = []
+    for row in (*NFN_ROWS, NFT):
+        config: str | None = None
+        changes: dict[str, Any] = {}
+        if row in NFN_ROWS:
+            config, changes["model.kind"] = NFN_CONFIG, NFN_ROWS[row]
+        if row == "NFN_HNP":  # as in Table 2 of nfn.equivariant
+            changes["data.normalize"] = False
+        cells += _row(row, changes, config)
+    return tuple(cells)
+
+
+def _row(row: str, changes: dict[str, Any], config: str | None) -> list[Cell]:
+    cells = []
+    for size in SIZES:
+        paper = None
+        if size == SIZES[-1] and row in PAPER_TAU:
+            paper = Paper(*PAPER_TAU[row], f"{SECONDARY}, {row}")
+        overrides = {**changes, "data.train_runs": size}
+        cells.append(Cell(row, f"tau, {size}", overrides, "test_tau", paper, config=config))
+    overrides = {**changes, "data.train_runs": SIZES[-1]}
+    for column, metric in (
+        ("R^2", "test_r2"),
+        ("training tau", "train_tau"),
+        ("change, permuted", "permuted_change"),
+    ):
+        cells.append(Cell(row, column, overrides, metric, config=config))
+    return cells
+
+
+TABLE_GENERALIZATION = Table(
+    name="generalization",
+    title="Kendall's tau of predicted and true test accuracies of CNNs",
+    source="Zhou et al. (2023), Neural Functional Transformers, as reported by arXiv 2607.02166, "
+    "Table 2, CIFAR-10-GS",
+    config="nfn/transformer/configs/generalization.py",
+    cells=_cells(),
+    seeds=(0, 1, 2),
+    claims=(
+        attention_is_as_good_as_np,
+        order_of_the_paper,
+        more_networks_help,
+        permuting_changes_no_prediction,
+    ),
+    paper_spread="as printed there; number of runs not known",
+    notes=(
+        "The published values are from a secondary source, Table 2 of arXiv 2607.02166: the text "
+        "of the paper could not be read. Their CNNs are 1-16-16-16-10 on gray CIFAR-10, 12 000 of "
+        "them for training; ours are described under the table.",
+        "tau, n: with n training networks, drawn by the seed; validation and test networks are the "
+        "same for all runs. NFN and STATNN: the runs of Table 2 of nfn.equivariant, on the same "
+        "networks.",
+        "R^2, training tau (on the training networks) and change, permuted: with the most "
+        "networks; the last is the mean change of a prediction when the hidden neurons of a test "
+        "network are put in random order.",
+        "Each run's checkpoint is the one with the best tau on the validation networks.",
+    ),
+    figures="nfn.transformer.generalization.figures:table_generalization",
+)
