@@ -1,0 +1,189 @@
+"""Table "classification" as data: cells, published values with their place, and claims."""
+
+from typing import Any
+
+from common.tables import (
+    Cell,
+    Paper,
+    Results,
+    Table,
+    Verdict,
+    above,
+    all_of,
+    below,
+    paired_two_stderr_above,
+    paired_two_stderr_below,
+    two_stderr_above,
+)
+
+PLAIN, NFN, NFT = "NFN", "INR2ARRAY, NFN encoder", "INR2ARRAY, NFT encoder"
+SHARED, CANONICAL = "NFT, shared feed-forward", "NFT, canonical"
+PROBES, IMAGE = "NFT, canonical, probes", "NFT, canonical, true image, moved"
+NO_NEURONS = "NFT without neuron layers"
+
+# Row -> overrides of the encoder; from SHARED on they are ours, not the paper's.
+ROWS: dict[str, dict[str, Any]] = {
+    NFN: {"encoder.model.kind": "np"},
+    NFT: {"encoder.model.kind": "nft"},
+    NO_NEURONS: {"encoder.model.use_neurons": False},
+    SHARED: {"encoder.model.share_ff": True},
+    CANONICAL: {"encoder.model.inputs": "canonical"},
+    PROBES: {"encoder.model.inputs": "canonical", "encoder.model.num_probes": 16},
+    IMAGE: {
+        "encoder.model.inputs": "canonical",
+        "encoder.task.target": "image",
+        "encoder.task.augment": True,
+        "encoder.task.max_shift": 1,
+    },
+}
+COLUMNS = {
+    "train %": "train_accuracy",
+    "test %": "test_accuracy",
+    "same answer %": "permuted_test_agreement",
+    "test MSE": "encoder_test_mse",
+    "test MSE, image": "encoder_test_image_mse",
+    "found again %": "encoder_retrieval",
+    "array change": "encoder_array_change",
+    "mean image MSE": "encoder_mean_image_mse",
+}
+# FashionMNIST, as re-reported; the ± is as printed there.
+SOURCE = "Wu et al., arXiv 2607.02166, Table 1, FashionMNIST"
+PAPER_TEST = {
+    PLAIN: Paper(75.6, 1.07, f"{SOURCE}, NFN"),
+    NFT: Paper(79.3, 0.00, f"{SOURCE}, INR2ARRAY"),
+}
+
+
+def nft_arrays_beat_nfn_arrays(results: Results) -> Verdict:
+    """Arrays of the NFT encoder are classified better than those of the linear NFN encoder."""
+    return _better(results, NFT, NFN)
+
+
+def nfn_arrays_beat_the_plain_nfn(results: Results) -> Verdict:
+    """Arrays of the linear NFN encoder are classified better than weights by the plain NFN."""
+    return two_stderr_above(results[NFN, "test %"], results[PLAIN, "test %"])
+
+
+def nft_arrays_beat_the_plain_nfn(results: Results) -> Verdict:
+    """Arrays of the NFT encoder are classified better than weights by the plain NFN."""
+    return two_stderr_above(results[NFT, "test %"], results[PLAIN, "test %"])
+
+
+def nft_redraws_better_than_nfn(results: Results) -> Verdict:
+    """Pictures redrawn from NFT arrays are closer to those of the SIRENs than from NFN arrays."""
+    return paired_two_stderr_below(results[NFT, "test MSE"], results[NFN, "test MSE"])
+
+
+def arrays_know_the_picture(results: Results) -> Verdict:
+    """Pictures redrawn from arrays are closer to those of the SIRENs than the mean image is."""
+    rows = (NFN, NFT)
+    return all_of(
+        *(
+            paired_two_stderr_below(results[row, "test MSE"], results[row, "mean image MSE"])
+            for row in rows
+        )
+    )
+
+
+def arrays_are_invariant(results: Results) -> Verdict:
+    """Permuted test SIRENs have the same arrays (to 1e-4 of their size) and the same answers."""
+    return all_of(
+        *(below(results[row, "array change"], 1e-4) for row in ROWS),
+        *(above(results[row, "same answer %"], 99.9) for row in ROWS),
+    )
+
+
+def fits_of_an_image_are_close(results: Results) -> Verdict:
+    """The second fit of an image is found among 1,000 ten times as often as by chance."""
+    return all_of(*(above(results[row, "found again %"], 1.0) for row in (NFN, NFT)))
+
+
+def neuron_layers_help(results: Results) -> Verdict:
+    """NFT without attention inside neuron layers redraws and classifies worse."""
+    return all_of(
+        paired_two_stderr_below(results[NFT, "test MSE"], results[NO_NEURONS, "test MSE"]),
+        _better(results, NFT, NO_NEURONS),
+    )
+
+
+def canonical_form_helps(results: Results) -> Verdict:
+    """Arrays of canonical weights are classified better."""
+    return _better(results, CANONICAL, NFT)
+
+
+def probes_help(results: Results) -> Verdict:
+    """Arrays of canonical weights with probe channels are classified better than without."""
+    return _better(results, PROBES, CANONICAL)
+
+
+def true_images_help(results: Results) -> Verdict:
+    """Redrawing mirrored and shifted true images gives arrays that are classified better."""
+    return _better(results, IMAGE, CANONICAL)
+
+
+def shared_maps_are_as_good(results: Results) -> Verdict:
+    """Feed-forward maps shared by all tensors are not worse by more than two standard errors."""
+    worse = paired_two_stderr_above(results[NFT, "test %"], results[SHARED, "test %"])
+    return Verdict(not worse.holds, worse.detail)
+
+
+def _better(results: Results, row: str, other: str) -> Verdict:
+    return paired_two_stderr_above(results[row, "test %"], results[other, "test %"])
+
+
+def _cells() -> tuple[Cell, ...]:
+    plain = "nfn/equivariant/configs/inr_classification.py"
+    cells = [
+        Cell(PLAIN, column, {"model.kind": "np"}, metric, _paper(PLAIN, column), config=plain)
+        for column, metric in COLUMNS.items()
+        if not metric.startswith("encoder_")
+    ]
+    for row, overrides in ROWS.items():
+        for column, metric in COLUMNS.items():
+            cells.append(Cell(row, column, overrides, metric, _paper(row, column)))
+    return tuple(cells)
+
+
+def _paper(row: str, column: str) -> Paper | None:
+    return PAPER_TEST.get(row) if column == "test %" else None
+
+
+CLASSIFICATION = Table(
+    name="classification",
+    title="Classifying images by invariant arrays of their SIRENs",
+    source="Zhou et al. (2023), Neural Functional Transformers, as re-reported in arXiv 2607.02166",
+    config="nfn/transformer/configs/inr_classification.py",
+    cells=_cells(),
+    seeds=(0, 1, 2),
+    claims=(
+        nft_arrays_beat_nfn_arrays,
+        nfn_arrays_beat_the_plain_nfn,
+        nft_arrays_beat_the_plain_nfn,
+        nft_redraws_better_than_nfn,
+        arrays_know_the_picture,
+        arrays_are_invariant,
+        fits_of_an_image_are_close,
+        neuron_layers_help,
+        canonical_form_helps,
+        probes_help,
+        true_images_help,
+        shared_maps_are_as_good,
+    ),
+    paper_spread="as printed in arXiv 2607.02166",
+    notes=(
+        "NFN: a classifier of weights, a run of nfn.equivariant (its Table 3, NFN_NP) on the same "
+        'SIRENs. Rows from "NFT without neuron layers" on are not in the paper: attention only '
+        "among the means of tensors; one pair of feed-forward maps for all tensors; weights in a "
+        "form that all weights of the same function share; with the values that neurons pass on at "
+        "16 learned points as further channels; with the true image as target, image and SIREN "
+        "mirrored and shifted by up to a pixel.",
+        "test MSE: mean square error per pixel in the [-1, 1] scale between the picture redrawn "
+        "from an array and that of its SIREN, on test SIRENs; image: to the image the SIREN was "
+        "fitted to; mean image: of the mean training image in place of the redrawn one.",
+        "same answer: test networks with permuted hidden neurons get the same class. array change: "
+        "the largest change of an entry of an array by that, in units of their root mean square. "
+        "found again: of 1,000 training images, those whose second fit has the array nearest to "
+        "that of the first (chance: 0.1 %).",
+    ),
+    figures="nfn.transformer.classification.figures:classification",
+)
