@@ -4,13 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from common.errors import nearest
 from common.networks import Network, from_linen
 from nfn import encodings, features
-from nfn.probes import activation_channels, sine_invariant_channels
+from nfn.probes import activation_channels, initial_points, sine_invariant_channels
 from nfn.readers import MLP, ReaderParams, invariant_reader
 from nfn.sine import SineMethod
 from nfn.siren import SirenParams
@@ -108,19 +107,6 @@ def classifier(
     if spec.kind in ("np", "hnp", "pt"):
         return equivariant_classifier(space, spec, num_classes=num_classes, function=function)
     raise ValueError(f"config.model.kind={spec.kind!r}: expected one of {', '.join(KINDS)}")
-
-
-def initial_points(count: int, dim: int) -> Float[np.ndarray, "count dim"]:
-    """Returns the first points of a sequence that fills [-1, 1]^dim evenly.
-
-    Multiples of the powers of 1 / g modulo 1, with g^(dim + 1) = g + 1 (the golden ratio in
-    one dimension).
-    """
-    g = 2.0
-    for _ in range(64):  # fixed point, to machine precision
-        g = (1 + g) ** (1 / (dim + 1))
-    steps = np.arange(1, count + 1)[:, None] * g ** -np.arange(1.0, dim + 1)
-    return (2 * ((0.5 + steps) % 1) - 1).astype(np.float32)
 
 
 def main_features(
