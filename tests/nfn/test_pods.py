@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-CONFIGS = "nfn/equivariant/configs"
+NFN, NFT = "nfn/equivariant/configs", "nfn/transformer/configs"
 QUICK = ("inr_classification", "editing", "generalization", "mlp_generalization")
 
 
 def report_of(child: Any, spec: str) -> dict[str, Any]:
-    arguments = ["compile", f"--config={CONFIGS}/{spec}", "--topology=v5e:16x16"]
+    arguments = ["compile", f"--config={spec}", "--topology=v5e:16x16"]
     done = child([*arguments, "--quick", "--json"], seconds=600)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -20,10 +20,12 @@ def report_of(child: Any, spec: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "spec",
     [
-        *(f"{name}.py:pod" for name in QUICK),
-        *(pytest.param(f"{name}.py:pod,kind=hnp", marks=pytest.mark.slow) for name in QUICK),
-        pytest.param("tickets.py:pod", marks=pytest.mark.slow),
-        pytest.param("tickets.py:pod,kind=pt", marks=pytest.mark.slow),
+        *(f"{NFN}/{name}.py:pod" for name in QUICK),
+        *(pytest.param(f"{NFN}/{name}.py:pod,kind=hnp", marks=pytest.mark.slow) for name in QUICK),
+        pytest.param(f"{NFN}/tickets.py:pod", marks=pytest.mark.slow),
+        pytest.param(f"{NFN}/tickets.py:pod,kind=pt", marks=pytest.mark.slow),
+        pytest.param(f"{NFT}/editing.py:pod", marks=pytest.mark.slow),
+        pytest.param(f"{NFT}/generalization.py:pod", marks=pytest.mark.slow),
     ],
 )
 def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:

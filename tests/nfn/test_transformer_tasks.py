@@ -117,7 +117,7 @@ def test_the_claims_follow_from_the_numbers() -> None:
         cells = {}
         for cell in table.cells:
             value = changes.get((cell.row, cell.column), default(cell))
-            values = {seed: value + 1e-6 * seed for seed in table.seeds}
+            values = {seed: value * (1 + 1e-4 * seed) for seed in table.seeds}
             cells[cell.row, cell.column] = aggregate(values, cell.row)
         results = Results(cells, table.seeds)
         return {claim.__name__: claim(results).holds for claim in table.claims}
