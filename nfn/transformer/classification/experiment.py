@@ -1,6 +1,7 @@
 """Classifying images by the arrays of a trained INR2ARRAY encoder, which stays as it is."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from common import stages
+from common import runs, stages
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Batch, Experiment, Metrics
@@ -81,17 +82,18 @@ def array_sets(config: ConfigDict, stage: ConfigDict, spec: SirenSetSpec) -> PyT
     networks with their hidden neurons in another order. "encoder": its own test metrics.
     """
     loaded = stages.trained(stage)
-    rows = {part: loaded.data[part]["params"] for part in sirens.PARTS}
-    rows["permuted"] = permute_networks(
-        jax.random.key(config.seed), sirens.siren_space(spec), rows["test"]
-    )
-    arrays = {part: encode(loaded, params, config.encode_chunk) for part, params in rows.items()}
+    weights = {part: loaded.data[part]["params"] for part in sirens.PARTS}
+    permute = jax.jit(partial(permute_networks, space=sirens.siren_space(spec)))
+    weights["permuted"] = permute(jax.random.key(config.seed), weights=weights["test"])
+    arrays = {part: encode(loaded, params, config.encode_chunk) for part, params in weights.items()}
     data: dict[str, Any] = {
         part: {"array": arrays[part], "label": np.asarray(loaded.data[part]["label"])}
         for part in sirens.PARTS
     }
     data["test"]["permuted"] = arrays["permuted"]
-    measured = loaded.evaluate()
+    result = runs.read(stages.stage_directory(stage)).result
+    assert result is not None  # it is trained
+    measured = result["metrics"]["best"]
     data["encoder"] = {name: np.float32(measured[name]) for name in metric_names(spec)}
     return data
 

@@ -86,15 +86,10 @@ def inr2array(config: ConfigDict) -> Experiment:
 
     def evaluate(state: TrainState, data: PyTree, key: PRNGKeyArray) -> dict[str, SumCount]:
         del key
-        return _errors(networks, state.params, data, "valid", config.task.target, chunk)
+        return _valid_error(networks, state.params, data, config.task.target, chunk)
 
     def final(state: TrainState, data: PyTree, key: PRNGKeyArray) -> dict[str, SumCount]:
-        metrics = {
-            **_errors(networks, state.params, data, "test", "siren", chunk),
-            **_errors(networks, state.params, data, "test", "image", chunk, name="image_mse"),
-            "mean_image_mse": _mean_image(networks, data, chunk),
-            "array_change": _permuted(networks, state.params, data, key, chunk),
-        }
+        metrics = _test_metrics(networks, state.params, data, key, chunk)
         if spec.copies > 1:  # else no image has a second fit
             count = config.retrieval_images
             metrics["retrieval"] = _retrieval(networks, state.params, data, count, chunk)
@@ -155,64 +150,61 @@ def _loss(networks: Autoencoder, task: ConfigDict) -> Callable[..., tuple[jax.Ar
     return loss
 
 
-def _errors(
-    networks: Autoencoder,
-    params: AutoencoderParams,
-    data: PyTree,
-    part: str,
-    target: str,
-    chunk: int,
-    *,
-    name: str = "mse",
+def _valid_error(
+    networks: Autoencoder, params: AutoencoderParams, data: PyTree, target: str, chunk: int
 ) -> dict[str, SumCount]:
-    """Returns the mean square error of the pictures drawn from all arrays of a part."""
+    """Returns the mean square error of what is redrawn from validation networks."""
 
     def values(rows: PyTree) -> dict[str, jax.Array]:
         array = networks.encoder.apply(params.encoder, rows["params"], data["statistics"])
-        wanted = _target(networks, data, part, target, rows)
-        error = networks.decoder.apply(params.decoder, array) - wanted
-        return {f"{part}_{name}": jnp.mean(error**2, axis=(-2, -1))}
+        if target == "image":
+            wanted = data["images"]["valid"][rows["image"]]
+        else:
+            wanted = networks.picture(rows["params"])
+        return {"valid_mse": _mse(networks.decoder.apply(params.decoder, array), wanted)}
 
-    return sums_over(values, rows_of(data, part), chunk=chunk)
-
-
-def _target(
-    networks: Autoencoder, data: PyTree, part: str, target: str, rows: PyTree
-) -> Float[Array, "batch pixels c"]:
-    if target == "image":
-        return data["images"][part][rows["image"]]
-    return networks.picture(rows["params"])
+    return sums_over(values, rows_of(data, "valid"), chunk=chunk)
 
 
-def _mean_image(networks: Autoencoder, data: PyTree, chunk: int) -> SumCount:
-    """Returns the error on test SIRENs of what knows nothing of them: the mean training image."""
-    mean = jnp.mean(data["images"]["train"], axis=0)
-
-    def values(rows: PyTree) -> dict[str, jax.Array]:
-        error = networks.picture(rows["params"]) - mean[None]
-        return {"mse": jnp.mean(error**2, axis=(-2, -1))}
-
-    return sums_over(values, rows_of(data, "test"), chunk=chunk)["mse"]
-
-
-def _permuted(
+def _test_metrics(
     networks: Autoencoder, params: AutoencoderParams, data: PyTree, key: PRNGKeyArray, chunk: int
-) -> SumCount:
-    """Returns how much permuting hidden neurons changes an entry of an array, at most.
+) -> dict[str, SumCount]:
+    """Compares pictures redrawn from test networks, and their arrays with permuted ones'.
 
-    In units of the root mean square of all entries.
+    mean_image_mse: the error of what knows nothing, the mean training image in their place.
+    array_change: how much permuting hidden neurons changes an entry of an array, at most, in
+    units of the root mean square of all entries.
     """
     space = sirens.siren_space(networks.spec)
+    mean_image = jnp.mean(data["images"]["train"], axis=0)
 
     def values(rows: PyTree) -> dict[str, jax.Array]:
-        moved = permute_networks(jax.random.fold_in(key, rows["row"][0]), space, rows["params"])
-        encode = partial(networks.encoder.apply, params.encoder, statistics=data["statistics"])
-        before, after = encode(weights=rows["params"]), encode(weights=moved)
-        change = jnp.max(jnp.abs(before - after), axis=(-2, -1))
-        return {"change": change, "square": jnp.mean(before**2, axis=(-2, -1))}
+        weights, image = rows["params"], data["images"]["test"][rows["image"]]
+        moved = permute_networks(jax.random.fold_in(key, rows["row"][0]), space, weights)
+        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), weights, moved)
+        arrays = networks.encoder.apply(params.encoder, both, data["statistics"])
+        before, after = jnp.split(arrays, 2)
+        redrawn = networks.decoder.apply(params.decoder, before)
+        picture = networks.picture(weights)
+        return {
+            "test_mse": _mse(redrawn, picture),
+            "test_image_mse": _mse(redrawn, image),
+            "mean_image_mse": _mse(jnp.broadcast_to(mean_image, picture.shape), picture),
+            "change": jnp.max(jnp.abs(before - after), axis=(-2, -1)),
+            "square": jnp.mean(before**2, axis=(-2, -1)),
+        }
 
     found = values_over(values, rows_of(data, "test"), chunk=chunk)
-    return jnp.max(found["change"]) / jnp.sqrt(jnp.mean(found["square"])), jnp.float32(1)
+    change, square = found.pop("change"), found.pop("square")
+    metrics = {name: (jnp.sum(x), jnp.float32(x.size)) for name, x in found.items()}
+    change = jnp.max(change) / jnp.sqrt(jnp.mean(square))
+    return {**metrics, "array_change": (change, jnp.float32(1))}
+
+
+def _mse(
+    picture: Float[Array, "batch pixels c"], wanted: Float[Array, "batch pixels c"]
+) -> Float[Array, " batch"]:
+    return jnp.mean((picture - wanted) ** 2, axis=(-2, -1))
 
 
 def _retrieval(
@@ -226,15 +218,16 @@ def _retrieval(
     num_train = data["images"]["train"].shape[0]
     count = min(count, num_train)
 
-    def encode(weights: SirenParams) -> Float[Array, " M_times_d"]:
-        batch = jax.tree.map(lambda x: x[None], weights)
+    weights = jax.tree.map(
+        lambda x: jnp.concatenate([x[:count], x[num_train : num_train + count]]),
+        data["train"]["params"],
+    )
+
+    def encode(one: SirenParams) -> Float[Array, " M_times_d"]:
+        batch = jax.tree.map(lambda x: x[None], one)
         return networks.encoder.apply(params.encoder, batch, data["statistics"]).reshape(-1)
 
-    def arrays(first: int) -> Float[Array, "count M_times_d"]:
-        weights = jax.tree.map(lambda x: x[first : first + count], data["train"]["params"])
-        return jax.lax.map(encode, weights, batch_size=min(chunk, count))
-
-    first, second = arrays(0), arrays(num_train)
+    first, second = jnp.split(jax.lax.map(encode, weights, batch_size=min(chunk, count)), 2)
     product = jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
     distance = jnp.sum(second**2, axis=-1)[None] - 2 * product  # up to a constant of each row
     is_found = jnp.argmin(distance, axis=-1) == jnp.arange(count)
