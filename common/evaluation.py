@@ -36,15 +36,15 @@ def sums_over(
 def values_over(
     function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, *, chunk: int
 ) -> dict[str, jax.Array]:
-    """Returns every value that `function` gives per row, [n]; the arguments of `sums_over`."""
+    """Returns what `function` gives per row, numbers or arrays; the arguments of `sums_over`."""
     values, count = _values(function, rows, chunk)
-    return {name: value.reshape(-1)[:count] for name, value in values.items()}
+    return {name: value.reshape(-1, *value.shape[2:])[:count] for name, value in values.items()}
 
 
 def _values(
     function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, chunk: int
 ) -> tuple[dict[str, jax.Array], int]:
-    """Returns values [slices, chunk], the last slice filled up, and the number of rows."""
+    """Returns values [slices, chunk, ...], the last slice filled up, and the number of rows."""
     rows = jax.tree.map(jnp.asarray, rows)
     count = jax.tree.leaves(rows)[0].shape[0]
     chunk = min(chunk, count)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from common import runs, stages
 from common.data.epochs import epoch_indices
-from common.evaluation import SumCount, classification_values, sums_over
+from common.evaluation import SumCount, classification_values, sums_over, values_over
 from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
@@ -109,11 +109,10 @@ def encode(loaded: Loaded, params: SirenParams, chunk: int) -> Float[np.ndarray,
     assert predict is not None
 
     def arrays(state: PyTree, data: PyTree, params: SirenParams) -> Float[Array, "n M d"]:
-        def one(weights: SirenParams) -> Float[Array, "M d"]:
-            batch = jax.tree.map(lambda x: x[None], weights)
-            return predict(state, data, batch)["array"][0]
+        def values(rows: PyTree) -> dict[str, jax.Array]:
+            return {"array": predict(state, data, rows)["array"]}
 
-        return jax.lax.map(one, params, batch_size=chunk)
+        return values_over(values, params, chunk=chunk)["array"]
 
     return np.asarray(jax.jit(arrays)(loaded.state, loaded.data, params))
 

@@ -223,11 +223,11 @@ def _retrieval(
         data["train"]["params"],
     )
 
-    def encode(one: SirenParams) -> Float[Array, " M_times_d"]:
-        batch = jax.tree.map(lambda x: x[None], one)
-        return networks.encoder.apply(params.encoder, batch, data["statistics"]).reshape(-1)
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        array = networks.encoder.apply(params.encoder, rows, data["statistics"])
+        return {"array": array.reshape(array.shape[0], -1)}
 
-    first, second = jnp.split(jax.lax.map(encode, weights, batch_size=min(chunk, count)), 2)
+    first, second = jnp.split(values_over(values, weights, chunk=chunk)["array"], 2)
     product = jnp.matmul(first, second.T, precision=jax.lax.Precision.HIGHEST)
     distance = jnp.sum(second**2, axis=-1)[None] - 2 * product  # up to a constant of each row
     is_found = jnp.argmin(distance, axis=-1) == jnp.arange(count)
