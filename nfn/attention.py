@@ -9,7 +9,7 @@ would. Features: see `nfn.features`.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from nfn.dot_attention import dot_attention
 from nfn.features import Features, align_rank, num_channels
 from nfn.layers import LinearParams
 from nfn.weights import TensorSpec, WeightSpace
@@ -118,7 +119,7 @@ def attention(
 
     Source: Zhou et al. (2023), "Neural Functional Transformers", in the form of `NPAttention` of
     the authors' package 0.1.2: several heads, and the global head of `paper_attention` only among
-    tensors. No output projection if the maps are shared.
+    tensors. No output projection if the maps are shared. For large batches see `by_networks`.
 
     Args:
         params: Made by `init_attention`.
@@ -135,17 +136,17 @@ def attention(
     Raises:
         ValueError: If features, heads and params do not fit; the message names the tensor.
     """
-    qkv = _project(params, x, space=space, num_heads=num_heads)
+    _check(params, x, space=space, num_heads=num_heads)
     outputs: dict[str, Array] = {}
     if use_tensors:
-        outputs = _between_tensors(qkv, space)
+        outputs = _between_tensors(params, x, space=space, num_heads=num_heads)
     if use_neurons:
+        weights = {spec.path: _with_labels(spec, x[spec.path]) for spec in space.tensors}
+        qkv = _project(params, weights, num_heads)
         keys = _split(key if dropout > 0 else None, len(space.groups))
-        for (group, members), k in zip(token_sets(space).items(), keys, strict=True):
-            del group
-            _add_neuron_layer(
-                outputs, qkv, members, dropout=dropout, key=k, query_chunk=query_chunk
-            )
+        for members, k in zip(token_sets(space).values(), keys, strict=True):
+            found = _between_tokens(qkv, members, dropout=dropout, key=k, query_chunk=query_chunk)
+            _accumulate(outputs, found)
     return _unproject(params, outputs, x, space=space)
 
 
@@ -157,117 +158,137 @@ def paper_attention(
     Source: Zhou et al. (2023), "Neural Functional Transformers", Eq. 4-6; a bias is one more
     token of its layer. Costs dim(U)^2 scores: see `query_chunk` of `attention`.
     """
-    qkv = _project(params, x, space=space, num_heads=1)
-    flat = {path: y.reshape(y.shape[0], -1, *y.shape[-3:]) for path, y in qkv.items()}
-    everything = jnp.concatenate(list(flat.values()), axis=1)  # [batch, weights, 1, 3, c]
-    q, k, v = jnp.moveaxis(everything, (2, 3), (2, 0))
-    y = _attend(q, k, v, query_chunk=query_chunk)[:, 0]
-    parts = jnp.split(y, np.cumsum([y.shape[1] for y in flat.values()])[:-1], axis=1)
-    outputs = {
-        path: part.reshape(*qkv[path].shape[:-3], part.shape[-1])
-        for path, part in zip(qkv, parts, strict=True)
-    }
+    _check(params, x, space=space, num_heads=1)
+    weights = {spec.path: _with_labels(spec, x[spec.path]) for spec in space.tensors}
+    qkv = _project(params, weights, 1)
+    outputs = _between_weights(qkv, query_chunk)
     for members in token_sets(space).values():
-        _add_neuron_layer(outputs, qkv, members, query_chunk=query_chunk)
+        _accumulate(outputs, _between_tokens(qkv, members, query_chunk=query_chunk))
     return _unproject(params, outputs, x, space=space)
 
 
-def _add_neuron_layer(
-    outputs: dict[str, Array],
-    qkv: Mapping[str, Array],
+def by_networks(layer: Callable[[Features], Features], x: Features, size: int) -> Features:
+    """Returns layer(x), `size` networks of the batch at a time, recomputed in the backward pass.
+
+    On CPUs attention among wide layers is several times faster while what is between its steps
+    stays in the cache, 1 or 2 networks of 32 neurons and 64 channels. Size 0: all at once.
+
+    Args:
+        layer: Acts on the networks of one batch axis, on each alone.
+        x: Features with one batch axis.
+        size: Networks at a time.
+    """
+    count = len(next(iter(x.values())))
+    if not 0 < size < count:
+        return layer(x)
+    full = count // size * size
+    chunks = {path: y[:full].reshape(-1, size, *y.shape[1:]) for path, y in x.items()}
+    ys = jax.lax.map(jax.checkpoint(layer), chunks)
+    ys = {path: y.reshape(full, *y.shape[2:]) for path, y in ys.items()}
+    if full < count:
+        rest = layer({path: y[full:] for path, y in x.items()})
+        ys = {path: jnp.concatenate([y, rest[path]]) for path, y in ys.items()}
+    return ys
+
+
+QKV = tuple[dict[str, Array], dict[str, Array], dict[str, Array]]
+
+
+def _project(params: AttentionParams, x: Mapping[str, Array], num_heads: int) -> QKV:
+    """Returns queries, keys and values [batch, *neurons, heads, c_h] of every tensor.
+
+    Keys have no bias if they share it: it would shift all scores of a query alike, which soft-max
+    does not see.
+    """
+    maps, is_shared = {}, SHARED in params.qkv.matrices
+    for name, matrix in params.qkv.matrices.items():
+        c = matrix.shape[-1] // 3
+        by_head = matrix.reshape(-1, num_heads, 3, c // num_heads)
+        bias = params.qkv.biases[name].reshape(num_heads, 3, c // num_heads)
+        maps[name] = [(by_head[:, :, i].reshape(-1, c), bias[:, i]) for i in range(3)]
+
+    parts: QKV = ({}, {}, {})
+    for path, y in x.items():
+        rows = y.reshape(-1, y.shape[-1])
+        for i, (matrix, bias) in enumerate(maps[SHARED if is_shared else path]):
+            z = (rows @ matrix).reshape(*y.shape[:-1], *bias.shape)
+            parts[i][path] = z if i == 1 and is_shared else z + align_rank(bias, z)
+    return parts
+
+
+def _between_tokens(
+    qkv: QKV,
     members: tuple[Member, ...],
     *,
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     query_chunk: int = 0,
-) -> None:
-    """Adds to `outputs` what the tokens of one neuron layer get from each other."""
-    tokens = [_tokens(qkv[m.spec.path], m.place) for m in members]
-    together = jnp.concatenate(tokens, axis=1)  # [batch, tokens, neurons, heads, 3, c_h]
-    n, c_h = together.shape[2], together.shape[-1]
-    q, k, v = jnp.moveaxis(together, (3, 4), (2, 0))
-    q, k, v = (part.reshape(*part.shape[:3], n * c_h) for part in (q, k, v))
-    y = _attend(q, k, v, dropout=dropout, key=key, query_chunk=query_chunk)
-    y = jnp.moveaxis(y.reshape(*y.shape[:3], n, c_h), 1, 3)
-    y = y.reshape(*y.shape[:3], -1)  # [batch, tokens, neurons, c]
-    parts = jnp.split(y, np.cumsum([t.shape[1] for t in tokens])[:-1], axis=1)
-    for member, part in zip(members, parts, strict=True):
-        path, place = member.spec.path, member.place
-        sizes = _labelled_shape(member.spec)
-        others = sizes[:place] + sizes[place + 1 :]
-        part = part.reshape(part.shape[0], *others, n, part.shape[-1])
-        part = jnp.moveaxis(part, -2, 1 + place)
-        outputs[path] = outputs[path] + part if path in outputs else part
+) -> list[tuple[str, Array]]:
+    """Returns what the tokens of one neuron layer get from each other, member by member."""
+    shapes = [qkv[0][m.spec.path].shape for m in members]
+    n, c_h = shapes[0][1 + members[0].place], shapes[0][-1]
+    counts = [math.prod(shape[1:-2]) // n for shape in shapes]
+    q, k, v = (
+        jnp.concatenate([_tokens(part[m.spec.path], m.place) for m in members], axis=2)
+        for part in qkv
+    )
+    y = dot_attention(q, k, v, dropout=dropout, key=key, query_chunk=query_chunk)
+    y = y.reshape(*y.shape[:3], n, c_h)
+    found = []
+    for member, shape, z in zip(
+        members, shapes, jnp.split(y, np.cumsum(counts)[:-1], axis=2), strict=True
+    ):
+        neurons, place = shape[1:-2], member.place
+        z = jnp.moveaxis(z, 1, 3)  # [batch, tokens, neurons, heads, c_h]
+        z = z.reshape(len(z), *neurons[:place], *neurons[place + 1 :], n, math.prod(shape[-2:]))
+        found.append((member.spec.path, jnp.moveaxis(z, -2, 1 + place)))
+    return found
 
 
-def _tokens(y: Float[Array, "batch *neurons h 3 c_h"], place: int) -> Float[Array, "..."]:
-    """Returns [batch, tokens, neurons, heads, 3, c_h]."""
-    y = jnp.moveaxis(y, 1 + place, -4)
-    return y.reshape(y.shape[0], -1, *y.shape[-4:])
+def _tokens(y: Float[Array, "batch *neurons h c_h"], place: int) -> Float[Array, "batch h t d"]:
+    """Returns one vector per head and token: along the neurons of one axis, and the channels."""
+    y = jnp.moveaxis(y, 1 + place, -3)
+    y = jnp.moveaxis(y.reshape(len(y), -1, *y.shape[-3:]), 3, 1)
+    return y.reshape(*y.shape[:3], -1)
 
 
-def _between_tensors(qkv: Mapping[str, Array], space: WeightSpace) -> dict[str, Array]:
+def _between_tensors(
+    params: AttentionParams, x: Features, *, space: WeightSpace, num_heads: int
+) -> dict[str, Array]:
     """Returns what the means of tensors get from each other, constant over every tensor."""
-    means = [jnp.mean(y, axis=tuple(range(1, y.ndim - 3))) for y in qkv.values()]
-    q, k, v = jnp.moveaxis(jnp.stack(means, axis=1), (2, 3), (2, 0))
-    y = jnp.moveaxis(_attend(q, k, v), 1, 2)  # [batch, tensors, heads, c_h]
+    means = {}
+    for spec in space.tensors:  # of the features: means and linear maps commute
+        y = _with_labels(spec, x[spec.path])
+        means[spec.path] = jnp.mean(y, axis=tuple(range(1, y.ndim - 1)))
+    parts = _project(params, means, num_heads)
+    q, k, v = (jnp.stack([part[path] for path in means], axis=2) for part in parts)
+    y = jnp.moveaxis(dot_attention(q, k, v), 1, 2)  # [batch, tensors, heads, c_h]
     y = y.reshape(*y.shape[:2], -1)
     return {
-        spec.path: jnp.expand_dims(y[:, i], range(1, 1 + len(_labels(spec))))
+        spec.path: jnp.expand_dims(y[:, i], range(1, 1 + len(_labelled_shape(spec))))
         for i, spec in enumerate(space.tensors)
     }
 
 
-def _attend(
-    q: Float[Array, "batch h t d"],
-    k: Float[Array, "batch h s d"],
-    v: Float[Array, "batch h s d"],
-    *,
-    dropout: float = 0.0,
-    key: PRNGKeyArray | None = None,
-    query_chunk: int = 0,
-) -> Float[Array, "batch h t d"]:
-    def some(q: Float[Array, "..."], key: PRNGKeyArray | None) -> Float[Array, "..."]:
-        wide = jnp.promote_types(q.dtype, jnp.float32)
-        scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=wide)
-        weights = jax.nn.softmax(scores / math.sqrt(q.shape[-1]), axis=-1)
-        if key is not None:
-            kept = jax.random.bernoulli(key, 1 - dropout, weights.shape)
-            weights = jnp.where(kept, weights / (1 - dropout), 0)
-        return jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v)
-
-    num_queries = q.shape[2]
-    if not 0 < query_chunk < num_queries:
-        return some(q, key)
-    num_chunks = -(-num_queries // query_chunk)
-    padded = jnp.pad(q, ((0, 0), (0, 0), (0, num_chunks * query_chunk - num_queries), (0, 0)))
-    chunks = jnp.moveaxis(padded.reshape(*q.shape[:2], num_chunks, query_chunk, -1), 2, 0)
-    keys = None if key is None else jax.random.split(key, num_chunks)
-    y = jax.lax.map(jax.checkpoint(lambda chunk: some(*chunk)), (chunks, keys))
-    y = jnp.moveaxis(y, 0, 2)
-    return y.reshape(*q.shape[:2], num_chunks * query_chunk, -1)[:, :, :num_queries]
+def _between_weights(qkv: QKV, query_chunk: int) -> dict[str, Array]:
+    """Returns what all weights get from each other."""
+    q, k, v = (
+        jnp.concatenate([y.reshape(len(y), -1, *y.shape[-2:]) for y in part.values()], axis=1)
+        for part in qkv
+    )
+    q, k, v = (jnp.moveaxis(y, 2, 1) for y in (q, k, v))
+    y = jnp.moveaxis(dot_attention(q, k, v, query_chunk=query_chunk), 1, 2)
+    outputs, start = {}, 0
+    for path, z in qkv[0].items():
+        end = start + math.prod(z.shape[1:-2])
+        outputs[path] = y[:, start:end].reshape(*z.shape[:-2], -1)
+        start = end
+    return outputs
 
 
-def _project(
-    params: AttentionParams, x: Features, *, space: WeightSpace, num_heads: int
-) -> dict[str, Array]:
-    """Returns [batch, *labelled_axes, heads, 3, c_h] of every tensor, one batch axis."""
-    c = num_channels(space, x)
-    is_shared = SHARED in params.qkv.matrices
-    if is_shared:
-        _check_shared(space)
-    size = next(iter(params.qkv.biases.values())).size
-    if size != 3 * c or c % num_heads:
-        raise ValueError(
-            f"features with {c} channels and {num_heads} heads, but projections to {size} "
-            "channels; expected three times the channels, and heads that divide them"
-        )
-    qkv = {}
-    for spec in space.tensors:
-        name = SHARED if is_shared else spec.path
-        y = _linear(params.qkv, name, x[spec.path])
-        qkv[spec.path] = y.reshape(-1, *_labelled_shape(spec), num_heads, 3, c // num_heads)
-    return qkv
+def _accumulate(outputs: dict[str, Array], found: list[tuple[str, Array]]) -> None:
+    for path, y in found:
+        outputs[path] = outputs[path] + y if path in outputs else y
 
 
 def _unproject(
@@ -276,23 +297,36 @@ def _unproject(
     c = num_channels(space, x)
     found = {}
     for spec in space.tensors:
-        shape = (*x[spec.path].shape[:-1], c)
-        if spec.path not in outputs:
-            found[spec.path] = jnp.zeros_like(x[spec.path])
+        path = spec.path
+        shape = (*x[path].shape[:-1], c)
+        if path not in outputs:
+            found[path] = jnp.zeros_like(x[path])
             continue
-        y = outputs[spec.path]
-        full = (y.shape[0], *_labelled_shape(spec), c)
-        y = jnp.broadcast_to(y, full).reshape(shape)
-        if spec.path in params.output.matrices:
-            y = _linear(params.output, spec.path, y)
-        found[spec.path] = y
+        y = outputs[path]
+        y = jnp.broadcast_to(y, (len(y), *_labelled_shape(spec), c)).reshape(shape)
+        if path in params.output.matrices:
+            y = y.reshape(-1, c) @ params.output.matrices[path]
+            bias = params.output.biases[path]
+            y = (y + align_rank(bias, y)).reshape(*shape[:-1], -1)
+        found[path] = y
     return found
 
 
-def _linear(params: LinearParams, name: str, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    matrix, bias = params.matrices[name], params.biases[name]
-    y = x.reshape(-1, x.shape[-1]) @ matrix + align_rank(bias, matrix)
-    return y.reshape(*x.shape[:-1], matrix.shape[-1])
+def _check(params: AttentionParams, x: Features, *, space: WeightSpace, num_heads: int) -> None:
+    c = num_channels(space, x)
+    if SHARED in params.qkv.matrices:
+        _check_shared(space)
+    size = next(iter(params.qkv.biases.values())).size
+    if size != 3 * c or c % num_heads:
+        raise ValueError(
+            f"features with {c} channels and {num_heads} heads, but projections to {size} "
+            "channels; expected three times the channels, and heads that divide them"
+        )
+
+
+def _with_labels(spec: TensorSpec, x: Float[Array, "..."]) -> Float[Array, "batch *neurons _"]:
+    """Returns features with one batch axis and all labelled axes, also those of size 1."""
+    return x.reshape(-1, *_labelled_shape(spec), x.shape[-1])
 
 
 def _labels(spec: TensorSpec) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ class TransformerSpec(NamedTuple):
         use_tensors: Ablation: without attention among tensors if False.
         linear_output: Channels of a last pointwise linear layer; 0: none.
         query_chunk: Memory of the attention, see `nfn.attention.attention`.
+        network_chunk: Networks of a batch in a block at a time, see `nfn.attention.by_networks`;
+            wants one batch axis; with dropout, and if 0, all.
         dtype: Compute type of the blocks, "float32" or "bfloat16".
         remat: Recompute blocks in the backward pass instead of keeping what is inside them.
     """
@@ -49,6 +51,7 @@ class TransformerSpec(NamedTuple):
     use_tensors: bool = True
     linear_output: int = 0
     query_chunk: int = 0
+    network_chunk: int = 0
     dtype: str = "float32"
     remat: bool = False
 
@@ -160,7 +163,8 @@ def transformer(
     if spec.remat:
         one_block = jax.checkpoint(one_block)
     for block_params, block_key in zip(params.blocks, keys, strict=True):
-        x = one_block(block_params, x, block_key)
+        bound = partial(one_block, block_params, key=block_key)
+        x = attention.by_networks(bound, x, 0 if key is not None else spec.network_chunk)
     if params.output is not None:
         x = layers.pointwise(_cast(params.output, spec.dtype), x, space=space)
     return _cast(x, "float32")
