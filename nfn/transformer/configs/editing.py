@@ -135,8 +135,9 @@ def _cpu(config: ConfigDict) -> None:
     config.num_steps, config.batch_size, config.steps_per_call = 1_500, 32, 50
     config.eval_every = config.checkpoint_every = 500
     config.evaluate_chunk = 100
-    config.model.channels, config.model.num_blocks, config.model.ff_ratio = 32, 2, 2
-    config.model.frequencies, config.model.fourier_scale = 16, 0.5
+    config.model.channels, config.model.num_blocks = 16, 2
+    config.model.num_heads, config.model.ff_ratio = 2, 2
+    config.model.frequencies, config.model.fourier_scale = 8, 0.5
     config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=2e-3, schedule="cosine", warmup_steps=100)
+        dict(name="adam", learning_rate=5e-3, schedule="cosine", warmup_steps=100)
     )

@@ -131,6 +131,8 @@ def _cpu(config: ConfigDict) -> None:
     config.data.train_runs, config.data.valid_runs, config.data.test_runs = 2_400, 600, 1_000
     config.num_steps, config.batch_size, config.steps_per_call = 1_000, 32, 50
     config.eval_every = config.checkpoint_every = 100
+    config.model.channels, config.model.num_blocks = 8, 2
+    config.model.num_heads, config.model.ff_ratio = 2, 2
     config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
+        dict(name="adam", learning_rate=3e-3, schedule="cosine", warmup_steps=50)
     )
