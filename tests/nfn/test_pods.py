@@ -26,6 +26,8 @@ def report_of(child: Any, spec: str) -> dict[str, Any]:
         pytest.param(f"{NFN}/tickets.py:pod,kind=pt", marks=pytest.mark.slow),
         pytest.param(f"{NFT}/editing.py:pod", marks=pytest.mark.slow),
         pytest.param(f"{NFT}/generalization.py:pod", marks=pytest.mark.slow),
+        pytest.param(f"{NFT}/inr2array.py:pod", marks=pytest.mark.slow),
+        pytest.param(f"{NFT}/inr_classification.py:pod", marks=pytest.mark.slow),
     ],
 )
 def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:

@@ -70,7 +70,9 @@ def inr_classification(config: ConfigDict) -> Experiment:
         evaluate=evaluate,
         final=final,
         predict=lambda state, data, array: network.apply(state.params, array),
-        abstract_data=lambda: _abstract(spec, (sizes.num_latents, sizes.latent_width)),
+        abstract_data=lambda: _abstract(
+            spec, (sizes.num_latents, sizes.latent_width), config.array_dtype
+        ),
         describe=lambda: {**sirens.describe(spec), "encoder": stages.describe(stage)},
     )
 
@@ -85,7 +87,10 @@ def array_sets(config: ConfigDict, stage: ConfigDict, spec: SirenSetSpec) -> PyT
     weights = {part: loaded.data[part]["params"] for part in sirens.PARTS}
     permute = jax.jit(partial(permute_networks, space=sirens.siren_space(spec)))
     weights["permuted"] = permute(jax.random.key(config.seed), weights=weights["test"])
-    arrays = {part: encode(loaded, params, config.encode_chunk) for part, params in weights.items()}
+    arrays = {
+        part: encode(loaded, params, config.encode_chunk).astype(jnp.dtype(config.array_dtype))
+        for part, params in weights.items()
+    }
     data: dict[str, Any] = {
         part: {"array": arrays[part], "label": np.asarray(loaded.data[part]["label"])}
         for part in sirens.PARTS
@@ -168,11 +173,11 @@ def _measure_permuted(
     return sums_over(values, data["test"], chunk=chunk)
 
 
-def _abstract(spec: SirenSetSpec, shape: tuple[int, int]) -> PyTree:
+def _abstract(spec: SirenSetSpec, shape: tuple[int, int], dtype: str) -> PyTree:
     """Returns the shapes of `array_sets` without training anything."""
 
     def part(count: int) -> dict[str, jax.ShapeDtypeStruct]:
-        array = jax.ShapeDtypeStruct((count, *shape), jnp.float32)
+        array = jax.ShapeDtypeStruct((count, *shape), jnp.dtype(dtype))
         return {"array": array, "label": jax.ShapeDtypeStruct((count,), jnp.int32)}
 
     data: dict[str, Any] = {name: part(n) for name, n in sirens.num_examples(spec).items()}

@@ -65,7 +65,7 @@ class Transformer(nn.Module):
         self, array: Float[Array, "*b M c"], *, train: bool = False
     ) -> Float[Array, "*b classes"]:
         """Returns logits."""
-        spec = self.spec
+        spec, array = self.spec, array.astype(jnp.float32)  # sets may be kept in half precision
         shape = (spec.num_positions, spec.width)
         position = self.param("position", nn.initializers.normal(0.02), shape)
         x = nn.Dense(spec.width, dtype=spec.dtype)(array)

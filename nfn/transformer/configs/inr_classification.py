@@ -33,6 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval_every = config.checkpoint_every = 0
     config.best_metric = "valid_accuracy"  # released code
     config.evaluate_chunk = config.encode_chunk = 64
+    config.array_dtype = "float32"  # in which arrays are kept
     config.mixup = 0.0  # released code: alpha of the Beta distribution
     config.model = ConfigDict(
         dict(
@@ -69,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.num_steps = 3_000
         config.eval_every = config.checkpoint_every = 100
         config.optimizer.warmup_steps = 100
-        config.model.dtype = "bfloat16"
+        config.model.dtype = config.array_dtype = "bfloat16"  # 5 GB of arrays a chip
         config.mesh = ConfigDict(dict(data=-1))
     return config
 
@@ -81,7 +82,8 @@ def check(config: ConfigDict) -> None:
         ValueError: Naming field, value and what is allowed.
     """
     inr2array.check(config.encoder)
-    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    for name, value in (("model.dtype", config.model.dtype), ("array_dtype", config.array_dtype)):
+        one_of(f"config.{name}", value, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "width", "num_layers", "num_heads", "ff_width")
     at_least_one(config, "config", "batch_size", "evaluate_chunk", "encode_chunk")
     if config.mixup < 0:
