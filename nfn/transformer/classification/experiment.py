@@ -130,17 +130,16 @@ def _loss(network: Network, mixup: float) -> Callable[..., tuple[jax.Array, Metr
     ) -> tuple[jax.Array, Metrics]:
         key_mix, key_dropout = jax.random.split(key)
         array, label = (data["train"][name][batch["index"]] for name in ("array", "label"))
-        share = jnp.ones(())
+        share = jax.random.beta(key_mix, mixup, mixup) if mixup > 0 else 1.0
         if mixup > 0:
-            share = jax.random.beta(key_mix, mixup, mixup)
             array = share * array + (1 - share) * array[::-1]
         logits = network.apply(params, array, train=True, rngs={"dropout": key_dropout})
-        own, other = (
-            classification_values(logits, label),
-            classification_values(logits, label[::-1]),
-        )
-        value = share * jnp.mean(own["loss"]) + (1 - share) * jnp.mean(other["loss"])
-        return value, {"accuracy": jnp.mean(own["accuracy"])}
+        values = classification_values(logits, label)
+        value = jnp.mean(values["loss"])
+        if mixup > 0:
+            mixed = jnp.mean(classification_values(logits, label[::-1])["loss"])
+            value = share * value + (1 - share) * mixed
+        return value, {"accuracy": jnp.mean(values["accuracy"])}
 
     return loss
 
