@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 def dot_attention(
     q: Float[Array, "batch h t d"],
     k: Float[Array, "batch h s d"],
-    v: Float[Array, "batch h s d"],
+    v: Float[Array, "batch h s e"],
     *,
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     query_chunk: int = 0,
-) -> Float[Array, "batch h t d"]:
+) -> Float[Array, "batch h t e"]:
     """Returns soft-max(q k / sqrt(d)) v, the soft-max in float32 or wider.
 
     Args:
@@ -39,7 +39,7 @@ def dot_attention(
     keys = None if key is None else jax.random.split(key, num_chunks)
     y = jax.lax.map(jax.checkpoint(lambda chunk: some(*chunk)), (chunks, keys))
     y = jnp.moveaxis(y, 0, 2)
-    return y.reshape(*q.shape[:2], num_chunks * query_chunk, -1)[:, :, :num_queries]
+    return y.reshape(*q.shape[:2], num_chunks * query_chunk, v.shape[-1])[:, :, :num_queries]
 
 
 def _weights(q: Float[Array, "... t d"], k: Float[Array, "... s d"]) -> Float[Array, "... t s"]:
@@ -52,10 +52,10 @@ def _weights(q: Float[Array, "... t d"], k: Float[Array, "... s d"]) -> Float[Ar
 def _dropped(
     q: Float[Array, "batch h t d"],
     k: Float[Array, "batch h s d"],
-    v: Float[Array, "batch h s d"],
+    v: Float[Array, "batch h s e"],
     key: PRNGKeyArray,
     rate: float,
-) -> Float[Array, "batch h t d"]:
+) -> Float[Array, "batch h t e"]:
     weights = _weights(q, k)
     kept = jax.random.bernoulli(key, 1 - rate, weights.shape)
     return jnp.where(kept, weights / (1 - rate), 0) @ v
@@ -63,21 +63,21 @@ def _dropped(
 
 @jax.custom_vjp
 def _softmax_attention(
-    q: Float[Array, "batch h t d"], k: Float[Array, "batch h s d"], v: Float[Array, "batch h s d"]
-) -> Float[Array, "batch h t d"]:
+    q: Float[Array, "batch h t d"], k: Float[Array, "batch h s d"], v: Float[Array, "batch h s e"]
+) -> Float[Array, "batch h t e"]:
     """Its gradient is written out: it keeps the weights only, and XLA:CPU takes a fifth less."""
     return _weights(q, k) @ v
 
 
 def _softmax_attention_forward(
-    q: Float[Array, "batch h t d"], k: Float[Array, "batch h s d"], v: Float[Array, "batch h s d"]
-) -> tuple[Float[Array, "batch h t d"], tuple[Array, ...]]:
+    q: Float[Array, "batch h t d"], k: Float[Array, "batch h s d"], v: Float[Array, "batch h s e"]
+) -> tuple[Float[Array, "batch h t e"], tuple[Array, ...]]:
     weights = _weights(q, k)
     return weights @ v, (q, k, v, weights)
 
 
 def _softmax_attention_backward(
-    kept: tuple[Array, ...], dy: Float[Array, "batch h t d"]
+    kept: tuple[Array, ...], dy: Float[Array, "batch h t e"]
 ) -> tuple[Array, Array, Array]:
     q, k, v, weights = kept
     dv = jnp.einsum("bhts,bhtd->bhsd", weights, dy)

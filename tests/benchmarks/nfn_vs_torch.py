@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,20 @@ class Side:
         return json.loads(line)
 
 
-def measure(peer: str, threads: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns {case: {side: {wall, cpu, flops}}} and what the sides say about themselves."""
+def measure(
+    peer: str, threads: int, cases: Sequence[str], name: str = "nfn"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns {case: {side: {wall, cpu, flops}}} and what the sides say about themselves.
+
+    Args:
+        peer: Python of the peer's environment.
+        threads: Number of cores, the last of this process.
+        cases: Names of cases; one that no side has gives {}.
+        name: The cases are in peers/<name>_jax.py and peers/<name>_torch.py.
+    """
     cpus = sorted(os.sched_getaffinity(0))[-threads:]
-    ours = [sys.executable, "-m", "tests.benchmarks.peers.nfn_jax"]
-    theirs = [peer, "-m", "nfn_torch"]
-    cases = [case for case in LAYERS + WHOLE if threads == 1 or case not in SINGLE]
+    ours = [sys.executable, "-m", f"tests.benchmarks.peers.{name}_jax"]
+    theirs = [peer, "-m", f"{name}_torch"]
     if CASES.value:
         cases = [case for case in cases if any(word in case for word in CASES.value)]
     best: dict[str, dict[str, dict[str, float]]] = {case: {} for case in ("matmul", *cases)}
@@ -211,7 +219,8 @@ def main(_: list[str]) -> None:
         "threads": {},
     }
     for threads in THREADS.value:
-        times, facts = measure(peer, int(threads))
+        cases = [case for case in LAYERS + WHOLE if threads == "1" or case not in SINGLE]
+        times, facts = measure(peer, int(threads), cases)
         add_missing(times)
         result["threads"][threads] = {"times": times, "ratios": ratios(times)}
         result["torch"] = facts["torch"]["torch"]

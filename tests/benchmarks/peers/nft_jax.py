@@ -1,0 +1,65 @@
+"""The cases of `nft_vs_torch` on our side."""
+
+import os
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from nfn import attention, transformer_stack
+from nfn.features import Features, feature_shapes
+from nfn.transformer_stack import TransformerSpec
+from nfn.weights import mlp_space
+from tests.benchmarks.peers.nfn_jax import matmul_case
+from tests.benchmarks.peers.timed_cases import Case, serve
+
+# Widths, batch, networks at a time, sizes of the block.
+SIZES = {
+    "64": ((2, 32, 32, 1), 64, 2, TransformerSpec(channels=64, num_blocks=1, num_heads=8)),
+    "32": (
+        (2, 16, 16, 1),
+        32,
+        0,
+        TransformerSpec(channels=32, num_blocks=1, num_heads=4, ff_ratio=2),
+    ),
+}
+
+
+def case(kind: str, size: str, *, backward: bool) -> Case:
+    """One layer or block on a batch of SIRENs; the gradient is that of the parameters."""
+    widths, batch, networks, spec = SIZES[size]
+    space, key, generator = mlp_space(widths), jax.random.key(0), np.random.default_rng(0)
+    x = {
+        path: jnp.asarray(generator.normal(size=(batch, *shape)), jnp.float32)
+        for path, shape in feature_shapes(space, spec.channels).items()
+    }
+    if kind == "attention":
+        params: Any = attention.init_attention(key, space=space, c=spec.channels)
+        layer: Any = partial(attention.attention, space=space, num_heads=spec.num_heads)
+    else:
+        params = transformer_stack.init_block(key, space=space, spec=spec)
+        layer = partial(transformer_stack.block, space=space, spec=spec)
+
+    def forward(params: Any, x: Features) -> Features:
+        return attention.by_networks(partial(layer, params), x, networks)
+
+    def loss(params: Any, x: Features) -> jax.Array:
+        return jnp.sum(jnp.stack([jnp.mean(leaf**2) for leaf in forward(params, x).values()]))
+
+    compiled = jax.jit(jax.value_and_grad(loss) if backward else forward)
+    return Case(lambda: jax.block_until_ready(compiled(params, x)))
+
+
+def main() -> None:
+    cases = {"matmul": matmul_case}
+    for kind in ("attention", "block"):
+        for size in SIZES:
+            for name, backward in (("forward", False), ("both", True)):
+                cases[f"{kind} {size} {name}"] = partial(case, kind, size, backward=backward)
+    serve(cases, {"jax": jax.__version__, "threads": len(os.sched_getaffinity(0))})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""Attention on weight spaces: symmetry, a loop reference, false symmetries, limits, sizes."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from nfn import attention, features, transformer_stack
+from nfn.attention import AttentionParams
+from nfn.couplings import couplings
+from nfn.dot_attention import dot_attention
+from nfn.features import Features, Permutations, feature_shapes
+from nfn.layers import LinearParams, equivariant_linear
+from nfn.transformer_stack import TransformerSpec, attention_trunk
+from nfn.weights import (
+    INPUT,
+    OUTPUT,
+    WeightSpace,
+    cnn_space,
+    hidden_only,
+    mlp_space,
+    residual_mlp_space,
+    rnn_space,
+)
+
+SPACES = {
+    "mlp": mlp_space([2, 3, 4, 2]),
+    "one output": mlp_space([2, 3, 3, 1]),
+    "hidden only": hidden_only(mlp_space([2, 3, 4, 2])),
+    "cnn": cnn_space(channels=(2, 3, 4), filters=((3, 2), (1, 2)), dense=(3,)),
+    "rnn": rnn_space([2, 4, 3]),
+    "residual": residual_mlp_space(inputs=2, width=4, blocks=1, outputs=3),
+}
+SPACE = SPACES["mlp"]
+C, HEADS, BATCH = 4, 2, 3
+# float64: sums of at most 100 terms of size 1, so 1e-14 is expected and 1e-12 is asked.
+TOLERANCE = 1e-12
+
+Map = Callable[[Features], Features]
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+def random_features(space: WeightSpace, c: int = C, batch: int = BATCH) -> Features:
+    generator = np.random.default_rng(0)
+    shapes = feature_shapes(space, c)
+    return {p: jnp.asarray(generator.normal(size=(batch, *shape))) for p, shape in shapes.items()}
+
+
+@cache
+def make_params(space: WeightSpace) -> AttentionParams:
+    """Returns params in float64, three times as large so that the soft-max is not uniform."""
+    shared = all(spec.multiplicity == 1 for spec in space.tensors)
+    init = partial(attention.init_attention, space=space, c=C, shared=shared)
+    params = jax.jit(init)(jax.random.key(1))
+    return jax.tree.map(lambda leaf: 3 * leaf.astype(jnp.float64), params)
+
+
+@cache
+def make_layer(name: str, **settings: int) -> Map:
+    space = SPACES[name]
+    layer = partial(attention.attention, make_params(space), space=space, num_heads=HEADS)
+    return jax.jit(partial(layer, **settings))
+
+
+def difference(a: Features, b: Features) -> float:
+    assert a.keys() == b.keys()
+    return max(float(np.abs(np.asarray(a[path]) - np.asarray(b[path])).max()) for path in a)
+
+
+def commutator(layer: Map, x: Features, move: Map) -> float:
+    """Returns the largest difference between moving first and moving last."""
+    return difference(layer(move(x)), move(layer(x)))
+
+
+def mover(space: WeightSpace, permutations: Permutations) -> Map:
+    return lambda x: features.permute_features(space, x, permutations)
+
+
+def drawn(space: WeightSpace) -> Permutations:
+    """Returns cyclic shifts, which are not the identity, of all groups."""
+    return {g: jnp.asarray(np.roll(np.arange(n), 1)) for g, n in space.group_sizes.items()}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_attention_commutes_with_all_permutations(name: str) -> None:
+    x, move = random_features(SPACES[name]), mover(SPACES[name], drawn(SPACES[name]))
+
+    assert commutator(make_layer(name), x, move) < TOLERANCE
+
+
+def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() -> None:
+    x, params = random_features(SPACE), make_params(SPACE)
+
+    def value(params: AttentionParams, chunk: int, size: int) -> jax.Array:
+        layer = partial(
+            attention.attention, params, space=SPACE, num_heads=HEADS, query_chunk=chunk
+        )
+        y = attention.by_networks(layer, x, size)
+        return jnp.sum(jnp.stack([jnp.sum(jnp.sin(leaf)) for leaf in y.values()]))
+
+    gradient = jax.jit(jax.value_and_grad(value), static_argnums=(1, 2))
+    whole, chunked, some = gradient(params, 0, 0), gradient(params, 3, 0), gradient(params, 0, 2)
+
+    for other in (chunked, some):
+        leaves = zip(jax.tree.leaves(whole), jax.tree.leaves(other), strict=True)
+        assert max(float(jnp.abs(a - b).max()) for a, b in leaves) < TOLERANCE
+
+
+def loop_reference(params: AttentionParams, x: Features) -> dict[str, np.ndarray]:
+    """Row, column and global heads of one network 2-3-4-2, entry by entry."""
+    matrix, bias = (np.asarray(part["shared"]) for part in params.qkv)
+    widths, layers = [2, 3, 4, 2], range(3)
+    qkv = {path: np.asarray(leaf)[0] @ matrix + bias for path, leaf in x.items()}
+    weights = [qkv[f"Dense_{i}/kernel"] for i in layers]  # [in, out, 3 c]
+    biases = [qkv[f"Dense_{i}/bias"] for i in layers]
+
+    def tokens(a: int) -> list[np.ndarray]:
+        """Vectors along the neurons of layer a, [n_a, 3 c]."""
+        found = []
+        if a > 0:
+            found += [weights[a - 1][k, :] for k in range(widths[a - 1])] + [biases[a - 1]]
+        if a < 3:
+            found += [weights[a][:, j] for j in range(widths[a + 1])]
+        return found
+
+    def attend(query: np.ndarray, keys: list[np.ndarray]) -> np.ndarray:
+        q = query[..., :C].reshape(-1)
+        scores = np.array([q @ key[..., C : 2 * C].reshape(-1) for key in keys])
+        exps = np.exp(scores / math.sqrt(q.size))
+        return np.sum(
+            [e * key[..., 2 * C :] for e, key in zip(exps / exps.sum(), keys, strict=True)], axis=0
+        )
+
+    everything = [entry for y in qkv.values() for entry in y.reshape(-1, 3 * C)]
+    outputs = {}
+    for i in layers:
+        n_in, n_out = widths[i], widths[i + 1]
+        kernel, shift = np.zeros((n_in, n_out, C)), np.zeros((n_out, C))
+        for j in range(n_out):
+            row = attend(weights[i][:, j], tokens(i))
+            shift[j] = attend(biases[i], tokens(i + 1))[j] + attend(biases[i][j], everything)
+            for k in range(n_in):
+                column = attend(weights[i][k, :], tokens(i + 1))
+                kernel[k, j] = row[k] + column[j] + attend(weights[i][k, j], everything)
+        outputs |= {f"Dense_{i}/kernel": kernel, f"Dense_{i}/bias": shift}
+    return outputs
+
+
+@pytest.mark.parametrize("query_chunk", [0, 5])
+def test_paper_attention_equals_loops_over_rows_columns_and_weights(query_chunk: int) -> None:
+    x, params = random_features(SPACE, batch=1), make_params(SPACE)
+
+    layer = partial(attention.paper_attention, space=SPACE, query_chunk=query_chunk)
+    actual = jax.jit(layer)(params, x)
+
+    for path, expected in loop_reference(params, x).items():
+        assert np.abs(actual[path][0] - expected).max() < TOLERANCE
+
+
+def swapped_weights(x: Features) -> Features:
+    kernel = x["Dense_1/kernel"]
+    a, b = kernel[:, 0, 1], kernel[:, 2, 3]
+    return x | {"Dense_1/kernel": kernel.at[:, 0, 1].set(b).at[:, 2, 3].set(a)}
+
+
+def decoupled_layer(x: Features) -> Features:
+    """Permutes the first hidden layer where it is written, but not where it is read."""
+    return x | {path: jnp.roll(x[path], 1, axis=-2) for path in ("Dense_0/kernel", "Dense_0/bias")}
+
+
+def rows_of_one_matrix(x: Features) -> Features:
+    return x | {"Dense_1/kernel": jnp.roll(x["Dense_1/kernel"], 1, axis=1)}
+
+
+def token_attention(x: Features) -> Features:
+    """Plain attention among all weights: what is not to be built."""
+    flat = {path: y.reshape(len(y), -1, C) for path, y in x.items()}
+    tokens = jnp.concatenate(list(flat.values()), axis=1)[:, None]
+    y = dot_attention(tokens, tokens, tokens)[:, 0]
+    parts = jnp.split(y, np.cumsum([part.shape[1] for part in flat.values()])[:-1], axis=1)
+    return {path: part.reshape(x[path].shape) for path, part in zip(x, parts, strict=True)}
+
+
+@pytest.mark.parametrize("move", [swapped_weights, decoupled_layer, rows_of_one_matrix])
+def test_false_symmetries_change_the_output_but_not_that_of_token_attention(move: Map) -> None:
+    x = random_features(SPACE)
+
+    assert commutator(make_layer("mlp"), x, move) > 0.05
+    assert commutator(token_attention, x, move) < TOLERANCE
+
+
+def mean_layer(params: AttentionParams) -> LinearParams:
+    """Returns the equivariant linear layer of means that uniform attention is."""
+    values, bias = params.qkv.matrices["shared"], params.qkv.biases["shared"]
+    c_h = C // HEADS
+    columns = np.concatenate([np.arange(c_h) + (3 * h + 2) * c_h for h in range(HEADS)])
+    values, bias = values[:, columns], bias[columns]
+    sizes = SPACE.group_sizes
+    matrices = {}
+    for coupling in couplings(SPACE):
+        blocks = [[np.zeros((C, C)) for _ in coupling.writes] for _ in coupling.reads]
+        for r, read in enumerate(coupling.reads):
+            for w in range(len(coupling.writes)):
+                if not coupling.groups:  # among the means of six tensors
+                    blocks[r][w] += values / len(SPACE.tensors)
+                if len(coupling.groups) == 1:  # among the tokens of one neuron layer
+                    (group,) = coupling.groups
+                    counts = [
+                        math.prod(s.permuted_shape) // sizes[group]
+                        for s in SPACE.tensors
+                        if group in s.permuted_groups
+                    ]
+                    others = math.prod(read.spec.permuted_shape) // sizes[group]
+                    blocks[r][w] += values * others / sum(counts)
+        matrices[coupling.name] = jnp.asarray(np.block(blocks))
+    terms = {spec.path: 1 + len(spec.permuted) for spec in SPACE.tensors}
+    return LinearParams(matrices, {path: count * bias for path, count in terms.items()})
+
+
+def test_attention_without_queries_and_keys_is_the_linear_layer_of_means() -> None:
+    params, x = make_params(SPACE), random_features(SPACE)
+    is_value = np.arange(3 * C) // (C // HEADS) % 3 == 2
+    qkv = jax.tree.map(
+        lambda leaf: jnp.where(np.broadcast_to(is_value, leaf.shape), leaf, 0), params.qkv
+    )
+
+    actual = attention.attention(params._replace(qkv=qkv), x, space=SPACE, num_heads=HEADS)
+
+    assert difference(actual, equivariant_linear(mean_layer(params), x, space=SPACE)) < TOLERANCE
+
+
+def test_the_two_terms_add_up_and_the_one_among_tensors_is_constant_on_each() -> None:
+    x = random_features(SPACE)
+    neurons, tensors = make_layer("mlp", use_tensors=False), make_layer("mlp", use_neurons=False)
+
+    total = jax.tree.map(jnp.add, neurons(x), tensors(x))
+
+    assert difference(total, make_layer("mlp")(x)) < TOLERANCE
+    for leaf in tensors(x).values():
+        rows = leaf.reshape(BATCH, -1, C)
+        assert float(jnp.ptp(rows, axis=1).max()) < TOLERANCE
+    nothing = attention.attention(
+        make_params(SPACE), x, space=SPACE, num_heads=HEADS, use_neurons=False, use_tensors=False
+    )
+    assert all(float(jnp.abs(leaf).max()) == 0 for leaf in nothing.values())
+
+
+def test_scores_are_scaled_by_the_whole_length_of_a_token() -> None:
+    generator = np.random.default_rng(0)
+    q, k = (jnp.asarray(generator.normal(size=(1, 1, 64, 8 * 32))) for _ in range(2))
+    identity = jnp.eye(64)[None, None]
+
+    def entropy(factor: float) -> float:
+        weights = dot_attention(factor * q, k, identity)
+        return float(-jnp.mean(jnp.sum(weights * jnp.log(weights + 1e-300), axis=-1)))
+
+    # Scores ~ N(0, 1): entropy log 64 - 1 / 2. By the channels only they have variance 32.
+    assert abs(entropy(1.0) - (math.log(64) - 0.5)) < 0.1
+    assert entropy(math.sqrt(32)) < 1.2
+
+
+def test_dropout_keeps_the_mean_of_the_output() -> None:
+    x = jax.tree.map(
+        lambda leaf: jnp.tile(leaf[:1], (500, *[1] * (leaf.ndim - 1))), random_features(SPACE)
+    )
+    layer = partial(
+        attention.attention, make_params(SPACE), space=SPACE, num_heads=HEADS, dropout=0.2
+    )
+
+    y, dropped = jax.jit(layer)(x), jax.jit(layer)(x, key=jax.random.key(3))
+
+    for path, leaf in dropped.items():
+        error, spread = np.abs(np.mean(leaf, axis=0) - y[path][0]), np.std(leaf, axis=0)
+        assert spread.max() > 0.05
+        assert (error / (spread + 1e-3)).max() < 5 / math.sqrt(500)
+
+
+def test_wrong_sizes_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="Conv_0/kernel.*shared=False"):
+        attention.init_attention(jax.random.key(0), space=SPACES["cnn"], c=C)
+    with pytest.raises(ValueError, match="heads that divide"):
+        attention.attention(make_params(SPACE), random_features(SPACE), space=SPACE, num_heads=3)
+
+
+SPEC = TransformerSpec(
+    channels=8, num_blocks=1, num_heads=2, ff_ratio=2, frequencies=3, linear_output=1
+)
+
+
+@pytest.mark.parametrize("share_ff", [False, True])
+def test_a_transformer_tells_inputs_and_outputs_apart_but_not_hidden_neurons(
+    share_ff: bool,
+) -> None:
+    trunk = attention_trunk(SPACE, SPEC._replace(share_ff=share_ff, dtype="float64"), c_extra=2)
+    params, x = jax.jit(trunk.init)(jax.random.key(0)), random_features(SPACE, 1)
+    apply = jax.jit(lambda x: trunk.apply(params, x, {p: jnp.tile(y, 2) for p, y in x.items()}))
+    hidden = {g: p for g, p in drawn(SPACE).items() if g not in (INPUT, OUTPUT)}
+
+    # The output is float32.
+    assert commutator(apply, x, mover(SPACE, hidden)) < 1e-6
+    for group in (INPUT, OUTPUT):
+        assert commutator(apply, x, mover(SPACE, {group: drawn(SPACE)[group]})) > 0.01
+
+
+def test_blocks_recomputed_chunked_or_in_bfloat16_give_the_same_finite_features() -> None:
+    trunk = attention_trunk(SPACE, SPEC)
+    params, x = jax.jit(trunk.init)(jax.random.key(0)), random_features(SPACE, 1)
+    x = {path: leaf.astype(jnp.float32) for path, leaf in x.items()}
+    expected = jax.jit(trunk.apply)(params, x)
+
+    for changed, tolerance in (
+        (SPEC._replace(remat=True, network_chunk=2), 1e-5),
+        (SPEC._replace(dtype="bfloat16"), 0.2),  # 8 bits, a block of size 1
+    ):
+        other = jax.jit(attention_trunk(SPACE, changed).apply)(params, x)
+        assert all(leaf.dtype == jnp.float32 for leaf in other.values())
+        assert difference(expected, other) < tolerance
+
+
+def num_params(space: WeightSpace, spec: TransformerSpec) -> int:
+    init = partial(transformer_stack.init_transformer, space=space, spec=spec)
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0))))
+
+
+def test_the_number_of_parameters_is_that_of_the_authors_encoder() -> None:
+    siren = mlp_space([2, 32, 32, 1])
+    encoder = TransformerSpec(channels=256, num_blocks=6, num_heads=4, frequencies=128)
+    block = num_params(siren, encoder) - num_params(siren, encoder._replace(num_blocks=5))
+
+    assert block == 197_376 + 3_153_408 + 2 * 3_072
+    # 21.20 M with the pooling of 1 056 768; of which 128 are fixed frequencies.
+    assert num_params(siren, encoder) + 1_056_768 == 21_200_768
