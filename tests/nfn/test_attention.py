@@ -311,6 +311,7 @@ def test_a_transformer_tells_inputs_and_outputs_apart_but_not_hidden_neurons(
         assert commutator(apply, x, mover(SPACE, {group: drawn(SPACE)[group]})) > 0.01
 
 
+@pytest.mark.slow
 def test_blocks_recomputed_chunked_or_in_bfloat16_give_the_same_finite_features() -> None:
     trunk = attention_trunk(SPACE, SPEC)
     params, x = jax.jit(trunk.init)(jax.random.key(0)), random_features(SPACE, 1)
