@@ -67,6 +67,11 @@ def nft_arrays_beat_the_plain_nfn(results: Results) -> Verdict:
     return two_stderr_above(results[NFT, "test %"], results[PLAIN, "test %"])
 
 
+def our_arrays_beat_the_plain_nfn(results: Results) -> Verdict:
+    """Arrays of canonical weights with probe channels are classified better than by the plain NFN."""
+    return two_stderr_above(results[PROBES, "test %"], results[PLAIN, "test %"])
+
+
 def nft_redraws_better_than_nfn(results: Results) -> Verdict:
     """Pictures redrawn from NFT arrays are closer to those of the SIRENs than from NFN arrays."""
     return paired_two_stderr_below(results[NFT, "test MSE"], results[NFN, "test MSE"])
@@ -149,6 +154,7 @@ CLASSIFICATION = Table(
         nft_arrays_beat_nfn_arrays,
         nfn_arrays_beat_the_plain_nfn,
         nft_arrays_beat_the_plain_nfn,
+        our_arrays_beat_the_plain_nfn,
         nft_redraws_better_than_nfn,
         arrays_know_the_picture,
         arrays_are_invariant,
