@@ -68,7 +68,7 @@ def nft_arrays_beat_the_plain_nfn(results: Results) -> Verdict:
 
 
 def our_arrays_beat_the_plain_nfn(results: Results) -> Verdict:
-    """Arrays of canonical weights with probe channels are classified better than by the plain NFN."""
+    """Arrays of canonical, probed weights are classified better than weights by the plain NFN."""
     return two_stderr_above(results[PROBES, "test %"], results[PLAIN, "test %"])
 
 
