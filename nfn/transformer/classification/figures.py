@@ -16,8 +16,8 @@ from nfn.transformer.inr2array.experiment import autoencoder
 
 PAPER_COLOR, TRAIN_COLOR, TEST_COLOR = "#333333", "#b9cbe0", "#2f6db3"
 NUM_IMAGES, NUM_BETWEEN = 10, 9
-REDRAWN = ("INR2ARRAY, NFN encoder", "INR2ARRAY, NFT encoder", "NFT, canonical")
-PATHS = ((0, 1), (7, 5))  # pairs of classes: from an array of the first to one of the second
+REDRAWN = ("INR2ARRAY, NFN encoder", "INR2ARRAY, NFT encoder", "NFT, canonical, probes")
+PATHS = ((0, 1), (8, 9))  # pairs of classes: from an array of the first to one of the second
 
 
 def classification(
@@ -37,14 +37,14 @@ def classification(
     first = pictures[REDRAWN[0]]
     rows = [("image", first["image"]), ("SIREN", first["siren"])]
     rows += [(row, found["drawn"]) for row, found in pictures.items()]
-    between = pictures["INR2ARRAY, NFT encoder"]["between"]
+    between = pictures[REDRAWN[-1]]["between"]
     num_rows = len({cell["row"] for cell in data["cells"]})
     heights = (1.0 * len(rows), 1.0 * len(between), 1.2 + 0.42 * num_rows)
     figure = plt.figure(figsize=(9.5, sum(heights)), layout="constrained")
     parts = figure.add_gridspec(3, 1, height_ratios=heights)
     top, middle, bottom = (figure.add_subfigure(part) for part in parts)
     _grid(top, "Test images, their SIRENs, and what is redrawn from arrays", rows)
-    title = "Pictures of arrays on the straight line between those of two test SIRENs (NFT)"
+    title = f"Pictures of arrays on the line between those of two test SIRENs ({REDRAWN[-1]})"
     _grid(middle, title, [("", row) for row in between])
     _bars(bottom.subplots(), data)
     figure.savefig(out_path, dpi=130)
