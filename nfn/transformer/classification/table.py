@@ -166,7 +166,7 @@ CLASSIFICATION = Table(
     ),
     reasons=dict.fromkeys(
         ("nfn_arrays_beat_the_plain_nfn", "nft_arrays_beat_the_plain_nfn"),
-        "At this size an encoder sees 80,000 networks, 2,500 batches of 32, and stops while its "
+        "At this size an encoder sees 64,000 networks, 2,000 batches of 32, and stops while its "
         "validation error still falls; the plain NFN sees 512,000 together with their classes.",
     ),
     paper_spread="as printed in arXiv 2607.02166",

@@ -161,7 +161,7 @@ def _cpu(config: ConfigDict) -> None:
     config.data.fit_steps, config.data.fit_learning_rate = 150, 1e-2
     config.data.fit_schedule = "cosine"
     config.data.normalize = True
-    config.num_steps, config.batch_size, config.steps_per_call = 2_500, 32, 50
+    config.num_steps, config.batch_size, config.steps_per_call = 2_000, 32, 50
     config.eval_every = config.checkpoint_every = 500
     config.evaluate_chunk = 250
     config.model.channels, config.model.num_blocks, config.model.ff_ratio = 32, 2, 2
