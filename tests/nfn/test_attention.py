@@ -296,7 +296,7 @@ SPEC = TransformerSpec(
 )
 
 
-@pytest.mark.parametrize("share_ff", [False, True])
+@pytest.mark.parametrize("share_ff", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_transformer_tells_inputs_and_outputs_apart_but_not_hidden_neurons(
     share_ff: bool,
 ) -> None:
