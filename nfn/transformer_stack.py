@@ -158,6 +158,7 @@ def transformer(
     if params.inputs is not None:
         x = layers.pointwise(_cast(params.inputs, spec.dtype), x, space=space)
     x = encodings.learned_encoding(_cast(params.encoding, spec.dtype), x, space=space)
+    key = None if spec.dropout == 0 else key
     keys = [None] * spec.num_blocks if key is None else jax.random.split(key, spec.num_blocks)
     one_block = partial(block, space=space, spec=spec)
     if spec.remat:

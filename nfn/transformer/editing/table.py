@@ -107,7 +107,7 @@ TABLE_EDITING = Table(
         "authors' paper before it, trained on the same SIRENs (Table 6 of nfn.equivariant).",
         "Mean square over pixels of the test images in the [-1, 1] scale, for the checkpoint with "
         "the best validation error. Do nothing: the untouched networks.",
-        "NFT and NFN_NP see the same batches for as many steps; a step of NFT costs about five "
+        "NFT and NFN_NP see the same batches for as many steps; a step of NFT costs about three "
         "times as much.",
         f"{PERMUTED}: mean square difference of the pixels shown when the hidden neurons of the "
         "test networks are put in a random order first.",
