@@ -4,7 +4,8 @@
     python -m tests.benchmarks.nft_vs_torch --out=results/nft_vs_torch.json --markdown
 
 Measured as in `nfn_vs_torch`, with its flags. A block is layer norm, attention, layer norm and
-feed-forward maps with GELU.
+feed-forward maps with GELU. Our side splits the batch over as many devices as there are cores and
+takes few networks of the larger size at a time (`nfn.attention.by_networks`).
 """
 
 import json

@@ -105,7 +105,11 @@ def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() ->
             attention.attention, params, space=SPACE, num_heads=HEADS, query_chunk=chunk
         )
         y = attention.by_networks(layer, x, size)
-        return jnp.sum(jnp.stack([jnp.sum(jnp.sin(leaf)) for leaf in y.values()]))
+        by_place = {  # networks in another order would be seen
+            path: jnp.tensordot(jnp.arange(1.0, 1 + len(leaf)), jnp.sin(leaf), axes=1)
+            for path, leaf in y.items()
+        }
+        return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in by_place.values()]))
 
     gradient = jax.jit(jax.value_and_grad(value), static_argnums=(1, 2))
     whole, chunked, some = gradient(params, 0, 0), gradient(params, 3, 0), gradient(params, 0, 2)

@@ -1,4 +1,4 @@
-"""The cases of `nft_vs_torch` on our side."""
+"""The cases of `nft_vs_torch` on our side: every core is a device with its part of the batch."""
 
 import os
 from functools import partial
@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from common.sharding import make_mesh
 from nfn import attention, transformer_stack
 from nfn.features import Features, feature_shapes
 from nfn.transformer_stack import TransformerSpec
@@ -15,7 +17,7 @@ from nfn.weights import mlp_space
 from tests.benchmarks.peers.nfn_jax import matmul_case
 from tests.benchmarks.peers.timed_cases import Case, serve
 
-# Widths, batch, networks at a time, sizes of the block.
+# Widths, batch, networks at a time on each device, sizes of the block.
 SIZES = {
     "64": ((2, 32, 32, 1), 64, 2, TransformerSpec(channels=64, num_blocks=1, num_heads=8)),
     "32": (
@@ -43,22 +45,27 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
         layer = partial(transformer_stack.block, space=space, spec=spec)
 
     def forward(params: Any, x: Features) -> Features:
-        return attention.by_networks(partial(layer, params), x, networks)
+        return attention.by_networks(partial(layer, params), x, networks * mesh.size)
 
     def loss(params: Any, x: Features) -> jax.Array:
         return jnp.sum(jnp.stack([jnp.mean(leaf**2) for leaf in forward(params, x).values()]))
 
+    mesh = make_mesh({"data": -1})
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     compiled = jax.jit(jax.value_and_grad(loss) if backward else forward)
     return Case(lambda: jax.block_until_ready(compiled(params, x)))
 
 
 def main() -> None:
+    threads = len(os.sched_getaffinity(0))
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={threads}"
     cases = {"matmul": matmul_case}
     for kind in ("attention", "block"):
         for size in SIZES:
             for name, backward in (("forward", False), ("both", True)):
                 cases[f"{kind} {size} {name}"] = partial(case, kind, size, backward=backward)
-    serve(cases, {"jax": jax.__version__, "threads": len(os.sched_getaffinity(0))})
+    serve(cases, {"jax": jax.__version__, "threads": threads})
 
 
 if __name__ == "__main__":
