@@ -12,6 +12,7 @@ pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). Withou
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, one_of, parse_arg
+from nfn.tasks import sections
 
 KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
 DATASETS = ("fashion_mnist", "mnist", "cifar10")
@@ -32,8 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval_every = config.checkpoint_every = 1_000  # released code
     config.best_metric = "-valid_mse"  # released code: early stopping on validation data
     config.evaluate_chunk = 64
-    config.data = _data(dataset)
-    config.data.edit = args["edit"] or ("contrast" if dataset == "cifar10" else "dilate")
+    config.data = sections.edited_siren_set(dataset, edit=args["edit"])
     config.model = _model()
     config.model.kind = args["kind"]
     config.optimizer = ConfigDict(
@@ -67,34 +67,6 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"config.data.shift={config.data.shift}: expected (rows, columns)")
 
 
-def _data(dataset: str) -> ConfigDict:
-    color = 3 if dataset == "cifar10" else 1
-    return ConfigDict(
-        dict(
-            name=dataset,
-            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
-            edit="",
-            shift=(1.0, 2.0),  # of translate, pixels
-            degrees=15.0,  # of rotate
-            classes=tuple(range(10)),
-            train_per_class=4_500,  # App. D.3: 45 000 / 5 000 / 10 000 images
-            valid_per_class=500,
-            test_per_class=1_000,
-            copies=1,  # App. D.4: one SIREN per image
-            size=32 if dataset == "cifar10" else 28,
-            widths=(2, 32, 32, color),  # App. D.3
-            omega=30.0,  # App. D.3
-            fit_steps=5_000,  # App. D.3
-            fit_learning_rate=5e-5,  # App. D.3
-            fit_schedule="constant",
-            fit_seed=0,
-            chunk=32,
-            sine="auto",
-            normalize=False,
-        )
-    )
-
-
 def _model() -> ConfigDict:
     return ConfigDict(
         dict(
@@ -116,16 +88,7 @@ def _model() -> ConfigDict:
 
 def _cpu(config: ConfigDict) -> None:
     """The same claims on 2 cores: fewer and smaller images, small SIRENs, narrow layers."""
-    is_color = config.data.name == "cifar10"
-    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
-    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
-    config.data.size, config.data.omega = 16 if is_color else 14, 10.0
-    config.data.widths = (2, 16, 16, 3 if is_color else 1)
-    config.data.train_per_class, config.data.valid_per_class = 600, 50
-    config.data.test_per_class = 100
-    config.data.fit_steps, config.data.fit_learning_rate = 150, 1e-2
-    config.data.fit_schedule = "cosine"
-    config.data.normalize = True
+    sections.make_siren_set_small(config.data, train=600, valid=50, test=100)
     config.num_steps, config.batch_size, config.steps_per_call = 1_500, 32, 50
     config.eval_every = config.checkpoint_every = 500
     config.evaluate_chunk = 100

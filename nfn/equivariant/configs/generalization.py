@@ -12,6 +12,7 @@ trained here, unless `config.data.files` names a folder of the published Small C
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, one_of, parse_arg
+from nfn.tasks import sections
 
 KINDS = ("np", "hnp", "statnn")
 DATASETS = ("fashion_mnist", "cifar10")
@@ -31,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.eval_every = config.checkpoint_every = 1_500  # released code: every epoch
     config.best_metric = "valid_tau"  # App. D.1: early stopping on validation tau
     config.evaluate_chunk = 500
-    config.data = _data(args["dataset"])
+    config.data = sections.cnn_zoo(args["dataset"])
     config.data.normalize = args["kind"] != "hnp"  # released code; its StatNet has no such option
     config.model = ConfigDict(
         dict(
@@ -71,48 +72,9 @@ def check(config: ConfigDict) -> None:
         raise ValueError("config.data.snapshots: the published zoo is read at its last step, use 1")
 
 
-def _data(dataset: str) -> ConfigDict:
-    return ConfigDict(
-        dict(
-            files="",  # folder of the published zoo, such as cifar10 or svhn_cropped
-            name=dataset,
-            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
-            size=32 if dataset == "cifar10" else 28,
-            channels=(1, 16, 16, 16),  # Small CNN Zoo; its README gives the following too
-            hidden_layers=0,  # dense layers between the pool and the last one
-            hidden_width=0,
-            classes=10,
-            zoo_steps=8_000,  # 86 epochs of the zoo
-            zoo_batch_size=512,
-            learning_rate=(5e-4, 5e-2),
-            l2=(1e-8, 1e-2),
-            init_scale=(0.3, 2.0),
-            dropout=(0.0, 0.7),
-            fractions=(0.1, 0.25, 0.5, 1.0),
-            activations=("relu", "tanh"),
-            optimizers=("adam", "rmsprop", "sgd"),
-            snapshots=1,
-            runs=29_970,  # the published sets have 29 999 (CIFAR-10) and 29 987 (SVHN)
-            train_runs=11_990,  # App. D.1: 40 %, 10 %, 50 %
-            valid_runs=2_990,
-            test_runs=14_990,
-            piece=200,
-            zoo_seed=0,
-        )
-    )
-
-
 def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: a zoo a tenth as large, of networks with half the channels."""
-    is_color = config.data.name == "cifar10"
-    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
-    config.data.source = "" if is_color else "embedded"
-    config.data.size = 16 if is_color else 14
-    config.data.channels = (1, 8, 8, 8)
-    config.data.zoo_steps, config.data.zoo_batch_size = 300, 64
-    config.data.dropout = (0.0, 0.5)
-    config.data.runs = 4_000
-    config.data.train_runs, config.data.valid_runs, config.data.test_runs = 2_400, 600, 1_000
+    sections.make_cnn_zoo_small(config.data)
     config.num_steps, config.batch_size, config.steps_per_call = 1_000, 32, 50
     config.eval_every = config.checkpoint_every = 100
     config.optimizer = ConfigDict(

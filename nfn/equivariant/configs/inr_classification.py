@@ -12,6 +12,7 @@ tests/nfn/test_pods.py). The argument chooses the images too: ":paper,dataset=ci
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, one_of, parse_arg
+from nfn.tasks import sections
 
 KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
 INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
@@ -32,7 +33,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.checkpoint_every = 3_000
     config.best_metric = "valid_accuracy"  # released code: early stopping on validation data
     config.evaluate_chunk = 64
-    config.data = _data(args["dataset"])
+    # Released code: the original and 20 or 10 more.
+    copies = 21 if args["dataset"] == "cifar10" else 11
+    config.data = sections.siren_set(args["dataset"], copies=copies)
     config.model = _model(args["dataset"])
     config.model.kind = args["kind"]
     config.optimizer = ConfigDict(
@@ -74,31 +77,6 @@ def check(config: ConfigDict) -> None:
     at_least_one(config, "config", "batch_size", "evaluate_chunk")
 
 
-def _data(dataset: str) -> ConfigDict:
-    color = 3 if dataset == "cifar10" else 1
-    return ConfigDict(
-        dict(
-            name=dataset,
-            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
-            classes=tuple(range(10)),
-            train_per_class=4_500,  # App. D.3: 45 000 / 5 000 / 10 000 images
-            valid_per_class=500,
-            test_per_class=1_000,
-            copies=21 if dataset == "cifar10" else 11,  # released code: the original + 20 or 10
-            size=32 if dataset == "cifar10" else 28,
-            widths=(2, 32, 32, color),  # App. D.3
-            omega=30.0,  # App. D.3
-            fit_steps=5_000,  # App. D.3
-            fit_learning_rate=5e-5,  # App. D.3
-            fit_schedule="constant",
-            fit_seed=0,
-            chunk=32,
-            sine="auto",
-            normalize=False,
-        )
-    )
-
-
 def _model(dataset: str) -> ConfigDict:
     mnist = dataset == "mnist"  # the released configs differ, the paper prints those of CIFAR-10
     return ConfigDict(
@@ -124,18 +102,8 @@ def _model(dataset: str) -> ConfigDict:
 
 def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: fewer and smaller images, small SIRENs, narrow layers."""
-    is_color = config.data.name == "cifar10"
-    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
-    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
-    # A third of the paper's omega at half its pixels: at 20 to 30 so small an image is memorized
-    # pixel by pixel; of 10, 15 and 20 this had the best validation accuracy at preset demo.
-    config.data.size, config.data.omega = 16 if is_color else 14, 10.0
-    config.data.widths = (2, 16, 16, 3 if is_color else 1)
-    config.data.train_per_class, config.data.valid_per_class = 900, 100
-    config.data.test_per_class, config.data.copies = 200, 4
-    config.data.fit_steps, config.data.fit_learning_rate = 150, 1e-2
-    config.data.fit_schedule = "cosine"
-    config.data.normalize = True
+    sections.make_siren_set_small(config.data, train=900, valid=100, test=200)
+    config.data.copies = 4
     config.num_steps, config.batch_size, config.steps_per_call = 8_000, 64, 50
     config.eval_every = config.checkpoint_every = 1_000
     config.evaluate_chunk = 250

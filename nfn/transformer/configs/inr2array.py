@@ -13,6 +13,7 @@ chooses the images and the encoder too: ":paper,dataset=cifar10,kind=np".
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, one_of, parse_arg
+from nfn.tasks import sections
 
 KINDS = ("nft", "np", "hnp")
 INPUTS = ("weights", "canonical")
@@ -33,7 +34,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.best_metric = "-valid_mse"
     config.evaluate_chunk = 64
     config.retrieval_images = 1_000
-    config.data = _data(args["dataset"])
+    config.data = sections.siren_set(args["dataset"], copies=11)  # released code: the original + 10
+    if args["dataset"] == "fashion_mnist":
+        config.data.train_per_class = 5_500  # released code
     config.model = _model(args["dataset"])
     config.model.kind = args["kind"]
     config.task = ConfigDict(
@@ -95,33 +98,6 @@ def check(config: ConfigDict) -> None:
         )
 
 
-def _data(dataset: str) -> ConfigDict:
-    color = 3 if dataset == "cifar10" else 1
-    is_fashion = dataset == "fashion_mnist"
-    return ConfigDict(
-        dict(
-            name=dataset,
-            source="",  # "": the first of $DATA_DIR, Debian's package, fetched files
-            classes=tuple(range(10)),
-            # Released code: 45 000 / 5 000 images, 55 000 / 5 000 of Fashion-MNIST; 10 000 for test
-            train_per_class=5_500 if is_fashion else 4_500,
-            valid_per_class=500,
-            test_per_class=1_000,
-            copies=11,  # released code: the original + 10
-            size=32 if dataset == "cifar10" else 28,
-            widths=(2, 32, 32, color),
-            omega=30.0,
-            fit_steps=5_000,
-            fit_learning_rate=5e-5,
-            fit_schedule="constant",
-            fit_seed=0,
-            chunk=32,
-            sine="auto",
-            normalize=False,
-        )
-    )
-
-
 def _model(dataset: str) -> ConfigDict:
     return ConfigDict(
         dict(
@@ -151,16 +127,8 @@ def _model(dataset: str) -> ConfigDict:
 
 def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: the SIRENs of nfn.equivariant's Table 3, narrow and shallow."""
-    is_color = config.data.name == "cifar10"
-    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
-    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
-    config.data.size, config.data.omega = 16 if is_color else 14, 10.0
-    config.data.widths = (2, 16, 16, 3 if is_color else 1)
-    config.data.train_per_class, config.data.valid_per_class = 900, 100
-    config.data.test_per_class, config.data.copies = 200, 4
-    config.data.fit_steps, config.data.fit_learning_rate = 150, 1e-2
-    config.data.fit_schedule = "cosine"
-    config.data.normalize = True
+    sections.make_siren_set_small(config.data, train=900, valid=100, test=200)
+    config.data.copies = 4
     config.num_steps, config.batch_size, config.steps_per_call = 2_000, 32, 50
     config.eval_every = config.checkpoint_every = 500
     config.evaluate_chunk = 250
