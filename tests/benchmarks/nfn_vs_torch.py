@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -203,32 +203,50 @@ def add_missing(times: dict[str, Any]) -> None:
                 times[case].setdefault(f"{name}{suffix}", times[other][f"{name}{suffix}"])
 
 
-def main(_: list[str]) -> None:
-    """Measures, writes JSON and prints the table."""
+def record(
+    name: str, unit: str, cases: Callable[[str], Sequence[str]], show: Callable[[Any], str]
+) -> None:
+    """Measures with the flags of this file, writes JSON and prints it; or only prints.
+
+    Args:
+        name: The cases are in peers/<name>_jax.py and peers/<name>_torch.py.
+        unit: What a time is the time of.
+        cases: Number of threads -> names of cases.
+        show: Content of the JSON file -> what is printed.
+    """
     if MARKDOWN.value:
-        print(markdown(json.loads(Path(OUT.value).read_text())))
+        print(show(json.loads(Path(OUT.value).read_text())))
         return
     if not PEER.value:
-        print(f"nfn_vs_torch: skipped, wants --peer=peer/bin/python; to make it: {HOW_TO}")
+        print(f"{name}_vs_torch: skipped, wants --peer=peer/bin/python; to make it: {HOW_TO}")
         return
     peer = str(Path(PEER.value).absolute())  # not resolved: the link is what makes it a venv
     result: dict[str, Any] = {
-        "unit": "ms of one call, or of one step of one network",
+        "unit": unit,
         "load_before": os.getloadavg()[0],
         "rounds": ROUNDS.value,
         "threads": {},
     }
     for threads in THREADS.value:
-        cases = [case for case in LAYERS + WHOLE if threads == "1" or case not in SINGLE]
-        times, facts = measure(peer, int(threads), cases)
+        times, facts = measure(peer, int(threads), cases(threads), name)
         add_missing(times)
         result["threads"][threads] = {"times": times, "ratios": ratios(times)}
         result["torch"] = facts["torch"]["torch"]
     result["load_after"] = os.getloadavg()[0]
-    result["environment"] = runs.environment(["python", "-m", "tests.benchmarks.nfn_vs_torch"])
+    command = ["python", "-m", f"tests.benchmarks.{name}_vs_torch"]
+    result["environment"] = runs.environment(command)
     Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
-    print(markdown(result))
+    print(show(result))
+
+
+def main(_: list[str]) -> None:
+    """Measures all cases."""
+
+    def cases(threads: str) -> Sequence[str]:
+        return [case for case in LAYERS + WHOLE if threads == "1" or case not in SINGLE]
+
+    record("nfn", "ms of one call, or of one step of one network", cases, markdown)
 
 
 if __name__ == "__main__":

@@ -8,25 +8,12 @@ feed-forward maps with GELU. Our side splits the batch over as many devices as t
 takes few networks of the larger size at a time (`nfn.attention.by_networks`).
 """
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from absl import app
 
-from common import runs
-from tests.benchmarks.nfn_vs_torch import (
-    HOW_TO,
-    MARKDOWN,
-    OUT,
-    PEER,
-    ROUNDS,
-    THREADS,
-    measure,
-    ratios,
-)
+from tests.benchmarks.nfn_vs_torch import record
 
 SIZES = {
     "64": "SIREN 2-32-32-1, batch 64, 64 channels, 8 heads",
@@ -70,29 +57,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def main(_: list[str]) -> None:
-    """Measures, writes JSON and prints the table."""
-    if MARKDOWN.value:
-        print(markdown(json.loads(Path(OUT.value).read_text())))
-        return
-    if not PEER.value:
-        print(f"nft_vs_torch: skipped, wants --peer=peer/bin/python; to make it: {HOW_TO}")
-        return
-    peer = str(Path(PEER.value).absolute())  # not resolved: the link is what makes it a venv
-    result: dict[str, Any] = {
-        "unit": "ms of one call",
-        "load_before": os.getloadavg()[0],
-        "rounds": ROUNDS.value,
-        "threads": {},
-    }
-    for threads in THREADS.value:
-        times, facts = measure(peer, int(threads), CASES, "nft")
-        result["threads"][threads] = {"times": times, "ratios": ratios(times)}
-        result["torch"] = facts["torch"]["torch"]
-    result["load_after"] = os.getloadavg()[0]
-    result["environment"] = runs.environment(["python", "-m", "tests.benchmarks.nft_vs_torch"])
-    Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
-    Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
-    print(markdown(result))
+    """Measures all cases."""
+    record("nft", "ms of one call", lambda threads: CASES, markdown)
 
 
 if __name__ == "__main__":
