@@ -160,7 +160,7 @@ def transformer(
     x = encodings.learned_encoding(_cast(params.encoding, spec.dtype), x, space=space)
     key = None if spec.dropout == 0 else key
     keys = [None] * spec.num_blocks if key is None else jax.random.split(key, spec.num_blocks)
-    one_block = partial(block, space=space, spec=spec)
+    one_block = partial(_block, space=space, spec=spec)
     if spec.remat:
         one_block = jax.checkpoint(one_block)
     for block_params, block_key in zip(params.blocks, keys, strict=True):
@@ -201,6 +201,10 @@ def block(
     y = jax.tree.map(partial(jax.nn.gelu, approximate=False), y)
     y = _map(params.down, y, space=space)
     return _add(x, _dropout(keys[2], y, spec.dropout))
+
+
+# Blocks have the same shapes: traced and lowered once for all of them.
+_block = jax.jit(block, static_argnames=("space", "spec"))
 
 
 def attention_trunk(
