@@ -209,8 +209,8 @@ CLASSIFICATION = Table(
     paper_spread="as printed in arXiv 2607.02166",
     notes=(
         "NFN and NFN, canonical: classifiers of weights, runs of nfn.equivariant (its Table 3, "
-        "NFN_NP) on the same SIRENs. The published values are of the first three rows; the others "
-        "are not in the paper: three times as many steps of the encoder; one pair of feed-forward "
+        "NFN_NP) on the same SIRENs. Published values are of full-size SIRENs; rows without one "
+        "(but for the linear NFN encoder) are ours, not the paper's: three times as many steps of the encoder; one pair of feed-forward "
         "maps for all tensors; canonical, weights in a form that all weights of the same function "
         "share; probes, the values that neurons pass on at 16 learned points as further channels; "
         "true image, moved: the true image as target, image and SIREN mirrored and shifted by up "

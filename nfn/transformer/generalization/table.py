@@ -94,6 +94,10 @@ TABLE_GENERALIZATION = Table(
         more_networks_help,
         permuting_changes_no_prediction,
     ),
+    reasons={
+        "order_of_the_paper": "NFT is far above NFN_NP, but level with NFN_HNP: the difference is "
+        "within two standard errors of three seeds.",
+    },
     paper_spread="as printed there; number of runs not known",
     notes=(
         "The published values are from a secondary source, Table 2 of arXiv 2607.02166: the text "
