@@ -210,11 +210,11 @@ CLASSIFICATION = Table(
     notes=(
         "NFN and NFN, canonical: classifiers of weights, runs of nfn.equivariant (its Table 3, "
         "NFN_NP) on the same SIRENs. Published values are of full-size SIRENs; rows without one "
-        "(but for the linear NFN encoder) are ours, not the paper's: three times as many steps of the encoder; one pair of feed-forward "
-        "maps for all tensors; canonical, weights in a form that all weights of the same function "
-        "share; probes, the values that neurons pass on at 16 learned points as further channels; "
-        "true image, moved: the true image as target, image and SIREN mirrored and shifted by up "
-        "to a pixel.",
+        "(but for the linear NFN encoder) are ours, not the paper's: three times as many steps of "
+        "the encoder; one pair of feed-forward maps for all tensors; canonical, weights in a form "
+        "that all weights of the same function share; probes, the values that neurons pass on at "
+        "16 learned points as further channels; true image, moved: the true image as target, "
+        "image and SIREN mirrored and shifted by up to a pixel.",
         "test MSE: mean square error per pixel in the [-1, 1] scale between the picture redrawn "
         "from an array and that of its SIREN, on test SIRENs; image: to the image the SIREN was "
         "fitted to; mean image: of the mean training image in place of the redrawn one.",
