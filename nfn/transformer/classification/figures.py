@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 
 from common import stages
 from common.config import from_json
+from nfn.transformer.classification.table import NFN, NFT, NFT_LONG, PROBES
 from nfn.transformer.inr2array.experiment import autoencoder
 
 PAPER_COLOR, TRAIN_COLOR, TEST_COLOR = "#333333", "#b9cbe0", "#2f6db3"
 NUM_IMAGES, NUM_BETWEEN = 10, 9
-REDRAWN = ("INR2ARRAY, NFN encoder", "INR2ARRAY, NFT encoder", "NFT, canonical, probes")
+REDRAWN = (NFN, NFT, NFT_LONG, PROBES)
 PATHS = ((0, 1), (8, 9))  # pairs of classes: from an array of the first to one of the second
 
 
