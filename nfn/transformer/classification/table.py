@@ -207,17 +207,26 @@ CLASSIFICATION = Table(
         true_images_help,
         shared_maps_are_as_good,
     ),
-    reasons=dict.fromkeys(
-        (
-            "nft_arrays_beat_nfn_arrays",
-            "nfn_arrays_beat_the_plain_nfn",
-            "nft_arrays_beat_the_plain_nfn",
-            "nft_redraws_better_than_nfn",
+    reasons={
+        **dict.fromkeys(
+            (
+                "nft_arrays_beat_nfn_arrays",
+                "nfn_arrays_beat_the_plain_nfn",
+                "nft_arrays_beat_the_plain_nfn",
+                "nft_redraws_better_than_nfn",
+            ),
+            "The encoder is trained too briefly: it sees 64,000 networks, 2,000 batches of 32, and "
+            "its error still falls; the plain NFN sees 512,000 together with their classes. With "
+            "three times as many steps the order of the paper appears, NFT above NFN encoder, and "
+            "arrays level with the plain NFN or above.",
         ),
-        "The encoder is trained too briefly: it sees 64,000 networks, 2,000 batches of 32, and its "
-        "error still falls; the plain NFN sees 512,000 together with their classes. The rows with "
-        "three times as many steps show where that leads.",
-    ),
+        "nft_beats_nfn_on_canonical_weights": "NFT is better in the mean, but the difference is "
+        "within two standard errors of three seeds.",
+        "true_images_help": "What is moved is harder to redraw (test MSE), and that costs more "
+        "than variety brings in 2,000 steps; longer training of this row was not tried.",
+        "shared_maps_are_as_good": "One pair of maps for all tensors has a sixth of the parameters "
+        "and redraws worse after the same steps; longer training of this row was not tried.",
+    },
     paper_spread="as printed in arXiv 2607.02166",
     notes=(
         "NFN and NFN, canonical: classifiers of weights, runs of nfn.equivariant (its Table 3, "
