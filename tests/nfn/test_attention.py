@@ -26,6 +26,7 @@ from nfn.weights import (
     residual_mlp_space,
     rnn_space,
 )
+from tests.processes import run_child
 
 SPACES = {
     "mlp": mlp_space([2, 3, 4, 2]),
@@ -117,6 +118,44 @@ def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() ->
     for other in (chunked, some):
         leaves = zip(jax.tree.leaves(whole), jax.tree.leaves(other), strict=True)
         assert max(float(jnp.abs(a - b).max()) for a, b in leaves) < TOLERANCE
+
+
+TWO_DEVICES = """
+import re
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+from common.sharding import make_mesh
+from nfn import attention
+from nfn.features import feature_shapes
+from nfn.weights import mlp_space
+
+space, random = mlp_space((2, 4, 3, 1)), np.random.default_rng(0)
+shapes = feature_shapes(space, 4).items()
+x = {path: random.standard_normal((8, *shape)).astype(np.float32) for path, shape in shapes}
+params = attention.init_attention(jax.random.key(0), space=space, c=4)
+layer = partial(attention.attention, space=space, num_heads=2)
+
+def loss(params, x):
+    y = attention.by_networks(partial(layer, params), x, 2)
+    return jnp.sum(jnp.stack([jnp.sum(jnp.sin(leaf)) for leaf in y.values()]))
+
+alone = jax.grad(loss)(params, x)
+mesh = make_mesh({"data": -1})
+rows = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+with jax.set_mesh(mesh):
+    compiled = jax.jit(jax.grad(loss)).lower(params, rows).compile()
+pairs = zip(jax.tree.leaves(alone), jax.tree.leaves(compiled(params, rows)), strict=True)
+errors = [float(jnp.abs(a - b).max() / (1 + jnp.abs(a).max())) for a, b in pairs]
+print(mesh.size, max(errors) < 1e-5)
+print(len(re.findall(r" while\\(", compiled.as_text())) > 0)
+print([name for name in ("all-gather", "all-to-all", "permute") if name in compiled.as_text()])
+"""
+
+
+def test_two_devices_take_their_networks_in_turn_and_exchange_gradients_only() -> None:
+    done = run_child(TWO_DEVICES, devices=2)
+
+    assert done.stdout.splitlines() == ["2 True", "True", "[]"], done.stdout + done.stderr
 
 
 def loop_reference(params: AttentionParams, x: Features) -> dict[str, np.ndarray]:

@@ -204,6 +204,8 @@ def test_a_classifier_reads_the_arrays_of_a_trained_encoder(
     config = load_config(f"{CLASSIFICATION}:cpu,kind=np", {**fields, "checkpoint_every": "0"})
 
     experiment, data, state = train(config)
+    assert experiment.final is not None
+    assert experiment.abstract_data is not None
     metrics = experiment.final(state, data, jax.random.key(0))
     values = {name: float(total / n) for name, (total, n) in metrics.items()}
 
