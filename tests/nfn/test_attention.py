@@ -152,7 +152,7 @@ print([name for name in ("all-gather", "all-to-all", "permute") if name in compi
 """
 
 
-def test_two_devices_take_their_networks_in_turn_and_exchange_gradients_only() -> None:
+def test_networks_in_turn_stay_on_their_devices() -> None:
     done = run_child(TWO_DEVICES, devices=2)
 
     assert done.stdout.splitlines() == ["2 True", "True", "[]"], done.stdout + done.stderr

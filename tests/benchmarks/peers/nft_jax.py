@@ -45,7 +45,7 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
         layer = partial(transformer_stack.block, space=space, spec=spec)
 
     def forward(params: Any, x: Features) -> Features:
-        return attention.by_networks(partial(layer, params), x, networks)
+        return attention.by_networks(partial(layer, params), x, networks * mesh.size)
 
     def loss(params: Any, x: Features) -> jax.Array:
         return jnp.sum(jnp.stack([jnp.mean(leaf**2) for leaf in forward(params, x).values()]))
@@ -53,9 +53,7 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
     mesh = make_mesh({"data": -1})
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    function = jax.value_and_grad(loss) if backward else forward
-    with jax.set_mesh(mesh):
-        compiled = jax.jit(function).lower(params, x).compile()
+    compiled = jax.jit(jax.value_and_grad(loss) if backward else forward)
     return Case(lambda: jax.block_until_ready(compiled(params, x)))
 
 
