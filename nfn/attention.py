@@ -170,8 +170,8 @@ def paper_attention(
 def by_networks(layer: Callable[[Features], Features], x: Features, size: int) -> Features:
     """Returns layer(x), `size` networks of the batch at a time, recomputed in the backward pass.
 
-    On CPUs attention among wide layers is several times faster while what is between its steps
-    stays in the cache, 1 or 2 networks of 32 neurons and 64 channels for each device. Networks at
+    For CPUs: what is between the steps of attention among wide layers then stays in the cache, of
+    1 or 2 networks of 32 neurons and 64 channels for each device. Networks at
     equal distances go together, so that a batch over d devices stays where it is if d divides
     `size`. Size 0: all at once.
 

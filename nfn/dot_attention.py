@@ -65,7 +65,10 @@ def _dropped(
 def _softmax_attention(
     q: Float[Array, "batch h t d"], k: Float[Array, "batch h s d"], v: Float[Array, "batch h s e"]
 ) -> Float[Array, "batch h t e"]:
-    """Its gradient is written out: it keeps the weights only, and XLA:CPU takes a fifth less."""
+    """Its gradient is written out, so that no more than the weights is kept for it.
+
+    Reverse mode only: `jax.jvp` and forward-over-reverse products refuse a custom gradient.
+    """
     return _weights(q, k) @ v
 
 

@@ -381,5 +381,8 @@ def test_the_number_of_parameters_is_that_of_the_authors_encoder() -> None:
     block = num_params(siren, encoder) - num_params(siren, encoder._replace(num_blocks=5))
 
     assert block == 197_376 + 3_153_408 + 2 * 3_072
+    shared = encoder._replace(share_ff=True)  # one pair of maps for all tensors
+    one = num_params(siren, shared) - num_params(siren, shared._replace(num_blocks=5))
+    assert one == 197_376 + 256 * 1_024 * 2 + 1_024 + 256 + 2 * 3_072
     # 21.20 M with the pooling of 1 056 768; of which 128 are fixed frequencies.
     assert num_params(siren, encoder) + 1_056_768 == 21_200_768
