@@ -222,10 +222,10 @@ CLASSIFICATION = Table(
         ),
         "nft_beats_nfn_on_canonical_weights": "NFT is better in the mean, but the difference is "
         "within two standard errors of three seeds.",
-        "true_images_help": "After the same 2,000 steps this row redraws worse (test MSE): what is "
-        "moved is harder to learn. Longer training of it was not tried.",
-        "shared_maps_are_as_good": "One pair of maps stands for six, and redraws worse after the "
-        "same steps. Longer training of it was not tried.",
+        "true_images_help": "What is moved is harder to redraw (test MSE), and that costs more "
+        "than variety brings in 2,000 steps; longer training of this row was not tried.",
+        "shared_maps_are_as_good": "One pair of maps for all tensors has a sixth of the parameters "
+        "and redraws worse after the same steps; longer training of this row was not tried.",
     },
     paper_spread="as printed in arXiv 2607.02166",
     notes=(
