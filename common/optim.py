@@ -7,7 +7,7 @@ from common.errors import UserError, nearest
 from common.steps import split_by_path
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "lion")
-SCHEDULES = ("constant", "cosine", "linear", "exponential")
+SCHEDULES = ("constant", "cosine", "linear", "exponential", "step")
 
 
 def make_schedule(
@@ -17,14 +17,17 @@ def make_schedule(
     schedule: str = "constant",
     warmup_steps: int = 0,
     final_fraction: float = 0.0,
+    decay_every: int = 0,
+    decay_factor: float = 0.5,
 ) -> optax.Schedule:
     """Returns the learning rate as a function of the step.
 
-    It rises linearly from 0 over `warmup_steps`, then stays (constant) or falls to
-    `final_fraction` of its peak at `num_steps` (cosine, linear; exponential needs a fraction > 0).
+    It rises linearly from 0 over `warmup_steps`, then stays (constant), falls to
+    `final_fraction` of its peak at `num_steps` (cosine, linear; exponential needs a fraction > 0)
+    or is multiplied with `decay_factor` every `decay_every` steps (step).
 
     Raises:
-        UserError: For an unknown schedule.
+        UserError: For an unknown schedule, or one whose own fields are out of range.
     """
     steps = max(num_steps - warmup_steps, 1)
     end = learning_rate * final_fraction
@@ -38,6 +41,13 @@ def make_schedule(
         main = optax.exponential_decay(learning_rate, steps, final_fraction)
     elif schedule == "exponential":
         raise UserError("config.optimizer.final_fraction=0: exponential decay needs more than 0")
+    elif schedule == "step" and decay_every > 0 and 0 < decay_factor <= 1:
+        main = optax.exponential_decay(learning_rate, decay_every, decay_factor, staircase=True)
+    elif schedule == "step":
+        raise UserError(
+            f"config.optimizer.decay_every={decay_every}, decay_factor={decay_factor}: step decay "
+            "needs decay_every >= 1 and 0 < decay_factor <= 1"
+        )
     else:
         raise _unknown("schedule", schedule, SCHEDULES)
     if not warmup_steps:
@@ -54,6 +64,8 @@ def make_optimizer(
     schedule: str = "constant",
     warmup_steps: int = 0,
     final_fraction: float = 0.0,
+    decay_every: int = 0,
+    decay_factor: float = 0.5,
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     nesterov: bool = False,
@@ -77,6 +89,8 @@ def make_optimizer(
         schedule=schedule,
         warmup_steps=warmup_steps,
         final_fraction=final_fraction,
+        decay_every=decay_every,
+        decay_factor=decay_factor,
     )
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
     if name in ("sgd", "adam") and weight_decay > 0:

@@ -111,7 +111,9 @@ def runs_grid(data: Mapping[str, Any]) -> Grid:
         times = sorted(run["wall_time_s"].values())
         time = " to ".join(dict.fromkeys(duration(t) for t in (*times[:1], *times[-1:])))
         place = [f"of {run['config']}"] if "config" in run else []
-        configuration = " ".join([fields or "as in the file", *place, *function])
+        variant = run.get("variant", "")
+        named = " ".join(filter(None, (variant, fields))) or "as in the file"
+        configuration = " ".join([named, *place, *function])
         lines.append((cells, configuration, run["config_hash"], " ".join(run["wall_time_s"]), time))
     return Grid(header, tuple(lines))
 

@@ -34,6 +34,7 @@ class TableRun(NamedTuple):
     Attributes:
         config: Resolved config at the first seed.
         file: Config file that it comes from.
+        variant: What follows the preset in its argument.
         overrides: Fields that differ from the config file's preset.
         function: "module:function" if this is no training run.
         cells: Cells that share it.
@@ -46,6 +47,7 @@ class TableRun(NamedTuple):
     function: str | None
     cells: tuple[Cell, ...]
     results: dict[int, Path]
+    variant: str = ""
 
     @property
     def name(self) -> str:
@@ -53,10 +55,19 @@ class TableRun(NamedTuple):
         suffix = f".{self.function.replace(':', '.')}" if self.function else ""
         return config_hash(self.config) + suffix
 
+    def spec(self, preset: str) -> str:
+        """Returns what follows --config= at a preset."""
+        return config_spec(self.file, preset, self.variant)
+
     def missing(self) -> tuple[int, ...]:
         """Returns the seeds without a complete result of this very config."""
         wanted = config_hash(self.config)
         return tuple(s for s, path in self.results.items() if read_result(path, wanted) is None)
+
+
+def config_spec(file: str, preset: str, variant: str) -> str:
+    """Returns "FILE:PRESET,VARIANT", as `load_config` takes it."""
+    return f"{file}:{preset},{variant}" if variant else f"{file}:{preset}"
 
 
 def metric_value(metric: str, result: Mapping[str, Any]) -> float:
@@ -182,6 +193,7 @@ def _run_json(
 ) -> dict[str, Any]:
     group = 1 if run.function else run.config.seed_group  # a group's time is that of all its seeds
     foreign = {} if run.file == table.config else {"config": run.file}
+    foreign |= {"variant": run.variant} if run.variant else {}
     return {
         "name": run.name,
         "config_hash": config_hash(run.config),

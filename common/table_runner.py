@@ -17,7 +17,7 @@ from common.config import config_hash, load_config
 from common.data.storage import publish, storage_errors
 from common.errors import Interrupted, UserError, nearest
 from common.table_render import measured, render, result_stem
-from common.table_results import TableRun, collect, metric_value
+from common.table_results import TableRun, collect, config_spec, metric_value
 from common.tables import Table, aggregate, check_table
 from common.train_jobs import LAB, Training, read_result
 
@@ -127,7 +127,7 @@ def plan(request: Request) -> tuple[TableRun, ...]:
     for cell in request.table.cells:
         first = {**train_jobs.texts(cell.overrides), "seed": str(request.seeds[0])}
         file = cell.config or request.table.config
-        config = load_config(f"{file}:{request.preset}", first)
+        config = load_config(config_spec(file, request.preset, cell.variant), first)
         key = (config_hash(config), cell.run)
         if key in found:
             found[key] = found[key]._replace(cells=(*found[key].cells, cell))
@@ -135,7 +135,9 @@ def plan(request: Request) -> tuple[TableRun, ...]:
         folder = runs.run_directory(request.workdir, config).parent
         name = f"cells/{cell.run.replace(':', '.')}.json" if cell.run else "result.json"
         results = {seed: folder / f"seed{seed}" / name for seed in request.seeds}
-        found[key] = TableRun(config, file, dict(cell.overrides), cell.run, (cell,), results)
+        found[key] = TableRun(
+            config, file, dict(cell.overrides), cell.run, (cell,), results, cell.variant
+        )
     return tuple(found.values())
 
 
@@ -204,7 +206,7 @@ def _training(request: Request, run: TableRun, seeds: tuple[int, ...]) -> Traini
     more = f" (+{len(run.cells) - 1})" if len(run.cells) > 1 else ""
     label = f"{run.cells[0].row}, {run.cells[0].column}{more}, seed {_listed(seeds)}"
     name = f"{run.name}.seed{seeds[0]}"
-    fields, config = train_jobs.texts(run.overrides), f"{run.file}:{request.preset}"
+    fields, config = train_jobs.texts(run.overrides), run.spec(request.preset)
     if run.function is None:
         command = train_jobs.train_command(request.lab, config, fields, seeds[0], request.workdir)
         return Training(name, label, command, seeds, train_jobs.data_key(run.config))

@@ -38,6 +38,7 @@ class Cell(NamedTuple):
             `config -> {metric: number}`, called in a process of its own.
         config: Config file of a row that another experiment makes, relative to the repository, at
             the preset of the table; it shares that experiment's runs. None: the table's own.
+        variant: What follows the preset in the config file's argument: "pde=heat,kind=boon".
     """
 
     row: str
@@ -47,6 +48,7 @@ class Cell(NamedTuple):
     paper: Paper | None = None
     run: str | None = None
     config: str | None = None
+    variant: str = ""
 
 
 class Aggregate(NamedTuple):

@@ -1,0 +1,102 @@
+"""Rows of the tables, and claims that more than one of them makes."""
+
+from collections.abc import Mapping
+
+from common.tables import (
+    Cell,
+    Paper,
+    Results,
+    Verdict,
+    all_of,
+    below,
+    near,
+    paired_two_stderr_below,
+)
+
+FNO, MWT = "FNO", "MWT"
+INPUTS = "FNO + boundary inputs"
+LAST = "FNO, output overwritten"
+WRITE = "FNO, all layers overwritten"
+BOON, BOON_VALUE = "BOON-FNO", "BOON-FNO, direct target"
+BOON_INPUTS = "BOON-FNO + boundary inputs"
+BOON_MWT = "BOON-MWT"
+
+VARIANTS = {  # row: argument of the config files
+    FNO: "kind=plain",
+    INPUTS: "kind=inputs",
+    LAST: "kind=last",
+    WRITE: "kind=write",
+    BOON: "kind=boon",
+    BOON_VALUE: "kind=boon_value",
+    BOON_INPUTS: "kind=boon_inputs",
+    MWT: "kind=plain,base=mwt",
+    BOON_MWT: "kind=boon,base=mwt",
+}
+CONSTRAINED = (LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT)
+TITLES = {
+    "stokes": "Stokes",
+    "burgers": "Burgers",
+    "heat": "heat",
+    "burgers_periodic": "periodic Burgers",
+    "wave": "wave 2-D",
+    "cavity": "cavity 2-D",
+}
+ERROR, BOUNDARY = "relative L2", "boundary error"
+
+
+def column(pde: str, what: str) -> str:
+    """Returns the label of a column."""
+    return f"{TITLES[pde]}, {what}"
+
+
+def cells(
+    rows: Mapping[str, tuple[str, ...]],
+    pdes: tuple[str, ...],
+    published: Mapping[tuple[str, str], Paper] | None = None,
+) -> tuple[Cell, ...]:
+    """Returns cells of relative L2 and boundary error.
+
+    Args:
+        rows: Row label to the equations that it is run on.
+        pdes: Equations in the order of the columns.
+        published: Relative L2 by (row, equation).
+    """
+    found = []
+    for row, run_on in rows.items():
+        for pde in pdes:
+            if pde not in run_on:
+                continue
+            variant = f"pde={pde},{VARIANTS[row]}"
+            paper = (published or {}).get((row, pde))
+            found += [
+                Cell(row, column(pde, ERROR), {}, "test_relative_l2", paper, variant=variant),
+                Cell(row, column(pde, BOUNDARY), {}, "test_boundary_error", variant=variant),
+            ]
+    return tuple(found)
+
+
+def lower(results: Results, row: str, other: str, pdes: tuple[str, ...]) -> Verdict:
+    """Returns whether a row has the lower relative L2 on all equations, paired by seed."""
+    return all_of(
+        *(
+            paired_two_stderr_below(results[row, place], results[other, place])
+            for place in (column(pde, ERROR) for pde in pdes)
+        )
+    )
+
+
+def at_most_half(results: Results, row: str, other: str, pdes: tuple[str, ...]) -> Verdict:
+    """Returns whether a row has at most half of another's mean relative L2 on all equations."""
+    places = [column(pde, ERROR) for pde in pdes]
+    return all_of(*(below(results[row, p], results[other, p].mean / 2) for p in places))
+
+
+def exact(results: Results, rows: tuple[str, ...], pdes: tuple[str, ...]) -> Verdict:
+    """Returns whether Dirichlet and periodic errors are 0 and slopes right to 2e-4 of float32."""
+    verdicts = []
+    for row in rows:
+        for pde in pdes:
+            miss = results[row, column(pde, BOUNDARY)]
+            is_slope = pde in ("heat", "wave")
+            verdicts.append(below(miss, 2e-4) if is_slope else near(miss, 0.0, 0.0))
+    return all_of(*verdicts)

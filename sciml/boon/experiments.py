@@ -1,0 +1,149 @@
+"""The experiments of the paper: learn the solution at one time, or at many times at once."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from common.data.epochs import epoch_indices
+from common.evaluation import SumCount, sums_over
+from common.experiment import Batch, Experiment, Metrics
+from common.optim import make_optimizer
+from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from sciml.boon import data as data_sets
+from sciml.boon.data import DataSpec
+from sciml.boon.model import (
+    ModelSpec,
+    boundary_misses,
+    check_model,
+    init_model,
+    predict,
+    worst_conditioning,
+)
+from sciml.boundary import BoundaryCondition, check_condition
+from sciml.metrics import relative_l2
+from sciml.operators import OperatorSpec, check_operator
+from sciml.pdes.problems import PROBLEMS
+
+PyTree = Any
+
+
+def operator_learning(config: ConfigDict) -> Experiment:
+    """Learns the map from the state at time 0 to later states, with boundary data given."""
+    spec = data_sets.data_spec(config.data)
+    model = model_spec(config, spec)
+    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = base_gradient(
+        deterministic=config.deterministic, logical_shards=config.logical_shards
+    )
+    chunk, has_time = config.evaluate_chunk, _has_time(model)
+
+    def answer(params: PyTree, rows: PyTree) -> Float[Array, " batch *grid"]:
+        return predict(params, rows["initial"], rows["boundary"], spec=model)
+
+    def target(rows: PyTree) -> Float[Array, " batch *grid"]:
+        return rows["frames"] if has_time else rows["frames"][..., -1]
+
+    def loss(
+        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        del key  # nothing is random
+        rows = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        error = jnp.mean(relative_l2(answer(params, rows), target(rows)))
+        # The released code sums over the batch, which scales the gradient against weight decay.
+        return config.batch_size * error, {"relative_l2": error}
+
+    def batch(step: int) -> Batch:
+        sizes = {"num_examples": spec.counts[0], "batch_size": config.batch_size}
+        return {"index": epoch_indices(config.seed, step, **sizes)}
+
+    def measure(params: PyTree, rows: PyTree) -> dict[str, SumCount]:
+        def values(rows: PyTree) -> dict[str, jax.Array]:
+            field = answer(params, rows)
+            misses = boundary_misses(field, rows["boundary"], spec=model)
+            return {
+                "relative_l2": relative_l2(field, target(rows)),
+                "boundary_error": jnp.max(misses, axis=-1),
+                "boundary_rmse": jnp.sqrt(jnp.mean(misses**2, axis=-1)),
+            }
+
+        return sums_over(values, rows, chunk=chunk)
+
+    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        del key
+        return _prefixed("valid_", measure(state.params, data["valid"]))
+
+    def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        del key
+        grid = _grid(spec, model)
+        measured = _prefixed("test_", measure(state.params, data["test"]))
+        for name, rows in data["scaled"].items():
+            measured |= _prefixed(f"test_{name}_", measure(state.params, rows))
+        number = worst_conditioning(state.params, grid, spec=model)
+        return {**measured, "condition_number": (number, jnp.float32(1))}
+
+    return Experiment(
+        data=lambda: data_sets.load(spec),
+        init=lambda key: init_train_state(init_model(key, spec=model), optimizer),
+        step=gradient_step(loss, optimizer, gradient=gradient),
+        batch=batch,
+        evaluate=evaluate,
+        final=final,
+        predict=lambda state, data, rows: answer(state.params, rows),
+        abstract_data=lambda: data_sets.abstract(spec),
+        describe=lambda: data_sets.describe(spec),
+    )
+
+
+def model_spec(config: ConfigDict, spec: DataSpec) -> ModelSpec:
+    """Returns the network of a config.
+
+    Raises:
+        ValueError: If sizes, grid and conditions do not fit together; names the field.
+    """
+    section, problem = config.model, PROBLEMS[spec.pde.name]
+    conditions = tuple(
+        BoundaryCondition(problem.kind, axis, order=section.stencil_order)
+        for axis in range(problem.space_axes)
+    )
+    operator = OperatorSpec(
+        base=section.base,
+        modes=tuple(section.modes),
+        width=section.width,
+        num_layers=section.num_layers,
+        projection=section.projection,
+        padding=tuple(section.padding),
+        wavelet_order=section.wavelet_order,
+    )
+    model = ModelSpec(
+        kind=section.kind,
+        operator=operator,
+        conditions=conditions,
+        refined_axes=tuple(section.refined_axes),
+        damping=section.damping,
+    )
+    check_model(model)
+    for scale in (1.0, *spec.scales):
+        grid = _grid(spec._replace(points=round(scale * spec.points)), model)
+        check_operator(operator, grid)
+        for condition in conditions:
+            check_condition(condition, grid)
+    return model
+
+
+def _has_time(model: ModelSpec) -> bool:
+    return len(model.operator.modes) > len(model.conditions)
+
+
+def _grid(spec: DataSpec, model: ModelSpec) -> tuple[int, ...]:
+    space = (spec.points,) * len(model.conditions)
+    return (*space, spec.kept) if _has_time(model) else space
+
+
+def _prefixed(prefix: str, measured: dict[str, SumCount]) -> dict[str, SumCount]:
+    return {prefix + name: pair for name, pair in measured.items()}
+
+
+EXPERIMENTS = {"single_step": operator_learning, "multi_step": operator_learning}

@@ -1,0 +1,280 @@
+"""Kernel refinement of BOON: linear layers whose outputs satisfy boundary conditions.
+
+A layer z = K v + v W is changed to K (v + E δ) + v W with sources δ at the boundary points, chosen
+so that the boundary rows become what the condition asks for; then the end values are written. In
+matrices that is K' = T_1 K T_2 of the paper: T_2 eliminates the boundary rows, T_1 scales them.
+By linearity K (v + E δ) = K v + (K E) δ, a low-rank correction. How both are computed is the
+kernel's matter: `sciml.kernels.kernel_of` calls the layer again, `sciml.spectral` and
+`sciml.multiwavelet` correct the modes before their only inverse transform.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from sciml.boundary import (
+    BoundaryCondition,
+    FaceData,
+    apply_functionals,
+    check_condition,
+    check_face,
+    constrained_ends,
+    functionals,
+    impose,
+)
+from sciml.constraints import concrete, condition_number
+from sciml.kernels import Layer, add_states, finish_layer, kernel_of
+from sciml.linear_solve import damped_inverse
+
+PyTree = Any
+TARGETS = ("kernel", "value")
+SINGULAR = 1e-12  # reciprocal condition number below which a refinement has no meaning
+
+
+class Refinement(NamedTuple):
+    """How the boundary rows are eliminated.
+
+    Attributes:
+        target: What the boundary rows give before the end values are written. "kernel", as in the
+            paper: v_0 times what elimination leaves of K_00 (both ends: its Schur complement, and
+            K_NN). "value": the prescribed value or slope itself, so that writing it makes no jump.
+        damping: Guards the solve, see `sciml.linear_solve.damped_inverse`; 0: none.
+        axes: Grid axes whose rows are eliminated; on others the end values are only written.
+    """
+
+    target: Literal["kernel", "value"] = "kernel"
+    damping: float = 1e-4
+    axes: tuple[int, ...] = (0,)
+
+
+def refine(
+    layer: Layer,
+    v: Float[Array, "*grid batch c"],
+    conditions: Sequence[BoundaryCondition],
+    data: Sequence[FaceData],
+    refinement: Refinement,
+) -> Float[Array, "*grid batch c"]:
+    """Returns the output of the refined layer; all conditions hold in every channel.
+
+    Source: Saad, Gupta, Alizadeh, Maddix (2023), Algorithms 1 to 3, in block form for all channels.
+
+    Args:
+        layer: Any linear layer.
+        v: Its input.
+        conditions: One for each constrained grid axis. Where two meet, in corners, the last wins.
+        data: Values or slopes of each, the same for all channels (c = 1) or for each.
+        refinement: What is eliminated, and how.
+
+    Raises:
+        ValueError: If conditions, data and grid do not fit together, or numbers that can be looked
+            at make a singular boundary block (only without damping).
+    """
+    for condition, faces in zip(conditions, data, strict=True):
+        check_condition(condition, v.shape[:-2])
+        check_face(faces, condition, v.shape)
+    check_refinement(refinement)
+    z = eliminate(layer, v, conditions, data, refinement)
+    for condition, faces in zip(conditions, data, strict=True):
+        z = impose(z, condition, faces)
+    return z
+
+
+def refined(
+    apply: Callable[[Array], Array],
+    condition: BoundaryCondition,
+    *,
+    target: Literal["kernel", "value"] = "kernel",
+    damping: float = 1e-4,
+) -> Callable[[Float[Array, "batch *grid c"], FaceData], Float[Array, "batch *grid c"]]:
+    """Returns any linear function of fields [batch, *grid, c] with a boundary condition.
+
+    The reference form: everything by calling `apply`, on the input, on unit sources and on the
+    changed input. The result takes the field and the boundary data [batch, *other axes, c].
+    """
+
+    def moved(v: Array) -> Array:
+        return jnp.moveaxis(apply(jnp.moveaxis(v, -2, 0)), 0, -2)
+
+    def call(v: Array, data: FaceData) -> Array:
+        field = jnp.moveaxis(v, 0, -2)
+        layer = Layer(kernel_of(moved, field.shape[:-2], channels=field.shape[-1]))
+        faces = FaceData(*(jnp.moveaxis(x, 0, -2) for x in data))
+        how = Refinement(target, damping, (condition.axis,))
+        return jnp.moveaxis(refine(layer, field, [condition], [faces], how), -2, 0)
+
+    return call
+
+
+def eliminate(
+    layer: Layer,
+    v: Float[Array, "*grid batch c"],
+    conditions: Sequence[BoundaryCondition],
+    data: Sequence[FaceData],
+    refinement: Refinement,
+) -> Float[Array, "*grid batch c"]:
+    """Returns `refine` before the end values are written."""
+    state = layer.kernel.analyse(v)
+    for condition, faces in zip(conditions, data, strict=True):
+        if condition.axis in refinement.axes:
+            state = _correct(layer, v, state, condition, faces, refinement)
+    return finish_layer(layer, layer.kernel.evaluate(state), v)
+
+
+def boundary_block(
+    layer: Layer, condition: BoundaryCondition, points: int, refinement: Refinement
+) -> Float[Array, "blocks n n"]:
+    """Returns the matrices that are inverted: functionals of the layer's answer to sources.
+
+    Rows are sources (end, part, channel), columns functionals.
+    """
+    rows, ends = _rows(condition, points, refinement)
+    matrix = _matrix(layer, condition, rows, ends, jnp.result_type(float))
+    size = int(np.prod(matrix.shape[1:4]))
+    return matrix.reshape(-1, size, size)
+
+
+def conditioning(
+    layer: Layer, condition: BoundaryCondition, points: int, refinement: Refinement
+) -> Float[Array, ""]:
+    """Returns the largest condition number of the matrices that are inverted."""
+    return jnp.max(condition_number(boundary_block(layer, condition, points, refinement)))
+
+
+def check_refinement(refinement: Refinement) -> None:
+    """Checks a refinement's fields.
+
+    Raises:
+        ValueError: Naming the field, the value and what is allowed.
+    """
+    if refinement.target not in TARGETS:
+        raise ValueError(f"target={refinement.target!r}: expected one of {', '.join(TARGETS)}")
+    if not 0 <= refinement.damping < 1:
+        raise ValueError(f"damping={refinement.damping}: expected 0 <= damping < 1")
+
+
+def _correct(
+    layer: Layer,
+    v: Array,
+    state: PyTree,
+    condition: BoundaryCondition,
+    data: FaceData,
+    refinement: Refinement,
+) -> PyTree:
+    """Returns the state with the sources at the ends of one axis that eliminate its rows."""
+    is_kernel = refinement.target == "kernel"
+    if is_kernel and condition.kind == "periodic":
+        return state  # the paper: T_2 = 1, both ends get their mean
+    kernel, axis = layer.kernel, condition.axis
+    rows, ends = _rows(condition, v.shape[axis], refinement)
+    # [blocks, ends, parts, c, ends, parts, c]
+    matrix = _matrix(layer, condition, rows, ends, v.dtype)
+    found = _read(layer, v, state, axis, rows, with_bias=not is_kernel)[:, :, ends]
+    if is_kernel:
+        inputs = kernel.face(apply_functionals(rows, v, axis), axis)[:, :, ends]
+        wanted = _kept(inputs, matrix, refinement.damping)
+    else:
+        wanted = kernel.face(_prescribed(condition, data, v, layer), axis)[:, :, ends]
+    missing = wanted - found
+    size = int(np.prod(matrix.shape[1:4]))
+    square = matrix.reshape(-1, size, size)
+    _check_regular(square, condition, refinement)
+    solved = jnp.einsum(
+        "tbi,tij->tbj",
+        missing.reshape(*missing.shape[:2], size),
+        damped_inverse(square, damping=refinement.damping),
+    ).reshape(missing.shape)
+    source = jnp.zeros_like(found, shape=(*found.shape[:2], 2, *found.shape[3:]))
+    source = source.at[:, :, np.asarray(ends)].set(solved)
+    return add_states(state, kernel.impulse(source, axis))
+
+
+def _rows(
+    condition: BoundaryCondition, points: int, refinement: Refinement
+) -> tuple[np.ndarray, list[int]]:
+    """Returns the functionals that are prescribed and which ends have one."""
+    if refinement.target == "kernel":
+        condition = condition._replace(kind="dirichlet")
+    if condition.kind == "periodic":
+        return functionals(condition, points), [1]
+    ends = [i for i, is_end in enumerate(constrained_ends(condition)) if is_end]
+    return functionals(condition, points), ends
+
+
+def _matrix(
+    layer: Layer, condition: BoundaryCondition, rows: np.ndarray, ends: list[int], dtype: Any
+) -> Float[Array, "blocks e p c f q d"]:
+    """Returns functionals (last axes) of the answer to sources (first axes), pointwise part too."""
+    matrix = layer.kernel.blocks(condition.axis, rows, dtype)
+    chosen = np.asarray(ends)
+    matrix = matrix[:, chosen][:, :, :, :, chosen]
+    if layer.pointwise is None:
+        return matrix
+    at_ends = rows[:, [0, -1]].T[np.ix_(ends, ends)]  # weight of functional f at the end of e
+    parts = matrix.shape[2]
+    local = jnp.einsum(
+        "ef,pq,cd->epcfqd",
+        jnp.asarray(at_ends, dtype),
+        jnp.eye(parts, dtype=dtype),
+        layer.pointwise,
+    )
+    return matrix + jnp.broadcast_to(local, matrix.shape)
+
+
+def _read(
+    layer: Layer, v: Array, state: PyTree, axis: int, rows: np.ndarray, *, with_bias: bool
+) -> Float[Array, "blocks batch ends parts c"]:
+    """Returns functionals of the layer's output, without having computed that output."""
+    found = layer.kernel.read(state, axis, rows)
+    local = jnp.zeros((), v.dtype)
+    if layer.pointwise is not None:
+        local = apply_functionals(rows, v, axis) @ layer.pointwise
+    if with_bias and layer.bias is not None:
+        shape = (rows.shape[0], *v.shape[:axis], *v.shape[axis + 1 : -1], layer.bias.size)
+        weight = jnp.asarray(rows.sum(1), v.dtype).reshape(-1, *(1,) * (len(shape) - 1))
+        bias = layer.bias.reshape(*(1,) * (len(shape) - 1), -1)
+        local = local + jnp.broadcast_to(weight * bias, shape)
+    return found if local.ndim == 0 else found + layer.kernel.face(local, axis)
+
+
+def _kept(inputs: Array, matrix: Array, damping: float) -> Array:
+    """Returns what elimination leaves of the boundary rows: S v_0 and K_NN v_N, or K_00 v_0."""
+    blocks, ends, parts, c = matrix.shape[:4]
+    square = matrix.reshape(blocks, ends, parts * c, ends, parts * c)
+    flat = inputs.reshape(*inputs.shape[:3], parts * c)
+    if ends == 1:
+        kept = jnp.einsum("tbi,tij->tbj", flat[:, :, 0], square[:, 0, :, 0])
+        return kept.reshape(inputs.shape)
+    last = square[:, 1, :, 1]
+    through = jnp.einsum(
+        "tij,tjk,tkl->til",
+        square[:, 0, :, 1],
+        damped_inverse(last, damping=damping),
+        square[:, 1, :, 0],
+    )
+    schur = square[:, 0, :, 0] - through
+    kept = jnp.einsum("tbei,teij->tbej", flat, jnp.stack([schur, last], axis=1))
+    return kept.reshape(inputs.shape)
+
+
+def _prescribed(condition: BoundaryCondition, data: FaceData, v: Array, layer: Layer) -> Array:
+    """Returns the face [ends, *others, batch, c] that the functionals shall have."""
+    width = v.shape[-1] if layer.pointwise is None else layer.pointwise.shape[-1]
+    shape = (*v.shape[: condition.axis], *v.shape[condition.axis + 1 : -1], width)
+    if condition.kind == "periodic":
+        return jnp.zeros((2, *shape), v.dtype)
+    return jnp.stack([jnp.broadcast_to(x, shape).astype(v.dtype) for x in data])
+
+
+def _check_regular(square: Array, condition: BoundaryCondition, refinement: Refinement) -> None:
+    if refinement.damping > 0 or not concrete(square):
+        return
+    worst = float(jnp.max(condition_number(square)))
+    if not worst < 1 / SINGULAR:
+        raise ValueError(
+            f"singular refinement: the boundary block of axis {condition.axis} "
+            f"({condition.kind}) has condition number {worst:.3g}; set damping above 0, or change "
+            "the kernel at the boundary"
+        )

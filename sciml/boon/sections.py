@@ -1,0 +1,76 @@
+"""Sections that the configs of both experiments share, and the checks of their values."""
+
+from ml_collections import ConfigDict
+
+from common.config import at_least_one, one_of
+
+KINDS = ("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs")
+BASES = ("fno", "mwt")
+# Viscosity, diffusivity; range of the random number; amplitude; speed; inner resolution. What the
+# notebooks do not say (all but heat's) is ours, in the range of the paper's experiments.
+EQUATIONS = {
+    "stokes": dict(nu=0.02, low=3.0, high=4.0, amplitude=2.0, speed=0.0, resolution=0),
+    "burgers": dict(nu=0.02, low=0.75, high=0.85, amplitude=0.0, speed=0.0, resolution=0),
+    "burgers_front": dict(nu=0.02, low=0.75, high=0.85, amplitude=0.0, speed=0.0, resolution=0),
+    "burgers_periodic": dict(nu=0.1, low=0.0, high=0.0, amplitude=1.0, speed=0.0, resolution=1024),
+    "heat": dict(nu=0.01, low=2.01, high=3.99, amplitude=5.0, speed=0.0, resolution=0),
+    "wave": dict(nu=0.0, low=3.0, high=4.0, amplitude=0.0, speed=1.0, resolution=0),
+    "cavity": dict(nu=0.01, low=1.0, high=1.5, amplitude=0.0, speed=0.0, resolution=99),
+}
+
+
+def data_section(name: str, **fields: object) -> ConfigDict:
+    """Returns `config.data` of an equation; `fields` are grid, times and numbers of samples."""
+    return ConfigDict(
+        dict(name=name, **EQUATIONS[name], seed=0, scales=(), num_valid=50) | dict(fields)
+    )
+
+
+def model_section(kind: str, base: str, **fields: object) -> ConfigDict:
+    """Returns `config.model`; `fields` are sizes of the base operator."""
+    mwt = base == "mwt"
+    return ConfigDict(
+        dict(
+            kind=kind,
+            base=base,
+            num_layers=2 if mwt else 4,  # notebooks; released code of the MWT
+            projection=128,
+            wavelet_order=4,  # released code of the MWT
+            refined_axes=(0,),
+            stencil_order=3,  # notebooks: right end
+            damping=1e-4,
+        )
+        | dict(fields)
+    )
+
+
+def optimizer_section(decay_every: int) -> ConfigDict:
+    """Returns `config.optimizer` of the notebooks: Adam, half the rate every `decay_every`."""
+    return ConfigDict(
+        dict(
+            name="adam",
+            learning_rate=1e-3,
+            weight_decay=1e-4,
+            schedule="step",
+            decay_every=decay_every,
+            decay_factor=0.5,
+        )
+    )
+
+
+def check_sections(config: ConfigDict, names: tuple[str, ...]) -> None:
+    """Checks the values that only these experiments can judge.
+
+    Raises:
+        ValueError: Naming field, value and what is allowed.
+    """
+    one_of("config.data.name", config.data.name, names)
+    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.base", config.model.base, BASES)
+    at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    sizes = ("width", "num_layers", "projection", "wavelet_order", "stencil_order")
+    at_least_one(config.model, "config.model", *sizes)
+    counts = ("points", "stored", "kept", "num_train", "num_valid", "num_test")
+    at_least_one(config.data, "config.data", *counts)
+    if not 0 <= config.model.damping < 1:
+        raise ValueError(f"config.model.damping={config.model.damping}: expected 0 <= damping < 1")

@@ -1,0 +1,74 @@
+"""Inverses of small matrices that stay finite and cheap to differentiate."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def damped_inverse(
+    matrix: Float[Array, "*batch m m"], *, damping: float
+) -> Float[Array, "*batch m m"]:
+    """Returns (A^T A + ε I)^{-1} A^T with ε = damping² tr(A^T A) / m; A^{-1} for damping 0.
+
+    Finite for every A if damping > 0, also for A = 0 (the result is then 0); the error against
+    A^{-1} is of the order (damping · condition number)². Differentiable: the derivative needs
+    products only.
+    """
+    if damping == 0:
+        return inverse(matrix)
+    gram = jnp.einsum("...ji,...jk->...ik", matrix, matrix)
+    size = matrix.shape[-1]
+    scale = jnp.trace(gram, axis1=-2, axis2=-1)[..., None, None] / size
+    floor = jnp.finfo(matrix.dtype).tiny ** 0.5
+    identity = jnp.broadcast_to(jnp.eye(size, dtype=matrix.dtype), gram.shape)
+    ridge = (damping**2 * scale + floor) * identity
+    return jnp.einsum("...ij,...kj->...ik", inverse_spd(gram + ridge), matrix)
+
+
+@jax.custom_jvp
+def inverse(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch m m"]:
+    """Returns the inverse; its derivative reuses it, X' = -X A' X, instead of solving again."""
+    return jnp.linalg.inv(matrix)
+
+
+def _inverse_jvp_of(invert: Any) -> Callable[..., tuple[Array, Array]]:
+    def jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+        result = invert(primals[0])
+        product = partial(jnp.einsum, "...ij,...jk,...kl->...il")
+        return result, -product(result, tangents[0], result)
+
+    return jvp
+
+
+inverse.defjvp(_inverse_jvp_of(inverse))
+
+
+@jax.custom_jvp
+def inverse_spd(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch m m"]:
+    """Returns the inverse of a symmetric positive definite matrix by Gauss-Jordan sweeps.
+
+    Such a matrix needs no pivoting. A loop of rank-one updates compiles in a fraction of the time
+    of the library's factorizations, and runs on a TPU as on a CPU.
+    """
+    size = matrix.shape[-1]
+    place = jnp.arange(size)
+
+    def sweep(k: Array, m: Array) -> Array:
+        row = jax.lax.dynamic_index_in_dim(m, k, -2, keepdims=True)
+        column = jax.lax.dynamic_index_in_dim(m, k, -1, keepdims=True)
+        pivot = jax.lax.dynamic_index_in_dim(row, k, -1, keepdims=True)
+        is_row = jnp.broadcast_to((place == k)[:, None], m.shape)
+        is_column = jnp.broadcast_to((place == k)[None, :], m.shape)
+        inner = m - column * (row / pivot)
+        edge = jnp.where(is_row, row / pivot, -column / pivot)
+        corner = jnp.broadcast_to(1 / pivot, m.shape)
+        return jnp.where(is_row & is_column, corner, jnp.where(is_row | is_column, edge, inner))
+
+    return jax.lax.fori_loop(0, size, sweep, matrix)
+
+
+inverse_spd.defjvp(_inverse_jvp_of(inverse_spd))

@@ -1,0 +1,62 @@
+"""Standing waves in a square box: u_tt = speed² (u_xx + u_yy), no slope at the walls."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml.pdes.solution import Ends, Solution, uniform_grid
+
+
+class WaveParams(NamedTuple):
+    """Height of the wave at t = 0, where it is at rest."""
+
+    amplitude: Float[Array, " batch"]
+
+
+def sample_wave(key: PRNGKeyArray, num: int, *, low: float = 3.0, high: float = 4.0) -> WaveParams:
+    """Draws heights U[low, high); BOON: U[3, 4)."""
+    return WaveParams(jax.random.uniform(key, (num,), minval=low, maxval=high))
+
+
+def wave_height(
+    amplitude: Float[Array, ""],
+    x: Float[Array, ""],
+    y: Float[Array, ""],
+    t: Float[Array, ""],
+    *,
+    speed: float = 1.0,
+) -> Float[Array, ""]:
+    """Returns amplitude cos(pi x) cos(pi y) cos(sqrt(2) pi speed t) at one point."""
+    swing = jnp.cos(math.sqrt(2) * math.pi * speed * t)
+    return amplitude * jnp.cos(jnp.pi * x) * jnp.cos(jnp.pi * y) * swing
+
+
+def solve_wave(
+    params: WaveParams, points: int, times: Float[Array, " time"], *, speed: float = 1.0
+) -> Solution:
+    """Returns the exact standing wave on points x points grid points, axes [batch, x, y, time].
+
+    Source: the benchmark of BOON. All solutions are multiples of one: an operator only has to find
+    the amplitude.
+
+    Args:
+        params: Amplitudes.
+        points: Grid points along each side, both ends included.
+        times: Any times.
+        speed: Speed of sound (length/time).
+    """
+    x = uniform_grid(points, dtype=times.dtype)
+
+    def height(times: Array) -> Array:
+        u = lambda amplitude, x, y, t: wave_height(amplitude, x, y, t, speed=speed)
+        over_time = jax.vmap(u, (None, None, None, 0))
+        over_square = jax.vmap(jax.vmap(over_time, (None, None, 0, None)), (None, 0, None, None))
+        return jax.vmap(over_square, (0, None, None, None))(params.amplitude, x, x, times)
+
+    frames = height(times)
+    still = jnp.zeros_like(frames[:, 0])
+    initial = height(jnp.zeros_like(times, shape=(1,)))[..., 0]
+    return Solution(initial, frames, (Ends(still, still), Ends(still, still)))

@@ -1,0 +1,110 @@
+"""The heat series against Crank-Nicolson in NumPy, and its initial and boundary data."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.pdes.heat import HeatParams, sample_heat, solve_heat
+
+NU, FLUX = 0.01, 5.0
+OMEGA = 2.6
+solve = jax.jit(solve_heat, static_argnums=1, static_argnames=("terms",))
+
+
+def crank_nicolson(cells: int, steps: int, final_time: float) -> np.ndarray:
+    """Returns u(., final_time) by central differences with mirrored points beyond the ends.
+
+    The first two steps are four implicit Euler half steps: the start does not have the right flux.
+    """
+    h, dt = 1 / cells, final_time / steps
+    matrix = np.diag(np.ones(cells), 1) + np.diag(np.ones(cells), -1) - 2 * np.eye(cells + 1)
+    matrix[0, 1] = matrix[-1, -2] = 2
+    matrix *= NU / h**2
+    source = np.zeros(cells + 1)
+    source[-1] = 2 * NU / h
+    flux = lambda t: FLUX * np.sin(np.pi * t)
+    eye = np.eye(cells + 1)
+    implicit = np.linalg.inv(eye - dt / 2 * matrix)
+    explicit = eye + dt / 2 * matrix
+    u = np.cos(np.pi * OMEGA * np.linspace(0, 1, cells + 1))
+    for step in range(steps):
+        t = step * dt
+        if step < 2:
+            for stop in (t + dt / 2, t + dt):
+                u = implicit @ (u + dt / 2 * flux(stop) * source)
+        else:
+            u = implicit @ (explicit @ u + dt / 2 * (flux(t) + flux(t + dt)) * source)
+    return u
+
+
+def test_the_series_is_what_crank_nicolson_converges_to() -> None:
+    times = jnp.asarray([0.7])
+    series = np.asarray(solve(HeatParams(jnp.asarray([OMEGA])), 51, times).frames[0, :, 0])
+    errors = [
+        np.abs(crank_nicolson(cells, cells, float(times[0]))[:: cells // 50] - series).max()
+        for cells in (50, 100, 200, 400)
+    ]
+
+    assert np.ptp(series) > 0.5
+    assert errors[-1] < 1e-4
+    # Second order: every halving of both steps divides the error by 4.
+    ratios = [a / b for a, b in itertools.pairwise(errors)]
+    assert all(3.5 < ratio < 4.5 for ratio in ratios), (errors, ratios)
+
+
+@pytest.mark.parametrize("terms", [256, 1024])
+def test_the_number_of_terms_does_not_matter(terms: int) -> None:
+    params = sample_heat(jax.random.key(0), 4)
+    times = jnp.asarray([0.01, 0.5, 2.0])
+    default = solve(params, 33, times)
+
+    # Truncation at 256 terms 7e-7, and the sum in float32 6e-6.
+    other = solve(params, 33, times, terms=terms).frames
+    chex.assert_trees_all_close(other, default.frames, atol=1e-5)
+
+
+def test_boundary_data_are_the_slopes() -> None:
+    times = jnp.asarray([0.0, 0.25, 0.5, 1.5])
+    with jax.enable_x64(True):
+        params = HeatParams(jnp.asarray([2.2, 3.7]))
+        solution = solve(params, 401, jnp.asarray(np.asarray(times, np.float64)))
+        u = np.asarray(solution.frames)[..., 1:]
+    (ends,) = solution.boundary
+    one_sided = np.array([-11 / 6, 3, -3 / 2, 1 / 3]) * 400  # third order
+
+    wanted = FLUX * np.sin(np.pi * np.asarray(times))[None].repeat(2, 0)
+    chex.assert_trees_all_close(ends.high, wanted, atol=1e-5)
+    chex.assert_trees_all_equal(np.asarray(ends.low), np.zeros((2, 4)))
+    low = np.einsum("j,bjt->bt", one_sided, u[:, :4])
+    high = -np.einsum("j,bjt->bt", one_sided, u[:, :-5:-1])
+    # u'''' h³ / 4 with u'''' up to 4 (nu t)^-3/2 near the end, where the flux starts at t = 0.
+    chex.assert_trees_all_close(low, np.zeros_like(low), atol=2e-3)
+    chex.assert_trees_all_close(high, np.asarray(ends.high)[:, 1:], atol=2e-3)
+
+
+def test_the_mean_grows_by_the_flux() -> None:
+    params, times = sample_heat(jax.random.key(2), 3), jnp.asarray([0.4, 1.0])
+    u = np.asarray(solve(params, 801, times).frames, np.float64)
+    mean = np.trapezoid(u, dx=1 / 800, axis=1)
+    omega, t = np.asarray(params.omega, np.float64), np.asarray(times, np.float64)
+
+    # d/dt mean = nu flux sin(pi t).
+    wanted = np.sinc(omega)[:, None] + NU * FLUX / np.pi * (1 - np.cos(np.pi * t))[None]
+    chex.assert_trees_all_close(mean, wanted, atol=1e-5)
+
+
+def test_the_start_is_the_initial_data() -> None:
+    solution = solve(HeatParams(jnp.asarray([3.0])), 13, jnp.zeros(1))
+
+    wanted = np.cos(3 * np.pi * np.linspace(0, 1, 13))
+    chex.assert_trees_all_close(solution.initial[0], wanted, atol=2e-6)
+    chex.assert_trees_all_equal(solution.frames[..., 0], solution.initial)
+
+
+def test_a_series_without_terms_is_refused() -> None:
+    with pytest.raises(ValueError, match="terms=0"):
+        solve(HeatParams(jnp.asarray([3.0])), 13, jnp.zeros(1), terms=0)
