@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 def half_forward(points: int, modes: int, dtype: Any) -> Float[Array, "modes 2 points"]:
@@ -30,7 +30,7 @@ def half_inverse(points: int, modes: int, dtype: Any) -> Float[Array, "modes 2 p
     return half_forward(points, modes, dtype) * twice[:, None, None]
 
 
-def frequencies(m: int) -> Float[Array, " k"]:
+def frequencies(m: int) -> Int[Array, " k"]:
     """Returns 0 .. m, -m .. -1."""
     return jnp.concatenate([jnp.arange(m + 1), jnp.arange(-m, 0)])
 

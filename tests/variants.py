@@ -42,14 +42,16 @@ def config_module(path: Path) -> ModuleType:
 
 
 def golden_variants() -> list[Variant]:
-    """Returns every preset of every config file, with every data set where there is a choice."""
+    """Returns every preset of every config file, with every data set or equation to choose."""
     found = []
     for name, path in config_files().items():
         module = config_module(path)
         for preset in module.PRESETS:
-            for dataset in getattr(module, "DATASETS", ("",)):
-                options = (f"dataset={dataset}",) if dataset else ()
-                parts = (name, preset, dataset) if dataset else (name, preset)
+            choices = [f"dataset={x}" for x in getattr(module, "DATASETS", ())]
+            choices += [f"pde={x}" for x in getattr(module, "PDES", ())]
+            for choice in choices or [""]:
+                parts = (name, preset, choice.partition("=")[2]) if choice else (name, preset)
+                options = (choice,) if choice else ()
                 found.append(Variant(".".join(parts), path, preset, options))
     return found
 

@@ -3,7 +3,8 @@
 A layer z = K v + v W is changed to K (v + E δ) + v W with sources δ at the boundary points, chosen
 so that the boundary rows become what the condition asks for; then the end values are written. In
 matrices that is K' = T_1 K T_2 of the paper: T_2 eliminates the boundary rows, T_1 scales them.
-By linearity K (v + E δ) = K v + (K E) δ, a low-rank correction. How both are computed is the
+By linearity K (v + E δ) = K v + (K E) δ, a low-rank correction; what W answers to δ stands at the
+ends only, is a part of what is solved for, and is overwritten. How both are computed is the
 kernel's matter: `sciml.kernels.kernel_of` calls the layer again, `sciml.spectral` and
 `sciml.multiwavelet` correct the modes before their only inverse transform.
 """
@@ -40,7 +41,7 @@ class Refinement(NamedTuple):
     Attributes:
         target: What the boundary rows give before the end values are written. "kernel", as in the
             paper: v_0 times what elimination leaves of K_00 (both ends: its Schur complement, and
-            K_NN). "value": the prescribed value or slope itself, so that writing it makes no jump.
+            K_NN). "value": the prescribed value or slope itself.
         damping: Guards the solve, see `sciml.linear_solve.damped_inverse`; 0: none.
         axes: Grid axes whose rows are eliminated; on others the end values are only written.
     """

@@ -35,7 +35,10 @@ MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlie
 
 FOLDER = Path(__file__).resolve().parent / "peers"
 REPOSITORY = FOLDER.parent.parent.parent
-HOW_TO = "python -m venv peer && peer/bin/pip install torch==2.13.0 nfn==0.1.2 einops numpy"
+HOW_TO = (
+    "python -m venv peer && peer/bin/pip install torch==2.13.0 nfn==0.1.2 einops numpy "
+    "neuraloperator==2.0.0"
+)
 KEEP = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),

@@ -17,7 +17,7 @@ from nfn.equivariant.classification.table import TABLE_3
 from nfn.symmetry import random_sine_symmetry
 from nfn.tasks import sirens
 from nfn.weights import hidden_only
-from tests.nfn.small_runs import train
+from tests.small_runs import train
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py"
 SMALL = {

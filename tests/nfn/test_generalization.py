@@ -15,7 +15,7 @@ from nfn import features
 from nfn.statistics import tensor_statistics
 from nfn.tasks.zoos import zoo_data, zoo_space
 from nfn.weights import hidden_only, mlp_space
-from tests.nfn.small_runs import train
+from tests.small_runs import train
 
 CONFIG = "nfn/equivariant/configs/generalization.py"
 MLP_CONFIG = "nfn/equivariant/configs/mlp_generalization.py"

@@ -22,7 +22,7 @@ from nfn.transformer.inr2array.decoders import additive_decoder, separate_decode
 from nfn.transformer.inr2array.experiment import autoencoder
 from nfn.transformer.inr2array.rendering import cell_groups, cell_of_pixels, render_cells
 from nfn.weights import space_from_params
-from tests.nfn.small_runs import train
+from tests.small_runs import train
 
 CONFIG = "nfn/transformer/configs/inr2array.py"
 CLASSIFICATION = "nfn/transformer/configs/inr_classification.py"

@@ -17,7 +17,7 @@ from nfn.tasks.zoos import zoo_space
 from nfn.transformer.editing.table import NFT, NO_NEURONS, NO_TENSORS, TABLE_EDITING
 from nfn.transformer.generalization.table import TABLE_GENERALIZATION
 from nfn.weights import WeightSpace, hidden_only
-from tests.nfn.small_runs import train
+from tests.small_runs import train
 
 EDITING = "nfn/transformer/configs/editing.py:cpu,edit=erode"
 GENERALIZATION = "nfn/transformer/configs/generalization.py:cpu"

@@ -16,7 +16,6 @@ from sciml.boon import sections
 
 PRESETS = ("cpu", "paper", "pod")
 PDES = ("stokes", "burgers", "burgers_periodic", "heat", "wave", "cavity")
-KINDS, BASES = sections.KINDS, sections.BASES
 # Time of the last frame. stokes: notebook; heat: notebook (its text says 2, its code 0.5).
 TIMES = {
     "stokes": 1.2,
@@ -35,8 +34,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     preset, pde, kind, base = args.values()
     one_of("preset", preset, PRESETS)
     one_of("pde", pde, PDES)
-    one_of("kind", kind, KINDS)
-    one_of("base", base, BASES)
+    one_of("kind", kind, sections.KINDS)
+    one_of("base", base, sections.BASES)
     config = ConfigDict()
     config.experiment = "sciml.boon:multi_step"
     config.batch_size = 10 if pde == "cavity" else 20  # notebooks

@@ -16,7 +16,6 @@ from sciml.boon import sections
 
 PRESETS = ("cpu", "paper", "pod")
 PDES = ("stokes", "burgers", "burgers_front", "burgers_periodic", "heat")
-KINDS, BASES = sections.KINDS, sections.BASES
 TIMES = {"stokes": 2.0, "burgers": 1.2, "burgers_front": 1.2, "burgers_periodic": 1.0, "heat": 0.5}
 
 
@@ -26,8 +25,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     preset, pde, kind, base = args.values()
     one_of("preset", preset, PRESETS)
     one_of("pde", pde, PDES)
-    one_of("kind", kind, KINDS)
-    one_of("base", base, BASES)
+    one_of("kind", kind, sections.KINDS)
+    one_of("base", base, sections.BASES)
     is_mwt = base == "mwt"
     config = ConfigDict()
     config.experiment = "sciml.boon:single_step"

@@ -1,0 +1,97 @@
+"""The cases of `sciml_vs_torch` on our side: steps of the very experiments, k of them in a scan."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from common.config import load_config
+from common.experiment import build
+from common.program import count_parameters
+from tests.benchmarks.peers.timed_cases import Case, serve
+
+STEPS = 10
+SINGLE = "sciml/boon/configs/single_step.py:paper,pde=stokes"
+MULTI = "sciml/boon/configs/multi_step.py:paper,pde=stokes"
+# The peer's sizes: 500 points, or 128 x 25 without padding; batch 20.
+FIELDS = {
+    "fno1d": {"data.num_train": "40", "data.scales": "()"},
+    "fno2d": {
+        "data.num_train": "40",
+        "data.points": "128",
+        "data.kept": "25",
+        "model.padding": "(0.0,0.0)",
+    },
+}
+
+
+def experiment_of(size: str, kind: str) -> tuple[Any, Any]:
+    """Returns the experiment at the paper's sizes and random numbers in place of its data."""
+    spec = SINGLE if size == "fno1d" else MULTI
+    experiment = build(load_config(f"{spec},kind={kind}", FIELDS[size]))
+    assert experiment.abstract_data is not None
+    generator = np.random.default_rng(0)
+    data = jax.tree.map(
+        lambda leaf: jnp.asarray(generator.normal(size=leaf.shape), leaf.dtype),
+        experiment.abstract_data(),
+    )
+    return experiment, data
+
+
+def step_case(size: str, kind: str) -> Case:
+    """Training steps as the loop runs them, with donated state."""
+    experiment, data = experiment_of(size, kind)
+    batches = [experiment.batch(step) for step in range(STEPS)]
+    batches = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+    key = jax.random.key(0)
+
+    @partial(jax.jit, donate_argnums=0)
+    def run(state: Any, data: Any, batches: Any) -> Any:
+        return jax.lax.scan(lambda s, b: experiment.step(s, data, b, key), state, batches)
+
+    state = [jax.jit(experiment.init)(key)]
+
+    def once() -> None:
+        state[0], _ = jax.block_until_ready(run(state[0], data, batches))
+
+    return Case(once, units=STEPS)
+
+
+def forward_case(size: str, kind: str) -> Case:
+    """Answers to one batch."""
+    experiment, data = experiment_of(size, kind)
+    rows = jax.tree.map(lambda x: x[:20], data["train"])
+    state = jax.jit(experiment.init)(jax.random.key(0))
+    assert experiment.predict is not None
+    answer = jax.jit(experiment.predict)
+    return Case(lambda: jax.block_until_ready(answer(state, {}, rows)))
+
+
+def matmul_case() -> Case:
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(1024, 1024)), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    return Case(lambda: jax.block_until_ready(multiply(a, a)), flops=2 * 1024**3)
+
+
+def main() -> None:
+    cases: dict[str, Callable[[], Case]] = {"matmul": matmul_case}
+    parameters = {}
+    for size in FIELDS:
+        for options in ("default", "plain"):  # what the peer calls its two networks
+            cases[f"{size} step {options}"] = partial(step_case, size, "plain")
+            cases[f"{size} forward {options}"] = partial(forward_case, size, "plain")
+        for kind in ("boon", "boon_value"):
+            cases[f"{size} step {kind}"] = partial(step_case, size, kind)
+            cases[f"{size} forward {kind}"] = partial(forward_case, size, kind)
+        state = jax.eval_shape(experiment_of(size, "plain")[0].init, jax.random.key(0))
+        parameters[size] = count_parameters(state)
+    threads = len(os.sched_getaffinity(0))
+    serve(cases, {"jax": jax.__version__, "threads": threads, "parameters": parameters})
+
+
+if __name__ == "__main__":
+    main()

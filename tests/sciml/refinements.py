@@ -1,0 +1,133 @@
+"""Cases of the refinement in float64, for a process of its own: prints one line of JSON.
+
+JAX_ENABLE_X64=1 python -m tests.sciml.refinements
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sciml.boon.refinement import Refinement, eliminate, refine
+from sciml.boundary import KINDS, BoundaryCondition, FaceData, violation
+from sciml.initialization import draw
+from sciml.kernels import Layer, kernel_of
+from sciml.multiwavelet import multiwavelet_kernel, multiwavelet_laws
+from sciml.spectral import spectral_kernel, spectral_laws
+
+C, BATCH = 2, 2
+# base, grid (time first), modes, then (axis, kind, target, ends) to refine
+LINE = [(0, kind, target, "both") for kind in KINDS for target in ("kernel", "value")]
+GRIDS: tuple[Any, ...] = (
+    (
+        "fno",
+        (16,),
+        (5,),
+        [*LINE, (0, "dirichlet", "kernel", "low"), (0, "neumann", "value", "high")],
+    ),
+    ("fno", (8, 11), (3, 3), [(0, "dirichlet", "value", "both"), (1, "neumann", "kernel", "both")]),
+    (
+        "fno",
+        (5, 9, 8),
+        (2, 2, 2),
+        [(1, "dirichlet", "kernel", "both"), (2, "neumann", "value", "both")],
+    ),
+    ("mwt", (16,), (4,), [(0, "dirichlet", "kernel", "both"), (0, "neumann", "value", "both")]),
+    ("mwt", (6, 8), (2, 2), [(1, "dirichlet", "value", "both")]),
+)
+
+
+def layer_of(base: str, grid: tuple[int, ...], modes: tuple[int, ...]) -> tuple[Layer, Layer]:
+    """Returns a structured layer, and the same one of which only its products are known."""
+    if base == "mwt":
+        params = draw(jax.random.key(0), multiwavelet_laws(modes=modes, width=C, order=2))
+        params = jax.tree.map(lambda x: 4 * x, params)
+        kernel = multiwavelet_kernel(params, grid, order=2)
+    else:
+        laws = spectral_laws(modes=modes, c_in=C, c_out=C)
+        kernel = spectral_kernel(draw(jax.random.key(0), laws), grid)
+
+    pointwise, bias = jnp.asarray([[0.9, 0.3], [-0.2, 1.1]]), jnp.asarray([0.1, -0.3])
+
+    def apply(v: jax.Array) -> jax.Array:
+        return kernel.evaluate(kernel.analyse(v)) + v @ pointwise
+
+    products = Layer(kernel_of(apply, grid, channels=C), None, bias)
+    return Layer(kernel, pointwise, bias), products
+
+
+def cases() -> Iterator[dict[str, Any]]:
+    for base, grid, modes, refined in GRIDS:
+        structured, products = layer_of(base, grid, modes)
+        v = jax.random.normal(jax.random.key(1), (*grid, BATCH, C))
+        for axis, kind, target, ends in refined:
+            condition = BoundaryCondition(kind, axis, ends, order=2)
+            shape = (2, *grid[:axis], *grid[axis + 1 :], BATCH, 1)
+            data = FaceData(*jax.random.normal(jax.random.key(2), shape))
+            how = Refinement(target, 0.0, (axis,))
+            ours, reference, bare = evaluate(structured, products, v, condition, data, how)
+            yield {
+                "case": f"{base} {len(grid)}-D axis {axis} {kind} {target} {ends}",
+                "difference": float(jnp.abs(ours - reference).max() / jnp.abs(ours).max()),
+                "violation": float(violation(ours, condition, data).max()),
+                "unwritten": float(violation(bare, condition, data).max()),
+                "changes": float(jnp.abs(ours - v).max()),
+            }
+
+
+def evaluate(
+    structured: Layer,
+    products: Layer,
+    v: jax.Array,
+    condition: BoundaryCondition,
+    data: FaceData,
+    how: Refinement,
+) -> list[jax.Array]:
+    """Returns both refined layers' outputs, and the second before its ends are written."""
+
+    @jax.jit
+    def run(v: jax.Array) -> list[jax.Array]:
+        rest = (v, [condition], [data], how)
+        return [refine(structured, *rest), refine(products, *rest), eliminate(products, *rest)]
+
+    return run(v)
+
+
+def dense() -> dict[str, float]:
+    """Compares with T_1 K T_2 written out as matrices, for a random dense kernel."""
+    points = 9
+    matrix = np.random.default_rng(0).normal(size=(points, C, points, C))  # out, in
+    flat = matrix.reshape(points * C, points * C)
+    v = np.random.default_rng(1).normal(size=(points, BATCH, C))
+    low, high = np.s_[:C], np.s_[-C:]
+    schur = flat[low, low] - flat[low, high] @ np.linalg.inv(flat[high, high]) @ flat[high, low]
+    edge = np.r_[0:C, (points - 1) * C : points * C]
+    inner = np.r_[C : (points - 1) * C]
+    kept = np.zeros((2 * C, 2 * C))
+    kept[:C, :C], kept[C:, C:] = schur, flat[high, high]
+    t_2 = np.eye(points * C)
+    t_2[np.ix_(edge, edge)] = np.linalg.solve(flat[np.ix_(edge, edge)], kept)
+    t_2[np.ix_(edge, inner)] = -np.linalg.solve(flat[np.ix_(edge, edge)], flat[np.ix_(edge, inner)])
+    rows = (flat @ t_2)[edge]
+    rows[:, edge] -= kept
+    wanted = np.einsum("oi,bi->bo", flat @ t_2, v.transpose(1, 0, 2).reshape(BATCH, -1))
+
+    def apply(u: jax.Array) -> jax.Array:
+        return jnp.einsum("xcyd,ybd->xbc", matrix, u)
+
+    layer = Layer(kernel_of(apply, (points,), channels=C))
+    condition = BoundaryCondition("dirichlet")
+    data = FaceData(jnp.zeros((BATCH, 1)), jnp.zeros((BATCH, 1)))
+    out = eliminate(layer, jnp.asarray(v), [condition], [data], Refinement("kernel", 0.0))
+    ours = np.asarray(out).transpose(1, 0, 2).reshape(BATCH, -1)
+    return {
+        "rows_left": float(np.abs(rows).max()),
+        "difference": float(np.abs(ours - wanted).max() / np.abs(wanted).max()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"cases": list(cases()), "dense": dense()}))

@@ -1,0 +1,177 @@
+"""The networks and experiments of BOON: exact boundaries, what is read, sizes, refusals."""
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.config import load_config
+from common.errors import UserError
+from common.experiment import build
+from common.program import count_parameters
+from sciml.boon import data as data_sets
+from sciml.boon.experiments import model_spec
+from sciml.boon.model import METHODS, boundary_misses, init_model, predict
+from sciml.metrics import relative_l2
+from tests.small_runs import train
+
+SINGLE, MULTI = (f"sciml/boon/configs/{name}.py:cpu" for name in ("single_step", "multi_step"))
+SMALL = {
+    "data.num_train": "8",
+    "data.num_valid": "4",
+    "data.num_test": "4",
+    "data.points": "16",
+    "data.scales": "(2.0,)",
+    "model.width": "4",
+    "model.projection": "8",
+    "model.modes": "(4,)",
+    "batch_size": "4",
+    "evaluate_chunk": "4",
+    "num_steps": "4",
+    "steps_per_call": "2",
+    "eval_every": "0",
+    "seed_group": "1",
+}
+TIMED = SMALL | {"model.modes": "(4,2)", "data.kept": "6", "data.scales": "()"}
+PLANE = TIMED | {"model.modes": "(2,2,2)"}
+CAVITY = PLANE | {"data.points": "17"}
+FIELDS = {"heat": SMALL, "stokes": SMALL, "burgers_periodic": SMALL}
+
+
+def config_of(spec: str, **fields: str) -> Any:
+    small = SMALL if spec.startswith(SINGLE) else TIMED
+    if "wave" in spec or "cavity" in spec:
+        small = CAVITY
+    return load_config(spec, {**small, **fields})
+
+
+@cache
+def rows_of(spec: str) -> Any:
+    """Returns the test samples of a config, made once."""
+    config = config_of(spec)
+    return data_sets.load(data_sets.data_spec(config.data))["test"]
+
+
+SPECS = [
+    *(f"{SINGLE},pde={pde},kind=boon" for pde in ("stokes", "heat", "burgers_periodic")),
+    f"{SINGLE},pde=heat,kind=boon_value",
+    f"{SINGLE},pde=stokes,kind=boon_inputs",
+    f"{SINGLE},pde=stokes,kind=last",
+    f"{SINGLE},pde=heat,kind=boon,base=mwt",
+    f"{MULTI},pde=stokes,kind=boon",
+    f"{MULTI},pde=heat,kind=boon,base=mwt",
+    f"{MULTI},pde=cavity,kind=boon",
+    f"{MULTI},pde=wave,kind=boon",
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.rpartition(":")[2])
+def test_random_weights_satisfy_the_condition_and_plain_ones_do_not(spec: str) -> None:
+    config = config_of(spec)
+    model = model_spec(config, data_sets.data_spec(config.data))
+    rows = rows_of(spec)
+
+    @jax.jit
+    def misses(key):
+        params = jax.tree.map(lambda x: 2 * x, init_model(key, spec=model))
+        field = predict(params, rows["initial"], rows["boundary"], spec=model)
+        plain = (
+            predict(params, rows["initial"], rows["boundary"], spec=model._replace(kind="plain"))
+            if not METHODS[model.kind].inputs
+            else field
+        )
+        errors = [boundary_misses(x, rows["boundary"], spec=model) for x in (field, plain)]
+        return [jnp.max(e) for e in errors], jnp.std(field)
+
+    (ours, plain), spread = misses(jax.random.key(3))
+    # Slopes: end values of float32 times 11 / (6 h).
+    allowed = 3e-4 if model.conditions[0].kind == "neumann" else 0.0
+    assert ours <= allowed and spread > 1e-3
+    assert METHODS[model.kind].inputs or plain > 1e-2
+
+
+def test_predictions_read_nothing_of_the_solution_but_its_boundary_data() -> None:
+    spec = f"{MULTI},pde=stokes,kind=boon"
+    experiment, data, state = train(config_of(spec))
+    rows = rows_of(spec)
+    other = {**rows, "frames": rows["frames"] + 1.0}
+    moved = {**rows, "boundary": jax.tree.map(lambda x: x + 1.0, rows["boundary"])}
+
+    assert experiment.predict is not None
+    answers = [experiment.predict(state, data, r) for r in (rows, other, moved)]
+
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert jnp.abs(answers[0] - answers[2])[:, 1:-1].max() > 1e-3
+
+
+def test_input_fields_of_the_base_network_are_the_initial_state_and_coordinates() -> None:
+    config = config_of(f"{SINGLE},pde=stokes,kind=plain")
+    model = model_spec(config, data_sets.data_spec(config.data))
+    rows = rows_of(f"{SINGLE},pde=stokes,kind=plain")
+    params = init_model(jax.random.key(0), spec=model)
+    moved = jax.tree.map(lambda x: x + 1.0, rows["boundary"])
+
+    out = [predict(params, rows["initial"], b, spec=model) for b in (rows["boundary"], moved)]
+
+    np.testing.assert_array_equal(out[0], out[1])
+
+
+def test_the_paper_preset_has_the_sizes_of_the_notebooks() -> None:
+    config = load_config("sciml/boon/configs/single_step.py:paper,kind=plain")
+    experiment = build(config)
+    state = jax.eval_shape(experiment.init, jax.eval_shape(lambda: jax.random.key(0)))
+
+    layer = 2 * 16 * 64 * 64 + 64 * 64 + 64
+    wanted = (2 + 1) * 64 + 4 * layer + (64 + 1) * 128 + (128 + 1)
+    assert count_parameters(state) == wanted
+
+
+def test_relative_l2_is_one_for_zero_and_scales() -> None:
+    true = jax.random.normal(jax.random.key(0), (3, 5, 2))
+    np.testing.assert_allclose(relative_l2(jnp.zeros_like(true), true), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(relative_l2(1.5 * true, true), 0.5, rtol=1e-5)
+
+
+def test_eight_devices_train_as_one_does_and_keep_the_boundary(child, tmp_path) -> None:
+    fields = [f"--config.{k}={v}" for k, v in (SMALL | {"batch_size": "8"}).items()]
+    losses = []
+    for devices in (1, 8):
+        workdir = tmp_path / str(devices)
+        arguments = ["train", f"--config={SINGLE},pde=stokes", f"--workdir={workdir}", *fields]
+        done = child(arguments, devices=devices, seconds=300)
+        assert done.returncode == 0, done.stderr
+        (path,) = workdir.glob("*/*/*/seed0/result.json")
+        metrics = json.loads(path.read_text())["metrics"]["last"]
+        assert metrics["test_boundary_error"] == 0.0
+        losses.append(metrics["test_relative_l2"])
+    # Sums over the batch in another order, four steps of Adam.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "message"),
+    [
+        (SINGLE, {"model.modes": "(9,)"}, "9 Fourier modes on a grid axis of 16 points"),
+        (SINGLE, {"model.kind": "bon"}, "config.model.kind='bon'.*boon"),
+        (SINGLE, {"model.damping": "1.0"}, "config.model.damping=1.0"),
+        (SINGLE, {"data.nu": "-0.1"}, "config.data.nu=-0.1"),
+        (SINGLE, {"data.name": "stoke"}, "'stoke'.*stokes"),
+        (SINGLE, {"model.padding": "(0.2,)"}, "padding.*only time may be padded"),
+        (SINGLE, {"model.stencil_order": "7"}, "order=7"),
+        (f"{SINGLE},pde=heat,base=mwt", {"data.points": "24"}, "24 points: expected a power of 2"),
+        (SINGLE, {"model.refined_axes": "(1,)"}, "refined_axes"),
+        (SINGLE, {"data.scales": "(0.1,)"}, "config.data.scales"),
+        (MULTI, {"data.kept": "400"}, "kept=400 of stored=80"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(spec: str, fields: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        build(config_of(spec, **fields))
+
+    assert re.search(message, str(refused.value)), str(refused.value)
+    assert "\n" not in str(refused.value)

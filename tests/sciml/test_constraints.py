@@ -1,0 +1,130 @@
+"""Linear constraints: projections and conditioned Gaussians against NumPy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.constraints import (
+    Gaussian,
+    LinearConstraint,
+    check_constraint,
+    condition,
+    condition_number,
+    project,
+    violation_loss,
+)
+from sciml.linear_solve import damped_inverse, inverse, inverse_spd
+
+N, M, BATCH = 12, 3, 4
+
+
+@pytest.fixture(scope="module")
+def numbers() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    root = generator.normal(size=(N, N))
+    return {
+        "rows": generator.normal(size=(M, N)),
+        "values": generator.normal(size=(BATCH, M)),
+        "u": generator.normal(size=(BATCH, N)),
+        "covariance": root @ root.T / N + 0.2 * np.eye(N),
+    }
+
+
+def constraint(numbers, **fields) -> LinearConstraint:
+    arrays = {name: jnp.asarray(numbers[name], jnp.float32) for name in ("rows", "values")}
+    return LinearConstraint(**arrays, **fields)
+
+
+def test_the_projection_is_the_nearest_field_that_satisfies_the_constraint(numbers) -> None:
+    given = constraint(numbers)
+    out = project(given, jnp.asarray(numbers["u"], jnp.float32))
+
+    rows, missing = numbers["rows"], numbers["values"] - numbers["u"] @ numbers["rows"].T
+    wanted = numbers["u"] + missing @ np.linalg.pinv(rows).T  # least norm solution
+    np.testing.assert_allclose(out, wanted, atol=2e-5)
+    np.testing.assert_allclose(out @ given.rows.T, given.values, atol=2e-5)
+    np.testing.assert_allclose(project(given, out), out, atol=2e-5)
+    np.testing.assert_allclose(violation_loss(given, out), 0, atol=1e-8)
+    assert jnp.min(violation_loss(given, jnp.zeros((BATCH, N)))) > 0.1
+
+
+def test_any_directions_reach_the_constraint_and_nothing_else_moves(numbers) -> None:
+    given = constraint(numbers)
+    directions = jnp.zeros((N, M)).at[jnp.arange(M), jnp.arange(M)].set(1.0)
+
+    out = project(given, jnp.asarray(numbers["u"], jnp.float32), directions=directions)
+
+    np.testing.assert_allclose(out @ given.rows.T, given.values, atol=1e-4)
+    np.testing.assert_array_equal(out[:, M:], jnp.asarray(numbers["u"], jnp.float32)[:, M:])
+
+
+@pytest.mark.parametrize("is_diagonal", [False, True])
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_conditioning_is_the_posterior_of_a_gaussian(numbers, is_diagonal, noise: float) -> None:
+    prior = np.diag(np.diag(numbers["covariance"])) if is_diagonal else numbers["covariance"]
+    given = constraint(numbers, covariance=noise * jnp.eye(M) if noise else None)
+    passed = jnp.asarray(np.diag(prior) if is_diagonal else prior, jnp.float32)
+
+    posterior = condition(given, Gaussian(jnp.asarray(numbers["u"], jnp.float32), passed))
+
+    # Independent form: precision matrices; the noise-free case as a limit.
+    rows, sigma = numbers["rows"], max(noise, 1e-9)
+    precision = np.linalg.inv(prior) + rows.T @ rows / sigma
+    covariance = np.linalg.inv(precision)
+    mean = (numbers["u"] @ np.linalg.inv(prior) + numbers["values"] @ rows / sigma) @ covariance
+    np.testing.assert_allclose(posterior.mean, mean, atol=1e-4)
+    np.testing.assert_allclose(posterior.covariance, covariance, atol=1e-4)
+    np.testing.assert_array_equal(posterior.covariance, posterior.covariance.T)
+    assert np.linalg.eigvalsh(np.asarray(posterior.covariance)).min() > -1e-5
+
+
+def test_gradients_agree_with_finite_differences(numbers) -> None:
+    given = constraint(numbers)
+    u = jnp.asarray(numbers["u"], jnp.float32)
+
+    def loss(rows, values):
+        return jnp.sum(jnp.sin(project(LinearConstraint(rows, values), u)))
+
+    grads = jax.grad(loss, argnums=(0, 1))(given.rows, given.values)
+    for position, grad in enumerate(grads):
+        step = 1e-2 * np.random.default_rng(position).normal(size=grad.shape).astype(np.float32)
+        arguments = [given.rows, given.values]
+        sides = []
+        for sign in (1, -1):
+            moved = list(arguments)
+            moved[position] = moved[position] + sign * step
+            sides.append(loss(*moved))
+        # float32 values of size 10 differenced over 2e-2
+        assert float(sides[0] - sides[1]) / 2 == pytest.approx(
+            float(jnp.sum(grad * step)), abs=2e-3
+        )
+
+
+def test_inverses_agree_with_each_other_and_stay_finite_at_zero(numbers) -> None:
+    matrix = jnp.asarray(numbers["covariance"], jnp.float32)
+
+    np.testing.assert_allclose(inverse_spd(matrix) @ matrix, np.eye(N), atol=2e-5)
+    np.testing.assert_allclose(inverse(matrix) @ matrix, np.eye(N), atol=2e-5)
+    np.testing.assert_allclose(damped_inverse(matrix, damping=1e-4), inverse(matrix), atol=1e-3)
+    zero = jnp.zeros((3, 3))
+    value, grad = jax.value_and_grad(lambda a: jnp.sum(damped_inverse(a, damping=1e-2)))(zero)
+    assert value == 0 and jnp.isfinite(grad).all()
+    assert condition_number(zero) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (dict(rows=np.ones((2, N + 1))), "a row outside the domain"),
+        (dict(values=np.ones(5)), "expected .*, 2"),
+        (dict(rows=np.ones((2, N))), "rank 1, but there are 2"),
+        (dict(values=np.full(2, np.nan)), "finite"),
+    ],
+)
+def test_a_constraint_that_does_not_fit_is_refused_in_one_line(fields, message: str) -> None:
+    good = dict(rows=np.eye(2, N), values=np.ones(2))
+    check_constraint(LinearConstraint(*(jnp.asarray(x) for x in good.values())), N)
+    bad = LinearConstraint(**{k: jnp.asarray(v) for k, v in (good | fields).items()})
+    with pytest.raises(ValueError, match=message):
+        check_constraint(bad, N)

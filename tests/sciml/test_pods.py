@@ -1,0 +1,39 @@
+"""Every pod preset of this topic compiles for its TPU slice, fits, and only sums gradients."""
+
+import json
+from typing import Any
+
+import pytest
+
+BOON = "sciml/boon/configs"
+
+
+@pytest.mark.aot
+@pytest.mark.parametrize(
+    "spec",
+    [
+        f"{BOON}/single_step.py:pod",
+        *(
+            pytest.param(f"{BOON}/{spec}", marks=pytest.mark.slow)
+            for spec in (
+                "single_step.py:pod,pde=heat,base=mwt",
+                "multi_step.py:pod",
+                "multi_step.py:pod,pde=cavity",
+                "multi_step.py:pod,pde=cavity,kind=plain",
+            )
+        ),
+    ],
+)
+def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
+    arguments = ["compile", f"--config={spec}", "--topology=v5e:16x16"]
+    done = child([*arguments, "--quick", "--json"], seconds=900)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+
+    (step,) = report["programs"]
+    assert report["num_chips"] == 256
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
+    # Data parallel: gradients are summed over the chips, and what is small beside them.
+    assert set(step["collectives"]) == {"all-reduce"}
+    reduced = step["collectives"]["all-reduce"]["bytes"]
+    assert 0.9 * 4 * report["num_params"] <= reduced <= 1.5 * 4 * report["num_params"] + 4_096

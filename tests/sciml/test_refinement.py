@@ -1,0 +1,170 @@
+"""The refinement of BOON: exact boundaries for any weights, two forms that agree, refusals."""
+
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.boon.refinement import Refinement, check_refinement, conditioning, refine, refined
+from sciml.boundary import BoundaryCondition, FaceData
+from sciml.initialization import draw
+from sciml.kernels import Layer, kernel_of
+from sciml.multiwavelet import check_grid, legendre_filters, multiwavelet_kernel, multiwavelet_laws
+from sciml.spectral import spectral_kernel, spectral_laws
+from tests.processes import run_child
+
+
+@pytest.fixture(scope="module")
+def measured(lab_cache) -> dict[str, Any]:
+    code = "import runpy; runpy.run_module('tests.sciml.refinements', run_name='__main__')"
+    # Compiling is all the time this takes.
+    flags = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    done = run_child(code, env=flags, seconds=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_both_forms_agree_to_1e_12_in_float64(measured) -> None:
+    assert len(measured["cases"]) == 15
+    wrong = [c for c in measured["cases"] if not c["difference"] < 1e-12 or c["changes"] < 0.1]
+    assert not wrong
+
+
+def test_conditions_hold_exactly_in_float64(measured) -> None:
+    for case in measured["cases"]:
+        # Slopes: rounding of end values, times 1.5 (N - 1).
+        assert case["violation"] <= (1e-12 if "neumann" in case["case"] else 0.0), case
+
+
+def test_a_direct_target_is_hit_before_the_ends_are_written(measured) -> None:
+    for case in measured["cases"]:
+        is_hit = case["unwritten"] < 1e-9  # slopes of size 100 through blocks of condition 1e3
+        assert is_hit == (" value " in case["case"]), case
+
+
+def test_the_layer_is_the_kernel_product_of_the_paper(measured) -> None:
+    assert measured["dense"]["rows_left"] < 1e-12
+    assert measured["dense"]["difference"] < 1e-12
+
+
+def small_layer(key: jax.Array) -> Layer:
+    params = draw(key, spectral_laws(modes=(4,), c_in=2, c_out=2))
+    return Layer(spectral_kernel(params, (12,)), jnp.eye(2))
+
+
+@pytest.mark.parametrize("target", ["kernel", "value"])
+def test_gradients_of_a_refined_layer_agree_with_finite_differences(target) -> None:
+    key_params, key_v, key_step = jax.random.split(jax.random.key(0), 3)
+    v = jax.random.normal(key_v, (12, 3, 2))
+    params = draw(key_params, spectral_laws(modes=(4,), c_in=2, c_out=2))
+    data = FaceData(jnp.ones((3, 1)), -jnp.ones((3, 1)))
+    condition = BoundaryCondition("dirichlet")
+
+    @jax.jit
+    def loss(params):
+        layer = Layer(spectral_kernel(params, (12,)), jnp.eye(2))
+        out = refine(layer, v, [condition], [data], Refinement(target))
+        return jnp.sum(jnp.sin(out))
+
+    step = jax.tree.map(lambda p: 1e-2 * jax.random.normal(key_step, p.shape), params)
+    grad = jax.grad(loss)(params)
+    slope = sum(jax.tree.leaves(jax.tree.map(lambda g, s: jnp.sum(g * s), grad, step)))
+    ahead = loss(jax.tree.map(jnp.add, params, step))
+    behind = loss(jax.tree.map(jnp.subtract, params, step))
+    # float32 sums of 72 terms, differenced
+    assert float(ahead - behind) / 2 == pytest.approx(float(slope), abs=2e-3, rel=2e-2)
+
+
+def test_a_zero_kernel_gives_finite_outputs_and_gradients_under_damping() -> None:
+    v, zeros = jnp.ones((12, 1, 2)), FaceData(jnp.ones((1, 1)), jnp.ones((1, 1)))
+    condition = BoundaryCondition("dirichlet")
+
+    def loss(weight):
+        layer = Layer(kernel_of(lambda u: weight * u, (12,), channels=2))
+        return jnp.sum(refine(layer, v, [condition], [zeros], Refinement("value")))
+
+    value, grad = jax.value_and_grad(loss)(jnp.zeros(()))
+    assert value == 4.0 and jnp.isfinite(grad)  # two ends of two channels are written
+    layer = Layer(kernel_of(lambda u: 0 * u, (12,), channels=2))
+    with pytest.raises(ValueError, match="singular refinement: the boundary block of axis 0"):
+        refine(layer, v, [condition], [zeros], Refinement(damping=0.0))
+
+
+def test_vmap_over_weights_gives_exact_ends_in_every_member() -> None:
+    v = jax.random.normal(jax.random.key(1), (12, 3, 2))
+    data = FaceData(jnp.full((3, 1), 2.0), jnp.full((3, 1), -1.0))
+
+    def run(key):
+        return refine(small_layer(key), v, [BoundaryCondition("dirichlet")], [data], Refinement())
+
+    out = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 4))
+    assert (out[:, 0] == 2.0).all() and (out[:, -1] == -1.0).all()
+    assert jnp.std(out[:, 5], axis=0).min() > 1e-3
+
+
+def test_the_identity_with_its_own_values_stays_the_identity() -> None:
+    v = jax.random.normal(jax.random.key(0), (2, 12, 3))
+    dirichlet = refined(lambda u: u, BoundaryCondition("dirichlet"))
+    periodic = refined(lambda u: u, BoundaryCondition("periodic"))
+    same = v.at[:, -1].set(v[:, 0])
+
+    np.testing.assert_allclose(dirichlet(v, FaceData(v[:, 0], v[:, -1])), v, atol=1e-6)
+    np.testing.assert_array_equal(periodic(same, FaceData(v[:, 0], v[:, -1])), same)
+
+
+def test_conditioning_sees_a_nearly_singular_block() -> None:
+    condition, how = BoundaryCondition("dirichlet"), Refinement(damping=0.0)
+
+    def number(small: float) -> float:
+        scale = jnp.diag(jnp.asarray([1.0, small]))
+        return float(
+            conditioning(Layer(kernel_of(lambda u: u @ scale, (8,), channels=2)), condition, 8, how)
+        )
+
+    numbers = [number(small) for small in (1.0, 1e-3)]
+    assert numbers[0] == pytest.approx(1, rel=1e-5)
+    assert numbers[1] == pytest.approx(1e3, rel=1e-3)
+
+
+@pytest.mark.parametrize("fields", [dict(target="slope"), dict(damping=-0.1), dict(damping=1.0)])
+def test_a_refinement_out_of_range_is_refused(fields) -> None:
+    (name, value), *_ = fields.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
+        check_refinement(Refinement()._replace(**fields))
+
+
+@pytest.mark.parametrize("order", [1, 3, 4])
+def test_multiwavelet_filters_are_orthogonal_and_kill_polynomials(order: int) -> None:
+    h0, h1, g0, g1 = legendre_filters(order)
+    matrix = np.block([[h0, h1], [g0, g1]])
+    np.testing.assert_allclose(matrix @ matrix.T, np.eye(2 * order), atol=1e-13)
+    nodes, weights = np.polynomial.legendre.leggauss(order + 2)
+    x, weights = (nodes + 1) / 2, weights / 2
+    basis = np.stack(
+        [
+            np.sqrt(2 * i + 1) * np.polynomial.legendre.legval(2 * x - 1, np.eye(order)[i])
+            for i in range(order)
+        ]
+    )
+
+    def details(power: int) -> np.ndarray:
+        halves = [basis @ (weights * ((x + j) / 2) ** power) / np.sqrt(2) for j in (0, 1)]
+        return g0 @ halves[0] + g1 @ halves[1]
+
+    for power in range(order):
+        np.testing.assert_allclose(details(power), 0, atol=1e-13)
+    assert np.abs(details(order)).max() > 1e-3
+
+
+def test_a_multiwavelet_kernel_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="axis of 12 points: expected a power of 2"):
+        check_grid((12,), order=2, width=4)
+    with pytest.raises(ValueError, match="width=5: expected a multiple"):
+        check_grid((16,), order=2, width=5)
+    params = draw(jax.random.key(0), multiwavelet_laws(modes=(2, 2), width=2, order=1))
+    kernel = multiwavelet_kernel(params, (6, 8), order=1)
+    with pytest.raises(ValueError, match="along its transformed axis 1 only"):
+        kernel.face(jnp.zeros((2, 8, 1, 2)), 0)
