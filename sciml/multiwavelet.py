@@ -129,7 +129,8 @@ def multiwavelet_kernel(
     axis = wavelet_axis(grid)
     depth = grid[axis].bit_length() - 1
     levels = _level_kernels(params, grid, depth, order)
-    transform = _Transform(legendre_filters(order), axis)
+    filters = legendre_filters(order)
+    transform = _Transform(filters, axis)
 
     def analyse(field: Array) -> tuple[Array, ...]:
         states, average = [], field
@@ -147,7 +148,7 @@ def multiwavelet_kernel(
 
     def impulse(delta: Array, at: int) -> tuple[Array, ...]:
         _only(axis, at)
-        sources = _end_sources(delta, legendre_filters(order), depth)
+        sources = _end_sources(delta, filters, depth)
         return tuple(
             level.impulse(source, at) for level, source in zip(levels, sources, strict=True)
         )
@@ -155,22 +156,17 @@ def multiwavelet_kernel(
     def read(states: tuple[Array, ...], at: int, functionals: np.ndarray) -> Array:
         _only(axis, at)
         windows = _windows(functionals, depth)
-        parts = [
-            level.read(state, at, _window_rows(grid[axis] >> min(i + 1, depth), width_))
-            for i, (level, state, width_) in enumerate(zip(levels, states, windows, strict=True))
-        ]
-        return _from_windows(parts, legendre_filters(order), functionals, windows)
+        rows = _all_window_rows(grid[axis], windows)
+        parts = [k.read(s, at, r) for k, s, r in zip(levels, states, rows, strict=True)]
+        return _from_windows(parts, filters, functionals, windows)
 
     def blocks(at: int, functionals: np.ndarray, dtype: Any) -> Array:
         _only(axis, at)
         windows = _windows(functionals, depth)
-        parts = _window_blocks(levels, grid[axis], windows, at, dtype, width, order, depth)
-        out = _from_windows(
-            [part.reshape(part.shape[0], -1, *part.shape[-3:]) for part in parts],
-            legendre_filters(order),
-            functionals,
-            windows,
-        )
+        rows = _all_window_rows(grid[axis], windows)
+        parts = _window_blocks(levels, rows, at, dtype, width, filters)
+        flat = [part.reshape(part.shape[0], -1, *part.shape[-3:]) for part in parts]
+        out = _from_windows(flat, filters, functionals, windows)
         return out.reshape(*parts[0].shape[:4], *out.shape[2:])
 
     def face(field: Array, at: int) -> Array:
@@ -244,7 +240,7 @@ def _level_kernels(
 
 def _truncate(
     weights: Float[Array, "2 *modes c_in c_out"], points: int, axis: int
-) -> Float[Array, "2 *modes c_in c_out"]:
+) -> Float[Array, "2 *kept c_in c_out"]:
     """Keeps the multipliers along an axis that a scale of so many points has."""
     count = weights.shape[1 + axis]
     if axis == 0:
@@ -275,11 +271,14 @@ def _windows(functionals: np.ndarray, depth: int) -> list[int]:
     return [*halves, 1]
 
 
-def _window_rows(points: int, width: int) -> np.ndarray:
-    """Returns the functionals that read `width` points at each end, those of the low end first."""
-    unit = np.eye(points)
-    width = min(width, points)
-    return np.concatenate([unit[:width], unit[points - width :]])
+def _all_window_rows(points: int, windows: list[int]) -> list[np.ndarray]:
+    """Returns for every scale the functionals that read its window at each end, low end first."""
+    rows = []
+    for level, width in enumerate(windows):
+        size = points >> min(level + 1, len(windows) - 1)  # the last two are the coarsest scale
+        unit, width = np.eye(size), min(width, size)
+        rows.append(np.concatenate([unit[:width], unit[size - width :]]))
+    return rows
 
 
 def _from_windows(
@@ -314,24 +313,18 @@ def _from_windows(
 
 def _window_blocks(
     levels: list[LinearKernel],
-    points: int,
-    windows: list[int],
+    rows: list[np.ndarray],
     axis: int,
     dtype: Any,
     width: int,
-    order: int,
-    depth: int,
+    filters: Filters,
 ) -> list[Array]:
     """Returns what every scale answers near the ends to unit sources at them."""
-    unit = jnp.eye(width, dtype=dtype)
-    # Per channel of the source: what it is on every scale, [c, ends, 1, 2 c].
-    sources = _end_sources(
-        jnp.broadcast_to(unit[:, None, None], (width, 2, 1, width)), legendre_filters(order), depth
-    )
+    unit = jnp.broadcast_to(jnp.eye(width, dtype=dtype)[:, None, None], (width, 2, 1, width))
+    sources = _end_sources(unit, filters, len(levels) - 1)  # [c of the source, ends, 1, 2 c]
     parts = []
-    for i, (level, source, window) in enumerate(zip(levels, sources, windows, strict=True)):
-        rows = _window_rows(points >> min(i + 1, depth), window)
-        answer = level.blocks(axis, rows, dtype)  # [blocks, ends, p, 2 c, rows, q, 2 c]
+    for level, source, windows in zip(levels, sources, rows, strict=True):
+        answer = level.blocks(axis, windows, dtype)  # [blocks, ends, p, 2 c, rows, q, 2 c]
         parts.append(jnp.einsum("sed,tepdrqo->tepsrqo", source[:, :, 0], answer))
     return parts
 

@@ -110,7 +110,7 @@ def check_modes(points: int, modes: int, *, is_half: bool) -> None:
         )
 
 
-def symmetric_weights(params: SpectralParams) -> Float[Array, "2 *modes c_in c_out"]:
+def symmetric_weights(params: SpectralParams) -> Float[Array, "2 *all_modes c_in c_out"]:
     """Returns the same operator with multipliers at 0 .. m, -m .. -1 on all axes but the first.
 
     The inverse of the half spectrum keeps the real part of what the modes with first frequency 0

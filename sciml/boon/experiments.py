@@ -11,7 +11,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
 from sciml.boon import data as data_sets
 from sciml.boon.data import DataSpec
 from sciml.boon.model import (
@@ -38,60 +38,34 @@ def operator_learning(config: ConfigDict) -> Experiment:
     gradient = base_gradient(
         deterministic=config.deterministic, logical_shards=config.logical_shards
     )
-    chunk, has_time = config.evaluate_chunk, _has_time(model)
-
-    def answer(params: PyTree, rows: PyTree) -> Float[Array, " batch *grid"]:
-        return predict(params, rows["initial"], rows["boundary"], spec=model)
-
-    def target(rows: PyTree) -> Float[Array, " batch *grid"]:
-        return rows["frames"] if has_time else rows["frames"][..., -1]
-
-    def loss(
-        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
-    ) -> tuple[jax.Array, Metrics]:
-        del key  # nothing is random
-        rows = jax.tree.map(lambda x: x[batch["index"]], data["train"])
-        error = jnp.mean(relative_l2(answer(params, rows), target(rows)))
-        # The released code sums over the batch, which scales the gradient against weight decay.
-        return config.batch_size * error, {"relative_l2": error}
 
     def batch(step: int) -> Batch:
         sizes = {"num_examples": spec.counts[0], "batch_size": config.batch_size}
         return {"index": epoch_indices(config.seed, step, **sizes)}
 
-    def measure(params: PyTree, rows: PyTree) -> dict[str, SumCount]:
-        def values(rows: PyTree) -> dict[str, jax.Array]:
-            field = answer(params, rows)
-            misses = boundary_misses(field, rows["boundary"], spec=model)
-            return {
-                "relative_l2": relative_l2(field, target(rows)),
-                "boundary_error": jnp.max(misses, axis=-1),
-                "boundary_rmse": jnp.sqrt(jnp.mean(misses**2, axis=-1)),
-            }
-
-        return sums_over(values, rows, chunk=chunk)
+    def measure(params: PyTree, rows: PyTree, prefix: str) -> dict[str, SumCount]:
+        return _measure(model, params, rows, prefix, config.evaluate_chunk)
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         del key
-        return _prefixed("valid_", measure(state.params, data["valid"]))
+        return measure(state.params, data["valid"], "valid_")
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         del key
-        grid = _grid(spec, model)
-        measured = _prefixed("test_", measure(state.params, data["test"]))
+        measured = measure(state.params, data["test"], "test_")
         for name, rows in data["scaled"].items():
-            measured |= _prefixed(f"test_{name}_", measure(state.params, rows))
-        number = worst_conditioning(state.params, grid, spec=model)
+            measured |= measure(state.params, rows, f"test_{name}_")
+        number = worst_conditioning(state.params, _grid(spec, model), spec=model)
         return {**measured, "condition_number": (number, jnp.float32(1))}
 
     return Experiment(
         data=lambda: data_sets.load(spec),
         init=lambda key: init_train_state(init_model(key, spec=model), optimizer),
-        step=gradient_step(loss, optimizer, gradient=gradient),
+        step=gradient_step(_loss(model, config.batch_size), optimizer, gradient=gradient),
         batch=batch,
         evaluate=evaluate,
         final=final,
-        predict=lambda state, data, rows: answer(state.params, rows),
+        predict=lambda state, data, rows: _answer(model, state.params, rows),
         abstract_data=lambda: data_sets.abstract(spec),
         describe=lambda: data_sets.describe(spec),
     )
@@ -133,6 +107,48 @@ def model_spec(config: ConfigDict, spec: DataSpec) -> ModelSpec:
     return model
 
 
+def _loss(model: ModelSpec, batch_size: int) -> Loss:
+    """Returns the sum over the batch of relative L2 errors.
+
+    The released code sums, which scales the gradient against weight decay.
+    """
+
+    def loss(
+        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        del key  # nothing is random
+        rows = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        error = jnp.mean(relative_l2(_answer(model, params, rows), _target(model, rows)))
+        return batch_size * error, {"relative_l2": error}
+
+    return loss
+
+
+def _measure(
+    model: ModelSpec, params: PyTree, rows: PyTree, prefix: str, chunk: int
+) -> dict[str, SumCount]:
+    """Returns relative L2, and the largest and the root mean square error at the boundary."""
+
+    def values(rows: PyTree) -> dict[str, jax.Array]:
+        field = _answer(model, params, rows)
+        misses = boundary_misses(field, rows["boundary"], spec=model)
+        return {
+            "relative_l2": relative_l2(field, _target(model, rows)),
+            "boundary_error": jnp.max(misses, axis=-1),
+            "boundary_rmse": jnp.sqrt(jnp.mean(misses**2, axis=-1)),
+        }
+
+    return {prefix + name: pair for name, pair in sums_over(values, rows, chunk=chunk).items()}
+
+
+def _answer(model: ModelSpec, params: PyTree, rows: PyTree) -> Float[Array, " batch *grid"]:
+    return predict(params, rows["initial"], rows["boundary"], spec=model)
+
+
+def _target(model: ModelSpec, rows: PyTree) -> Float[Array, " batch *grid"]:
+    return rows["frames"] if _has_time(model) else rows["frames"][..., -1]
+
+
 def _has_time(model: ModelSpec) -> bool:
     return len(model.operator.modes) > len(model.conditions)
 
@@ -140,10 +156,6 @@ def _has_time(model: ModelSpec) -> bool:
 def _grid(spec: DataSpec, model: ModelSpec) -> tuple[int, ...]:
     space = (spec.points,) * len(model.conditions)
     return (*space, spec.kept) if _has_time(model) else space
-
-
-def _prefixed(prefix: str, measured: dict[str, SumCount]) -> dict[str, SumCount]:
-    return {prefix + name: pair for name, pair in measured.items()}
 
 
 EXPERIMENTS = {"single_step": operator_learning, "multi_step": operator_learning}

@@ -143,17 +143,20 @@ def _bars(axis: Axes, data: Mapping[str, Any], pdes: Sequence[str]) -> None:
 
 def _predicted(
     row: str, pde: str, run_directories: RunDirectories
-) -> tuple[Mapping[str, Any], np.ndarray, Any]:
-    """Returns test data, predictions of the first seed on them, and the loaded run."""
+) -> tuple[Mapping[str, Any], np.ndarray]:
+    """Returns test data and predictions of the first seed on them."""
     folder = next(iter(run_directories[row, column(pde, ERROR)].values()))
-    loaded = runs.load(folder)
+    result = runs.read(folder).result or {}
+    group = result.get("group")  # seeds that were trained together are saved together
+    loaded = runs.load(folder.parent / group if group else folder)
     test = jax.tree.map(np.asarray, loaded.data["test"])
-    return test, np.asarray(loaded.predict(test)), loaded
+    field = np.asarray(loaded.predict(test))
+    return test, field[0] if group else field
 
 
 def _lines(axis: Axes, pde: str, rows: Sequence[str], run_directories: RunDirectories) -> None:
     for number, row in enumerate(rows):
-        test, field, _ = _predicted(row, pde, run_directories)
+        test, field = _predicted(row, pde, run_directories)
         true = test["frames"][..., -1]
         x = np.linspace(0, 1, true.shape[1])
         if number == 0:
@@ -182,7 +185,7 @@ def _misses(pde: str, field: np.ndarray, test: Mapping[str, Any]) -> np.ndarray:
 def _histogram(axis: Axes, pde: str, rows: Sequence[str], run_directories: RunDirectories) -> None:
     floor = 1e-9
     for row in rows:
-        test, field, _ = _predicted(row, pde, run_directories)
+        test, field = _predicted(row, pde, run_directories)
         values = np.log10(np.maximum(_misses(pde, field, test), floor))
         axis.hist(
             values, bins=list(np.linspace(-9, 2, 45)), color=COLORS[row], alpha=0.7, label=row
@@ -195,7 +198,7 @@ def _histogram(axis: Axes, pde: str, rows: Sequence[str], run_directories: RunDi
 
 def _over_time(axis: Axes, pde: str, run_directories: RunDirectories) -> None:
     for row in (FNO, LAST, BOON):
-        test, field, _ = _predicted(row, pde, run_directories)
+        test, field = _predicted(row, pde, run_directories)
         misses = _misses(pde, field, test)
         mean = misses.reshape(-1, misses.shape[-1]).mean(0)
         axis.plot(np.maximum(mean, 1e-9), marker=".", color=COLORS[row], label=row)
@@ -209,7 +212,7 @@ def _over_time(axis: Axes, pde: str, run_directories: RunDirectories) -> None:
 def _vorticity(axes: Sequence[Axes], run_directories: RunDirectories) -> None:
     panels: list[tuple[str, np.ndarray]] = []
     for row in (FNO, INPUTS, BOON):
-        test, field, _ = _predicted(row, "cavity", run_directories)
+        test, field = _predicted(row, "cavity", run_directories)
         true = test["frames"][0, ..., -1]
         if not panels:
             panels.append(("exact vorticity, last frame", true))

@@ -44,7 +44,6 @@ def layer_of(base: str, grid: tuple[int, ...], modes: tuple[int, ...]) -> tuple[
     """Returns a structured layer, and the same one of which only its products are known."""
     if base == "mwt":
         params = draw(jax.random.key(0), multiwavelet_laws(modes=modes, width=C, order=2))
-        params = jax.tree.map(lambda x: 4 * x, params)
         kernel = multiwavelet_kernel(params, grid, order=2)
     else:
         laws = spectral_laws(modes=modes, c_in=C, c_out=C)

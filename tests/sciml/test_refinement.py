@@ -35,8 +35,8 @@ def test_both_forms_agree_to_1e_12_in_float64(measured) -> None:
 
 def test_conditions_hold_exactly_in_float64(measured) -> None:
     for case in measured["cases"]:
-        # Slopes: rounding of end values, times 1.5 (N - 1).
-        assert case["violation"] <= (1e-12 if "neumann" in case["case"] else 0.0), case
+        # Slopes: rounding of fields of size 10, times 1.5 (N - 1).
+        assert case["violation"] <= (1e-11 if "neumann" in case["case"] else 0.0), case
 
 
 def test_a_direct_target_is_hit_before_the_ends_are_written(measured) -> None:
@@ -69,7 +69,8 @@ def test_gradients_of_a_refined_layer_agree_with_finite_differences(target) -> N
         out = refine(layer, v, [condition], [data], Refinement(target))
         return jnp.sum(jnp.sin(out))
 
-    step = jax.tree.map(lambda p: 1e-2 * jax.random.normal(key_step, p.shape), params)
+    noise = 1e-2 * jax.random.normal(key_step, (2, *params.re.shape))
+    step = type(params)(noise[0], noise[1])
     grad = jax.grad(loss)(params)
     slope = sum(jax.tree.leaves(jax.tree.map(lambda g, s: jnp.sum(g * s), grad, step)))
     ahead = loss(jax.tree.map(jnp.add, params, step))
