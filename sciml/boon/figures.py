@@ -146,8 +146,8 @@ def _predicted(
 ) -> tuple[Mapping[str, Any], np.ndarray]:
     """Returns test data and predictions of the first seed on them."""
     folder = next(iter(run_directories[row, column(pde, ERROR)].values()))
-    result = runs.read(folder).result or {}
-    group = result.get("group")  # seeds that were trained together are saved together
+    # Seeds that were trained together are saved together.
+    group = runs.read_json(folder / "result.json").get("group")
     loaded = runs.load(folder.parent / group if group else folder)
     test = jax.tree.map(np.asarray, loaded.data["test"])
     field = np.asarray(loaded.predict(test))
