@@ -102,8 +102,8 @@ REASONS = {
     "boon_beats_fno": "On Burgers two seeds end at 0.0033 and one at 0.019; with direct target all "
     "three are below 0.0008, so it is the target and not the constraint that fails there. The "
     "periodic refinement has no elimination: data that are periodic already need none.",
-    "boon_halves_the_error": "Holds on Stokes, nearly on heat; the others as above. The paper "
-    "trains 8 times as many steps on 8 times as many points.",
+    "boon_halves_the_error": "Holds on Stokes, nearly on heat; the others as above. The notebooks "
+    "train 8 times as many steps on 8 times as many points.",
     "boon_mwt_beats_mwt": "Holds on Stokes. The multiwavelet layer has no pointwise map, and its "
     "boundary blocks end with condition numbers of 1e3, ten times those of the FNO.",
     "boon_beats_equal_information": "On Stokes what BOON adds is information: given as inputs, it "
@@ -113,8 +113,8 @@ REASONS = {
     "elimination_beats_last_layer": "Fails where it fails against the FNO.",
     "elimination_beats_writing": "On Stokes and Burgers writing the values into all layers does as "
     "well or better; elimination helps on heat.",
-    "direct_target_beats_equal_information": "Holds on Burgers and heat; on Stokes it is level, with "
-    "one seed of three behind.",
+    "direct_target_beats_equal_information": "Holds on Burgers and heat; on Stokes it is level, "
+    "with one seed of three behind.",
 }
 
 TABLE_SINGLE_STEP = Table(
@@ -216,9 +216,9 @@ TABLE_RESOLUTION = Table(
     ),
     figures="sciml.boon.figures:resolution",
     reasons={
-        "boon_transfers_better": "A value written at one point of a hidden layer is a jump whose "
-        "spectrum depends on the spacing; the more layers have it, the less weights transfer.",
-        "fno_transfers": "Fourier layers take the N points as one period, N h, which is longer than "
-        "the domain by a spacing: fields that are not periodic change with it.",
+        "boon_transfers_better": "A value written at one point of a hidden layer is a jump "
+        "whose spectrum depends on the spacing; other rows do not have it.",
+        "fno_transfers": "Fourier layers take the N points as one period, N h, which is longer "
+        "than the domain by a spacing: fields that are not periodic change with it.",
     },
 )
