@@ -49,6 +49,10 @@ def run(optimizer: optax.GradientTransformation, count: int = 1, grad: Any = Non
         ({"schedule": "linear"}, {0: 0.2, 25: 0.15, 100: 0.0, 300: 0.0}),
         ({"schedule": "linear", "final_fraction": 0.1}, {0: 0.2, 50: 0.11, 100: 0.02}),
         ({"schedule": "exponential", "final_fraction": 0.01}, {0: 0.2, 50: 0.02, 100: 0.002}),
+        (
+            {"schedule": "step", "decay_every": 40, "decay_factor": 0.25},
+            {0: 0.2, 39: 0.2, 40: 0.05, 79: 0.05, 80: 0.0125},
+        ),
         ({"warmup_steps": 20}, {0: 0.0, 5: 0.05, 20: 0.2, 100: 0.2}),
         (
             {"schedule": "cosine", "warmup_steps": 20},
@@ -76,6 +80,7 @@ def test_every_optimizer_with_every_schedule_reduces_a_quadratic(name: str, sche
         schedule=schedule,
         final_fraction=0.1,
         warmup_steps=5,
+        decay_every=20,
     )
 
     @jax.jit
@@ -178,6 +183,7 @@ def test_parameters_outside_trainable_keep_their_bits_and_have_no_state(name: st
         ({"name": "adan"}, ("name='adan'", "did you mean", "adam, adamw, sgd")),
         ({"schedule": "cosin"}, ("schedule='cosin'", 'did you mean "cosine"', "linear")),
         ({"schedule": "exponential"}, ("final_fraction=0", "exponential")),
+        ({"schedule": "step"}, ("decay_every=0", "step decay")),
     ],
 )
 def test_an_unknown_name_is_one_line_with_the_nearest(

@@ -180,6 +180,26 @@ def test_a_row_of_another_config_file_shares_the_runs_of_that_file(
     assert list((tmp_path / "runs").glob("configs/other/*/seed0/result.json"))
 
 
+def test_a_row_may_be_a_variant_of_a_config_file(paper: papers.PaperInfo, tmp_path: Path) -> None:
+    other = paper.folder / "configs" / "other.py"
+    text = CONFIG.replace("experiment.py:fake", "experiment.py:other")
+    other.write_text(
+        text.replace('preset="cpu")\n', 'preset="cpu", kind="a")\n').replace(
+            'kind="a", data', 'kind=args["kind"], data'
+        )
+    )
+    row = f'Cell("C", "acc", {{}}, "accuracy", config={str(other)!r}, variant="kind=b"),'
+    edit_table(paper, "    cells=(", f"    cells=({row}")
+
+    data = run(paper, tmp_path, seeds=1).data
+
+    (entry,) = [entry for entry in data["runs"] if ["C", "acc"] in entry["cells"]]
+    assert entry["variant"] == "kind=b" and entry["overrides"] == {}
+    assert "| C: acc | kind=b of " in render(data)
+    (cell,) = [cell for cell in data["cells"] if cell["row"] == "C"]
+    assert cell["values"] == {"0": 0.2}  # what kind b gives
+
+
 def test_files_say_what_was_measured_and_how(done: Done) -> None:
     result = done.result
     text = result.markdown_path.read_text()
