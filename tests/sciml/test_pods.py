@@ -33,7 +33,8 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
     (step,) = report["programs"]
     assert report["num_chips"] == 256
     assert step["memory"]["total"] < 0.5 * report["hbm_available"]
-    # Data parallel: gradients are summed over the chips, and what is small beside them.
+    # Data parallel: gradients are summed over the chips; those of multipliers as the real matrices
+    # [[re, im], [-im, re]] that act on modes, twice their numbers.
     assert set(step["collectives"]) == {"all-reduce"}
     reduced = step["collectives"]["all-reduce"]["bytes"]
-    assert 0.9 * 4 * report["num_params"] <= reduced <= 1.5 * 4 * report["num_params"] + 4_096
+    assert 0.9 * 4 * report["num_params"] <= reduced <= 2.5 * 4 * report["num_params"] + 4_096
