@@ -41,7 +41,8 @@ class Refinement(NamedTuple):
     Attributes:
         target: What the boundary rows give before the end values are written. "kernel", as in the
             paper: v_0 times what elimination leaves of K_00 (both ends: its Schur complement, and
-            K_NN). "value": the prescribed value or slope itself.
+            K_NN). "value": the prescribed value or slope itself. Periodic conditions have no
+            elimination: their ends get the mean of both.
         damping: Guards the solve, see `sciml.linear_solve.damped_inverse`; 0: none.
         axes: Grid axes whose rows are eliminated; on others the end values are only written.
     """
@@ -166,8 +167,8 @@ def _correct(
 ) -> PyTree:
     """Returns the state with the sources at the ends of one axis that eliminate its rows."""
     is_kernel = refinement.target == "kernel"
-    if is_kernel and condition.kind == "periodic":
-        return state  # the paper: T_2 = 1, both ends get their mean
+    if condition.kind == "periodic":
+        return state  # T_2 = 1: both ends get their mean
     kernel, axis = layer.kernel, condition.axis
     rows, ends = _rows(condition, v.shape[axis], refinement)
     # [blocks, ends, parts, c, ends, parts, c]
@@ -198,8 +199,6 @@ def _rows(
     """Returns the functionals that are prescribed and which ends have one."""
     if refinement.target == "kernel":
         condition = condition._replace(kind="dirichlet")
-    if condition.kind == "periodic":
-        return functionals(condition, points), [1]
     ends = [i for i, is_end in enumerate(constrained_ends(condition)) if is_end]
     return functionals(condition, points), ends
 
@@ -264,8 +263,6 @@ def _prescribed(condition: BoundaryCondition, data: FaceData, v: Array, layer: L
     """Returns the face [ends, *others, batch, c] that the functionals shall have."""
     width = v.shape[-1] if layer.pointwise is None else layer.pointwise.shape[-1]
     shape = (*v.shape[: condition.axis], *v.shape[condition.axis + 1 : -1], width)
-    if condition.kind == "periodic":
-        return jnp.zeros((2, *shape), v.dtype)
     return jnp.stack([jnp.broadcast_to(x, shape).astype(v.dtype) for x in data])
 
 
