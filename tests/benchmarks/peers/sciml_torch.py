@@ -3,7 +3,7 @@
 Runs in the peer's environment with this folder as working directory. "default": all options as
 the package has them; "plain": without the channel MLP and with a linear lifting, which is the
 network of Li et al. (2021) but for a second GELU after each layer. The fused Adam refuses the
-complex multipliers, and torch.compile does not make a step faster.
+complex multipliers.
 """
 
 import os
