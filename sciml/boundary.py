@@ -103,11 +103,11 @@ def face_shape(axis: int, field_shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*field_shape[:axis], *field_shape[axis + 1 :])
 
 
-def check_uniform(x: Float[np.ndarray, " points"]) -> None:
-    """Checks that the coordinates of a grid axis are equidistant and increasing.
+def axis_length(x: Float[np.ndarray, " points"]) -> float:
+    """Returns the length of a grid axis given by its coordinates, for `BoundaryCondition.length`.
 
     Raises:
-        ValueError: Naming the spacings found.
+        ValueError: If they are not equidistant and increasing; naming the spacings found.
     """
     gaps = np.diff(np.asarray(x, np.float64))
     # Coordinates in float32 carry rounding errors of a few units in the last place of the largest.
@@ -118,6 +118,7 @@ def check_uniform(x: Float[np.ndarray, " points"]) -> None:
             f"grid of {np.size(x)} points with spacings from {low:.6g} to {high:.6g}: expected a "
             "uniform, increasing grid; interpolate the data to one"
         )
+    return float(x[-1]) - float(x[0])
 
 
 def stencil(order: int) -> tuple[float, ...]:

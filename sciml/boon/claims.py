@@ -1,6 +1,6 @@
 """Rows of the tables, and claims that more than one of them makes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from common.tables import (
     Cell,
@@ -41,7 +41,7 @@ TITLES = {
     "wave": "wave 2-D",
     "cavity": "cavity 2-D",
 }
-ERROR, BOUNDARY = "relative L2", "boundary error"
+ERROR, BOUNDARY, CONDITION = "relative L2", "boundary error", "condition"
 
 
 def column(pde: str, what: str) -> str:
@@ -100,3 +100,82 @@ def exact(results: Results, rows: tuple[str, ...], pdes: tuple[str, ...]) -> Ver
             is_slope = pde in ("heat", "wave")
             verdicts.append(below(miss, 2e-4) if is_slope else near(miss, 0.0, 0.0))
     return all_of(*verdicts)
+
+
+Claim = Callable[[Results], Verdict]
+
+
+def claim(name: str, statement: str, judge: Claim) -> Claim:
+    """Returns a claim as tables want it: a function whose docstring is its statement."""
+
+    def judged(results: Results) -> Verdict:
+        return judge(results)
+
+    judged.__name__, judged.__doc__ = name, statement
+    return judged
+
+
+def boundaries_hold_exactly(rows: Mapping[str, tuple[str, ...]]) -> Claim:
+    """Returns the claim that no constrained row misses its boundary."""
+
+    def judge(results: Results) -> Verdict:
+        constrained = {row: pdes for row, pdes in rows.items() if row in CONSTRAINED}
+        return all_of(*(exact(results, (row,), pdes) for row, pdes in constrained.items()))
+
+    statement = (
+        "Constrained rows have boundary error 0 (Neumann: under 2e-4 in float32) on every PDE."
+    )
+    return claim("boundaries_hold_exactly", statement, judge)
+
+
+def comparisons(
+    wanted: Mapping[str, tuple[str, str, str]], pdes: tuple[str, ...]
+) -> tuple[Claim, ...]:
+    """Returns claims that one row has the lower relative L2 on all of some equations.
+
+    Args:
+        wanted: By name: the row, the row it is compared with, the statement.
+        pdes: The equations.
+    """
+
+    def made(name: str, row: str, other: str, statement: str) -> Claim:
+        return claim(name, statement, lambda results: lower(results, row, other, pdes))
+
+    return tuple(made(name, *fields) for name, fields in wanted.items())
+
+
+# On every equation of a table, and on those that have boundary data.
+ON_ALL = {
+    "boon_beats_fno": (
+        BOON,
+        FNO,
+        "BOON-FNO has a lower relative L2 than FNO on every PDE by two standard errors.",
+    ),
+    "elimination_beats_last_layer": (
+        BOON,
+        LAST,
+        "BOON-FNO beats the FNO whose output only is overwritten, on every PDE.",
+    ),
+}
+ON_GIVEN = {
+    "boon_beats_equal_information": (
+        BOON,
+        INPUTS,
+        "BOON-FNO beats the FNO that is given the same boundary data as inputs, on every PDE.",
+    ),
+    "direct_target_beats_equal_information": (
+        BOON_VALUE,
+        INPUTS,
+        "BOON-FNO with direct target beats the FNO with the same data as inputs, on every PDE.",
+    ),
+}
+
+
+def boon_halves_the_error(pdes: tuple[str, ...]) -> Claim:
+    """Returns the claim of the paper's abstract, at its lower end."""
+    statement = (
+        "BOON-FNO has at most half the relative L2 of FNO on every PDE (paper: 2 to 20 times)."
+    )
+    return claim(
+        "boon_halves_the_error", statement, lambda results: at_most_half(results, BOON, FNO, pdes)
+    )

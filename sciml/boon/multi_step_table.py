@@ -1,6 +1,6 @@
 """Multi-step prediction as data: many frames at once, in one and two space dimensions."""
 
-from common.tables import Paper, Results, Table, Verdict, all_of
+from common.tables import Paper, Table
 from sciml.boon import claims
 from sciml.boon.claims import BOON, BOON_MWT, BOON_VALUE, FNO, INPUTS, LAST, MWT
 
@@ -23,41 +23,13 @@ PUBLISHED = {
 }
 
 
-def boundaries_hold_exactly(results: Results) -> Verdict:
-    """Constrained rows have boundary error 0 (Neumann: under 2e-4 in float32) on every PDE."""
-    rows = {row: pdes for row, pdes in ROWS.items() if row in claims.CONSTRAINED}
-    return all_of(*(claims.exact(results, (row,), pdes) for row, pdes in rows.items()))
-
-
-def boon_beats_fno(results: Results) -> Verdict:
-    """BOON-FNO has a lower relative L2 than FNO on every PDE by two standard errors."""
-    return claims.lower(results, BOON, FNO, PDES)
-
-
-def boon_halves_the_error(results: Results) -> Verdict:
-    """BOON-FNO has at most half the relative L2 of FNO on every PDE (paper: 2 to 20 times)."""
-    return claims.at_most_half(results, BOON, FNO, PDES)
-
-
-def boon_beats_equal_information(results: Results) -> Verdict:
-    """BOON-FNO beats the FNO that is given the same boundary data as inputs, on every PDE."""
-    return claims.lower(results, BOON, INPUTS, GIVEN)
-
-
-def direct_target_beats_equal_information(results: Results) -> Verdict:
-    """BOON-FNO with direct target beats the FNO with the same data as inputs, on every PDE."""
-    return claims.lower(results, BOON_VALUE, INPUTS, GIVEN)
-
-
-def elimination_beats_last_layer(results: Results) -> Verdict:
-    """BOON-FNO beats the FNO whose output only is overwritten, on every PDE."""
-    return claims.lower(results, BOON, LAST, PDES)
-
-
-def boon_mwt_beats_mwt(results: Results) -> Verdict:
-    """BOON-MWT has a lower relative L2 than MWT on the heat equation by two standard errors."""
-    return claims.lower(results, BOON_MWT, MWT, ("heat",))
-
+MWT_CLAIM = {
+    "boon_mwt_beats_mwt": (
+        BOON_MWT,
+        MWT,
+        "BOON-MWT has a lower relative L2 than MWT on the heat equation by two standard errors.",
+    )
+}
 
 TABLE_MULTI_STEP = Table(
     name="multi_step",
@@ -67,13 +39,11 @@ TABLE_MULTI_STEP = Table(
     cells=claims.cells(ROWS, PDES, PUBLISHED),
     seeds=(0, 1, 2),
     claims=(
-        boundaries_hold_exactly,
-        boon_beats_fno,
-        boon_halves_the_error,
-        boon_beats_equal_information,
-        direct_target_beats_equal_information,
-        elimination_beats_last_layer,
-        boon_mwt_beats_mwt,
+        claims.boundaries_hold_exactly(ROWS),
+        *claims.comparisons(claims.ON_ALL, PDES),
+        claims.boon_halves_the_error(PDES),
+        *claims.comparisons(claims.ON_GIVEN, GIVEN),
+        *claims.comparisons(MWT_CLAIM, ("heat",)),
     ),
     notes=(
         "The paper's tables could not be read. Published values are of the logs in the released "

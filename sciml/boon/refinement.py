@@ -125,24 +125,16 @@ def eliminate(
     return finish_layer(layer, layer.kernel.evaluate(state), v)
 
 
-def boundary_block(
-    layer: Layer, condition: BoundaryCondition, points: int, refinement: Refinement
-) -> Float[Array, "blocks n n"]:
-    """Returns the matrices that are inverted: functionals of the layer's answer to sources.
-
-    Rows are sources (end, part, channel), columns functionals.
-    """
-    rows, ends = _rows(condition, points, refinement)
-    matrix = _matrix(layer, condition, rows, ends, jnp.result_type(float))
-    size = int(np.prod(matrix.shape[1:4]))
-    return matrix.reshape(-1, size, size)
-
-
 def conditioning(
     layer: Layer, condition: BoundaryCondition, points: int, refinement: Refinement
 ) -> Float[Array, ""]:
-    """Returns the largest condition number of the matrices that are inverted."""
-    return jnp.max(condition_number(boundary_block(layer, condition, points, refinement)))
+    """Returns the largest condition number of the matrices that are inverted.
+
+    Those are answers of the layer at the ends to sources there: K_NN and its Schur complement.
+    """
+    rows, ends = _rows(condition, points, refinement)
+    matrix = _matrix(layer, condition, rows, ends, jnp.result_type(float))
+    return _worst(_end_blocks(matrix, refinement.damping))
 
 
 def check_refinement(refinement: Refinement) -> None:
@@ -171,23 +163,15 @@ def _correct(
         return state  # T_2 = 1: both ends get their mean
     kernel, axis = layer.kernel, condition.axis
     rows, ends = _rows(condition, v.shape[axis], refinement)
-    # [blocks, ends, parts, c, ends, parts, c]
-    matrix = _matrix(layer, condition, rows, ends, v.dtype)
+    blocks = _end_blocks(_matrix(layer, condition, rows, ends, v.dtype), refinement.damping)
+    _check_regular(blocks, condition, refinement)
     found = _read(layer, v, state, axis, rows, with_bias=not is_kernel)[:, :, ends]
     if is_kernel:
         inputs = kernel.face(apply_functionals(rows, v, axis), axis)[:, :, ends]
-        wanted = _kept(inputs, matrix, refinement.damping)
+        wanted = _kept(inputs, blocks)
     else:
         wanted = kernel.face(_prescribed(condition, data, v, layer), axis)[:, :, ends]
-    missing = wanted - found
-    size = int(np.prod(matrix.shape[1:4]))
-    square = matrix.reshape(-1, size, size)
-    _check_regular(square, condition, refinement)
-    solved = jnp.einsum(
-        "tbi,tij->tbj",
-        missing.reshape(*missing.shape[:2], size),
-        damped_inverse(square, damping=refinement.damping),
-    ).reshape(missing.shape)
+    solved = _solve(wanted - found, blocks)
     source = jnp.zeros_like(found, shape=(*found.shape[:2], 2, *found.shape[3:]))
     source = source.at[:, :, np.asarray(ends)].set(solved)
     return add_states(state, kernel.impulse(source, axis))
@@ -239,24 +223,51 @@ def _read(
     return found if local.ndim == 0 else found + layer.kernel.face(local, axis)
 
 
-def _kept(inputs: Array, matrix: Array, damping: float) -> Array:
-    """Returns what elimination leaves of the boundary rows: S v_0 and K_NN v_N, or K_00 v_0."""
+class _EndBlocks(NamedTuple):
+    """What functionals (columns) answer to sources (rows) at one end or two, eliminated in blocks.
+
+    Attributes:
+        pivots: [K_00], or [S, K_NN] with the Schur complement S = K_00 - K_0N K_NN^-1 K_N0.
+        inverses: Damped inverses of the pivots: what a solve divides by, as in the paper.
+        across: [K_0N, K_N0], source first; empty for one end.
+    """
+
+    pivots: list[Float[Array, "blocks m m"]]
+    inverses: list[Float[Array, "blocks m m"]]
+    across: list[Float[Array, "blocks m m"]]
+
+
+def _end_blocks(matrix: Float[Array, "blocks e p c f q d"], damping: float) -> _EndBlocks:
     blocks, ends, parts, c = matrix.shape[:4]
     square = matrix.reshape(blocks, ends, parts * c, ends, parts * c)
-    flat = inputs.reshape(*inputs.shape[:3], parts * c)
     if ends == 1:
-        kept = jnp.einsum("tbi,tij->tbj", flat[:, :, 0], square[:, 0, :, 0])
-        return kept.reshape(inputs.shape)
-    last = square[:, 1, :, 1]
-    through = jnp.einsum(
-        "tij,tjk,tkl->til",
-        square[:, 0, :, 1],
-        damped_inverse(last, damping=damping),
-        square[:, 1, :, 0],
-    )
-    schur = square[:, 0, :, 0] - through
-    kept = jnp.einsum("tbei,teij->tbej", flat, jnp.stack([schur, last], axis=1))
-    return kept.reshape(inputs.shape)
+        first = square[:, 0, :, 0]
+        return _EndBlocks([first], [damped_inverse(first, damping=damping)], [])
+    last, right, left = square[:, 1, :, 1], square[:, 0, :, 1], square[:, 1, :, 0]
+    last_inverse = damped_inverse(last, damping=damping)
+    schur = square[:, 0, :, 0] - right @ last_inverse @ left
+    inverses = [damped_inverse(schur, damping=damping), last_inverse]
+    return _EndBlocks([schur, last], inverses, [right, left])
+
+
+def _kept(inputs: Float[Array, "blocks batch e p c"], blocks: _EndBlocks) -> Array:
+    """Returns what elimination leaves of the boundary rows: S v_0 and K_NN v_N, or K_00 v_0."""
+    flat = inputs.reshape(*inputs.shape[:3], -1)
+    kept = [flat[:, :, end] @ pivot for end, pivot in enumerate(blocks.pivots)]
+    return jnp.stack(kept, axis=2).reshape(inputs.shape)
+
+
+def _solve(wanted: Float[Array, "blocks batch e p c"], blocks: _EndBlocks) -> Array:
+    """Returns the sources that the functionals answer with `wanted`."""
+    flat = wanted.reshape(*wanted.shape[:3], -1)
+    if not blocks.across:
+        return (flat[:, :, 0] @ blocks.inverses[0]).reshape(wanted.shape)
+    right, left = blocks.across
+    first_inverse, last_inverse = blocks.inverses
+    low, high = flat[:, :, 0], flat[:, :, 1]
+    low = (low - high @ last_inverse @ left) @ first_inverse
+    high = (high - low @ right) @ last_inverse
+    return jnp.stack([low, high], axis=2).reshape(wanted.shape)
 
 
 def _prescribed(condition: BoundaryCondition, data: FaceData, v: Array, layer: Layer) -> Array:
@@ -266,13 +277,19 @@ def _prescribed(condition: BoundaryCondition, data: FaceData, v: Array, layer: L
     return jnp.stack([jnp.broadcast_to(x, shape).astype(v.dtype) for x in data])
 
 
-def _check_regular(square: Array, condition: BoundaryCondition, refinement: Refinement) -> None:
-    if refinement.damping > 0 or not concrete(square):
+def _check_regular(
+    blocks: _EndBlocks, condition: BoundaryCondition, refinement: Refinement
+) -> None:
+    if refinement.damping > 0 or not concrete(*blocks.pivots):
         return
-    worst = float(jnp.max(condition_number(square)))
+    worst = float(_worst(blocks))
     if not worst < 1 / SINGULAR:
         raise ValueError(
             f"singular refinement: the boundary block of axis {condition.axis} "
             f"({condition.kind}) has condition number {worst:.3g}; set damping above 0, or change "
             "the kernel at the boundary"
         )
+
+
+def _worst(blocks: _EndBlocks) -> Float[Array, ""]:
+    return jnp.max(condition_number(jnp.stack(blocks.pivots)))

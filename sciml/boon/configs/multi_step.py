@@ -111,16 +111,16 @@ def _cpu(config: ConfigDict) -> None:
     is_plane = data.name in PLANE
     is_mwt = model.base == "mwt"
     data.num_train, data.num_test, data.num_valid = 200, 50, 20
-    config.num_steps, config.batch_size = (300, 10) if is_plane else (600, 20)
+    config.num_steps, config.batch_size = (400, 10) if is_plane else (600, 20)
     if is_plane:
-        data.points, data.kept = (16 if is_mwt else 17), 8
-        model.modes, model.width = (4, 4, 4), 8
+        data.points, data.kept = (16 if is_mwt else 13), 6
+        model.modes, model.width = (3, 3, 3), 8
     else:
         data.points, data.kept = 64, 10
         model.modes, model.width = (12, 4), 16
-    data.stored = 9 if data.name == "wave" else 80
+    data.stored = data.kept + 1 if data.name == "wave" else 80
     if data.name == "cavity":
-        data.resolution = 2 * data.points - 1 if is_mwt else 49
+        data.resolution = 2 * data.points - 1 if is_mwt else 49  # every fourth point
     model.projection = 32
     config.steps_per_call, config.eval_every = 50, config.num_steps // 2
     config.optimizer.decay_every = config.num_steps // 6
