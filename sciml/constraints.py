@@ -7,13 +7,16 @@ the refinement of BOON.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
+from sciml.covariances import EXACT, Covariance, Downdated, as_covariance, num_points, times
 from sciml.linear_solve import damped_inverse
 
 
@@ -38,17 +41,8 @@ def check_constraint(constraint: LinearConstraint, points: int) -> None:
         ValueError: If rows reach outside the domain, shapes disagree, numbers are not finite, or
             the rows of exact constraints depend on one another.
     """
+    check_shapes(constraint, points)
     rows, values = np.asarray(constraint.rows), np.asarray(constraint.values)
-    if rows.ndim != 2 or rows.shape[1] != points:
-        raise ValueError(
-            f"constraint rows of shape {rows.shape} on a field of {points} points: a row outside "
-            f"the domain; expected [number of constraints, {points}]"
-        )
-    if values.shape[-1:] != rows.shape[:1]:
-        raise ValueError(
-            f"constraint values of shape {values.shape} for {rows.shape[0]} rows: expected "
-            f"[..., {rows.shape[0]}]"
-        )
     if not (np.isfinite(rows).all() and np.isfinite(values).all()):
         raise ValueError("constraint rows and values must be finite numbers")
     rank = np.linalg.matrix_rank(rows.astype(np.float64))
@@ -59,9 +53,28 @@ def check_constraint(constraint: LinearConstraint, points: int) -> None:
         )
 
 
+def check_shapes(constraint: LinearConstraint, points: int) -> None:
+    """Checks the shapes of constraints, traced ones too, against the size of a field.
+
+    Raises:
+        ValueError: Naming both shapes.
+    """
+    rows, values = constraint.rows.shape, constraint.values.shape
+    if len(rows) != 2 or rows[1] != points:
+        raise ValueError(
+            f"constraint rows of shape {rows} on a field of {points} points: a row outside "
+            f"the domain; expected [number of constraints, {points}]"
+        )
+    if values[-1:] != rows[:1]:
+        raise ValueError(
+            f"constraint values of shape {values} for {rows[0]} rows: expected [..., {rows[0]}]"
+        )
+
+
 def residual(constraint: LinearConstraint, u: Float[Array, "*batch n"]) -> Float[Array, "*batch m"]:
-    """Returns b - G u: what is missing."""
-    return constraint.values - jnp.einsum("mn,...n->...m", constraint.rows, u)
+    """Returns b - G u: what is missing. The values b are broadcast to the batch of u."""
+    found = _apply(constraint.rows, u)
+    return jnp.broadcast_to(constraint.values, found.shape) - found
 
 
 def project(
@@ -74,7 +87,7 @@ def project(
     """Returns u moved along `directions` until G u = b: u + D (G D + S)^{-1} (b - G u).
 
     A pure function, differentiable in u, rows, values and directions: the last layer of a network,
-    or a part of its loss.
+    or a part of its loss. Without damping what rounding left of b - G u is corrected once more.
 
     Args:
         constraint: What shall hold; with a covariance S it holds up to that noise.
@@ -85,35 +98,78 @@ def project(
     """
     rows = constraint.rows
     directions = rows.T if directions is None else directions
-    matrix = rows @ directions
-    if constraint.covariance is not None:
-        matrix = matrix + constraint.covariance
-    gain = directions @ damped_inverse(matrix, damping=damping)
-    return u + jnp.einsum("nm,...m->...n", gain, residual(constraint, u))
+    inverse = damped_inverse(_system(constraint, directions), damping=damping)
+
+    def solve(missing: Array) -> Array:
+        return _apply(inverse, missing)
+
+    if damping:
+        return u + _apply(directions, solve(residual(constraint, u)))
+    return _reach(constraint, u, directions, solve)
 
 
 class Gaussian(NamedTuple):
-    """Mean and covariance of a field; a vector stands for a diagonal covariance."""
+    """Mean and covariance of a field; of an array, a vector stands for a diagonal covariance.
+
+    Leading axes of the mean share the one covariance; `jax.vmap` where every field has its own.
+    """
 
     mean: Float[Array, "*batch n"]
-    covariance: Float[Array, "n n"] | Float[Array, " n"]
+    covariance: Covariance | Float[Array, "n n"] | Float[Array, " n"]
 
 
 def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
     """Returns a Gaussian field given that the constraint holds (with noise, if it has any).
 
-    Source: conditioning of a Gaussian, mean + C G^T (G C G^T + S)^{-1} (b - G mean).
+    mean + Σ G^T A^{-1} (b - G mean) and Σ - W W^T with A = G Σ G^T + S and W = Σ G^T A^{-1/2}.
+    O(n m² + m³) beyond the product Σ G^T; the covariance is `Downdated`, never a matrix [n, n].
+    Differentiable in everything. An exact constraint holds to rounding.
+
+    Source: ProbConserv, the update of mean and covariance; Σ^{-1}-distances to fields that satisfy
+    an exact constraint never grow.
+
+    Raises:
+        ValueError: If shapes disagree, or (numbers known) A is singular: an exact constraint on
+            what the prior says is certain.
     """
-    rows = constraint.rows
-    is_diagonal = prior.covariance.ndim == 1
-    spread = prior.covariance[:, None] * rows.T if is_diagonal else prior.covariance @ rows.T
-    mean = project(constraint, prior.mean, directions=spread)
-    matrix = rows @ spread
-    if constraint.covariance is not None:
-        matrix = matrix + constraint.covariance
-    full = jnp.diag(prior.covariance) if is_diagonal else prior.covariance
-    change = spread @ damped_inverse(matrix, damping=0.0) @ spread.T
-    return Gaussian(mean, full - (change + change.T) / 2)
+    covariance = as_covariance(prior.covariance)
+    spread, root = _spread_and_root(constraint, covariance)
+    mean = _reach(constraint, prior.mean, spread, _solver(root))
+    factor = solve_triangular(root, spread.T, lower=True).T
+    return Gaussian(mean, Downdated(covariance, factor))
+
+
+def condition_samples(
+    constraint: LinearConstraint,
+    prior: Gaussian,
+    samples: Float[Array, "*batch n"],
+    *,
+    noise: Float[Array, "*batch m"] | None = None,
+) -> Float[Array, "*batch n"]:
+    """Returns samples of the prior moved to samples of `condition(constraint, prior)`.
+
+    y + Σ G^T A^{-1} (b - noise - G y): each satisfies an exact constraint to rounding, and the
+    singular covariance that they have is never factored.
+
+    Args:
+        constraint: What shall hold.
+        prior: Where the samples are from; only its covariance is used.
+        samples: prior.mean + `covariances.draw(key, covariance, shape)`.
+        noise: Of a constraint with a covariance S: samples of N(0, S), one for each y.
+
+    Raises:
+        ValueError: As `condition`, and if noise is given without a covariance or the reverse.
+    """
+    if (noise is None) != (constraint.covariance is None):
+        raise ValueError(
+            f"condition_samples: noise is {'missing' if noise is None else 'given'}, expected it "
+            "if and only if the constraint has a covariance"
+        )
+    spread, root = _spread_and_root(constraint, as_covariance(prior.covariance))
+    if noise is not None:
+        values = jnp.broadcast_to(constraint.values, noise.shape) - noise
+        constraint = constraint._replace(values=values)
+    return _reach(constraint, samples, spread, _solver(root))
 
 
 def violation_loss(
@@ -133,3 +189,60 @@ def condition_number(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch
     values = jnp.linalg.svd(matrix, compute_uv=False)
     smallest = values[..., -1]
     return jnp.where(smallest > 0, values[..., 0] / jnp.where(smallest > 0, smallest, 1), math.inf)
+
+
+def _apply(
+    matrix: Float[Array, "out in"], x: Float[Array, "*batch in"]
+) -> Float[Array, "*batch out"]:
+    return jnp.einsum("oi,...i->...o", matrix, x, precision=EXACT)
+
+
+def _system(constraint: LinearConstraint, directions: Float[Array, "n m"]) -> Float[Array, "m m"]:
+    matrix = jnp.matmul(constraint.rows, directions, precision=EXACT)
+    return matrix if constraint.covariance is None else matrix + constraint.covariance
+
+
+def _reach(
+    constraint: LinearConstraint,
+    u: Float[Array, "*batch n"],
+    directions: Float[Array, "n m"],
+    solve: Callable[[Array], Array],
+) -> Float[Array, "*batch n"]:
+    """Returns u + D w, (G D + S) w = b - G u, with one step of iterative refinement.
+
+    The second residual is of the field itself, so its rounding errors are corrected as well.
+    """
+    weights = solve(residual(constraint, u))
+    moved = u + _apply(directions, weights)
+    left = residual(constraint, moved)
+    if constraint.covariance is not None:
+        left = left - _apply(constraint.covariance, weights)
+    return moved + _apply(directions, solve(left))
+
+
+def _spread_and_root(
+    constraint: LinearConstraint, covariance: Covariance
+) -> tuple[Float[Array, "n m"], Float[Array, "m m"]]:
+    """Returns Σ G^T and the lower Cholesky factor of A = G Σ G^T + S."""
+    check_shapes(constraint, num_points(covariance))
+    spread = times(covariance, constraint.rows.T)
+    matrix = _system(constraint, spread)
+    if concrete(matrix):
+        scale = np.sqrt(np.maximum(np.diagonal(matrix), 0))
+        slack = matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = np.asarray(matrix) / np.outer(scale, scale)
+        if not (np.isfinite(relative).all() and np.linalg.eigvalsh(relative).min() > slack):
+            raise ValueError(
+                f"G Σ G^T + S with diagonal {np.diagonal(matrix)} is singular: exact constraints "
+                "need a prior with variance along every row; give the values a covariance"
+            )
+    return spread, jnp.linalg.cholesky(matrix)
+
+
+def _solver(root: Float[Array, "m m"]) -> Callable[[Array], Array]:
+    def solve(missing: Array) -> Array:
+        flat = missing.reshape(-1, missing.shape[-1]).T
+        return cho_solve((root, True), flat).T.reshape(missing.shape)
+
+    return solve

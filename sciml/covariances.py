@@ -1,0 +1,152 @@
+"""Covariances of fields on n points, stored by what they are made of, never as [n, n] if avoidable.
+
+Every one is positive semidefinite. Of one field: over a batch with one covariance each, `jax.vmap`.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml.banded import cholesky_bands, inverse_diagonal, solve_lower, solve_upper
+
+# A TPU multiplies in bfloat16 unless told not to; conservation then holds to three digits.
+EXACT = jax.lax.Precision.HIGHEST
+
+
+class Diagonal(NamedTuple):
+    """Independent points."""
+
+    variance: Float[Array, " n"]
+
+
+class LowRank(NamedTuple):
+    """diag(variance) + F F^T: independent points and r common directions."""
+
+    variance: Float[Array, " n"]
+    factor: Float[Array, "n r"]
+
+
+class Dense(NamedTuple):
+    """Any symmetric matrix."""
+
+    matrix: Float[Array, "n n"]
+
+
+class BandedPrecision(NamedTuple):
+    """Inverse of a symmetric positive definite matrix with bands as in `sciml.banded`."""
+
+    bands: Float[Array, "3 n"]
+
+
+class Downdated(NamedTuple):
+    """prior - W W^T: what is left after an observation (W of `constraints.condition`)."""
+
+    prior: "Covariance"
+    factor: Float[Array, "n m"]
+
+
+Covariance: TypeAlias = Diagonal | LowRank | Dense | BandedPrecision | Downdated
+
+
+def as_covariance(
+    covariance: Covariance | Float[Array, "n n"] | Float[Array, " n"],
+) -> Covariance:
+    """Returns a covariance: a vector stands for a diagonal, a matrix for a dense one."""
+    if isinstance(covariance, Diagonal | LowRank | Dense | BandedPrecision | Downdated):
+        return covariance
+    return Diagonal(covariance) if covariance.ndim == 1 else Dense(covariance)
+
+
+def num_points(covariance: Covariance) -> int:
+    """Returns n."""
+    match covariance:
+        case Downdated(prior, _):
+            return num_points(prior)
+        case Diagonal(numbers) | LowRank(numbers, _) | Dense(numbers) | BandedPrecision(numbers):
+            return numbers.shape[-1]
+
+
+def times(covariance: Covariance, x: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """Returns Σ x in O(n m), for a dense covariance O(n² m)."""
+    match covariance:
+        case Diagonal(variance):
+            return variance[:, None] * x
+        case LowRank(variance, factor):
+            return variance[:, None] * x + _through(factor, x)
+        case Dense(matrix):
+            return jnp.matmul(matrix, x, precision=EXACT)
+        case BandedPrecision(bands):
+            factor = cholesky_bands(bands)
+            return solve_upper(factor, solve_lower(factor, x))
+        case Downdated(prior, factor):
+            return times(prior, x) - _through(factor, x)
+
+
+def marginal_variance(covariance: Covariance) -> Float[Array, " n"]:
+    """Returns the diagonal of Σ in O(n); never negative, 0 where rounding would make it so."""
+    match covariance:
+        case Diagonal(variance):
+            return variance
+        case LowRank(variance, factor):
+            return variance + jnp.sum(factor**2, axis=-1)
+        case Dense(matrix):
+            return jnp.diagonal(matrix)
+        case BandedPrecision(bands):
+            return inverse_diagonal(cholesky_bands(bands))
+        case Downdated(prior, factor):
+            return jnp.maximum(marginal_variance(prior) - jnp.sum(factor**2, axis=-1), 0)
+
+
+def draw(
+    key: PRNGKeyArray, covariance: Covariance, shape: tuple[int, ...] = ()
+) -> Float[Array, "*shape n"]:
+    """Returns samples of mean 0 in O(n) each; a dense covariance is factored and must be definite.
+
+    Raises:
+        ValueError: For a `Downdated` one: it is singular after exact observations. Draw from its
+            prior and pass the samples to `constraints.condition_samples`.
+    """
+    if isinstance(covariance, Downdated):
+        raise ValueError(
+            "draw: a Downdated covariance has no factor to draw with; draw from its prior and use "
+            "constraints.condition_samples"
+        )
+    main, common = jax.random.split(key)
+    size = (*shape, num_points(covariance))
+    match covariance:
+        case Diagonal(variance):
+            return jax.random.normal(main, size, variance.dtype) * _root(variance, size)
+        case LowRank(variance, factor):
+            z = jax.random.normal(common, (*shape, factor.shape[1]), factor.dtype)
+            independent = jax.random.normal(main, size, variance.dtype) * _root(variance, size)
+            return independent + jnp.einsum("nr,...r->...n", factor, z, precision=EXACT)
+        case Dense(matrix):
+            z = jax.random.normal(main, size, matrix.dtype)
+            return jnp.einsum("nk,...k->...n", jnp.linalg.cholesky(matrix), z, precision=EXACT)
+        case BandedPrecision(bands):
+            z = jax.random.normal(main, size, bands.dtype).reshape(-1, size[-1])
+            return solve_upper(cholesky_bands(bands), z.T).T.reshape(size)
+
+
+def to_dense(covariance: Covariance) -> Float[Array, "n n"]:
+    """Returns Σ as a matrix, symmetric to the bit; for small n, tests and figures."""
+    match covariance:
+        case Diagonal(variance):
+            return jnp.diag(variance)
+        case Dense(matrix):
+            full = matrix
+        case LowRank() | BandedPrecision() | Downdated():
+            dtype = jax.tree.leaves(covariance)[0].dtype
+            full = times(covariance, jnp.eye(num_points(covariance), dtype=dtype))
+    return (full + full.T) / 2
+
+
+def _through(factor: Float[Array, "n r"], x: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """Returns F F^T x, in the order that is never [n, n]."""
+    return jnp.matmul(factor, jnp.matmul(factor.T, x, precision=EXACT), precision=EXACT)
+
+
+def _root(variance: Array, shape: tuple[int, ...]) -> Array:
+    return jnp.broadcast_to(jnp.sqrt(variance), shape)
