@@ -16,8 +16,16 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
-from sciml.covariances import EXACT, Covariance, Downdated, as_covariance, num_points, times
-from sciml.linear_solve import damped_inverse
+from sciml.covariances import (
+    EXACT,
+    Covariance,
+    CovarianceLike,
+    Downdated,
+    as_covariance,
+    num_points,
+    times,
+)
+from sciml.linear_solve import check_definite, damped_inverse
 
 
 class LinearConstraint(NamedTuple):
@@ -115,7 +123,7 @@ class Gaussian(NamedTuple):
     """
 
     mean: Float[Array, "*batch n"]
-    covariance: Covariance | Float[Array, "n n"] | Float[Array, " n"]
+    covariance: CovarianceLike
 
 
 def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
@@ -228,15 +236,7 @@ def _spread_and_root(
     spread = times(covariance, constraint.rows.T)
     matrix = _system(constraint, spread)
     if concrete(matrix):
-        scale = np.sqrt(np.maximum(np.diagonal(matrix), 0))
-        slack = matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.asarray(matrix) / np.outer(scale, scale)
-        if not (np.isfinite(relative).all() and np.linalg.eigvalsh(relative).min() > slack):
-            raise ValueError(
-                f"G Σ G^T + S with diagonal {np.diagonal(matrix)} is singular: exact constraints "
-                "need a prior with variance along every row; give the values a covariance"
-            )
+        check_definite(matrix)
     return spread, jnp.linalg.cholesky(matrix)
 
 

@@ -48,29 +48,29 @@ class Downdated(NamedTuple):
 
 
 Covariance: TypeAlias = Diagonal | LowRank | Dense | BandedPrecision | Downdated
+# What every function here takes: a vector stands for a diagonal, a matrix for a dense covariance.
+CovarianceLike: TypeAlias = Covariance | Float[Array, "n n"] | Float[Array, " n"]
 
 
-def as_covariance(
-    covariance: Covariance | Float[Array, "n n"] | Float[Array, " n"],
-) -> Covariance:
+def as_covariance(covariance: CovarianceLike) -> Covariance:
     """Returns a covariance: a vector stands for a diagonal, a matrix for a dense one."""
     if isinstance(covariance, Diagonal | LowRank | Dense | BandedPrecision | Downdated):
         return covariance
     return Diagonal(covariance) if covariance.ndim == 1 else Dense(covariance)
 
 
-def num_points(covariance: Covariance) -> int:
+def num_points(covariance: CovarianceLike) -> int:
     """Returns n."""
-    match covariance:
+    match as_covariance(covariance):
         case Downdated(prior, _):
             return num_points(prior)
         case Diagonal(numbers) | LowRank(numbers, _) | Dense(numbers) | BandedPrecision(numbers):
             return numbers.shape[-1]
 
 
-def times(covariance: Covariance, x: Float[Array, "n m"]) -> Float[Array, "n m"]:
+def times(covariance: CovarianceLike, x: Float[Array, "n m"]) -> Float[Array, "n m"]:
     """Returns Σ x in O(n m), for a dense covariance O(n² m)."""
-    match covariance:
+    match as_covariance(covariance):
         case Diagonal(variance):
             return variance[:, None] * x
         case LowRank(variance, factor):
@@ -84,9 +84,9 @@ def times(covariance: Covariance, x: Float[Array, "n m"]) -> Float[Array, "n m"]
             return times(prior, x) - _through(factor, x)
 
 
-def marginal_variance(covariance: Covariance) -> Float[Array, " n"]:
+def marginal_variance(covariance: CovarianceLike) -> Float[Array, " n"]:
     """Returns the diagonal of Σ in O(n); never negative, 0 where rounding would make it so."""
-    match covariance:
+    match as_covariance(covariance):
         case Diagonal(variance):
             return variance
         case LowRank(variance, factor):
@@ -100,7 +100,7 @@ def marginal_variance(covariance: Covariance) -> Float[Array, " n"]:
 
 
 def draw(
-    key: PRNGKeyArray, covariance: Covariance, shape: tuple[int, ...] = ()
+    key: PRNGKeyArray, covariance: CovarianceLike, shape: tuple[int, ...] = ()
 ) -> Float[Array, "*shape n"]:
     """Returns samples of mean 0 in O(n) each; a dense covariance is factored and must be definite.
 
@@ -108,6 +108,7 @@ def draw(
         ValueError: For a `Downdated` one: it is singular after exact observations. Draw from its
             prior and pass the samples to `constraints.condition_samples`.
     """
+    covariance = as_covariance(covariance)
     if isinstance(covariance, Downdated):
         raise ValueError(
             "draw: a Downdated covariance has no factor to draw with; draw from its prior and use "
@@ -130,16 +131,16 @@ def draw(
             return solve_upper(cholesky_bands(bands), z.T).T.reshape(size)
 
 
-def to_dense(covariance: Covariance) -> Float[Array, "n n"]:
+def to_dense(covariance: CovarianceLike) -> Float[Array, "n n"]:
     """Returns Σ as a matrix, symmetric to the bit; for small n, tests and figures."""
-    match covariance:
+    match as_covariance(covariance):
         case Diagonal(variance):
             return jnp.diag(variance)
         case Dense(matrix):
             full = matrix
-        case LowRank() | BandedPrecision() | Downdated():
-            dtype = jax.tree.leaves(covariance)[0].dtype
-            full = times(covariance, jnp.eye(num_points(covariance), dtype=dtype))
+        case other:
+            dtype = jax.tree.leaves(other)[0].dtype
+            full = times(other, jnp.eye(num_points(other), dtype=dtype))
     return (full + full.T) / 2
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -72,3 +73,21 @@ def inverse_spd(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch m m"
 
 
 inverse_spd.defjvp(_inverse_jvp_of(inverse_spd))
+
+
+def check_definite(matrix: Float[Array, "m m"]) -> None:
+    """Checks a concrete matrix G Σ G^T + S, whatever the scales of its rows.
+
+    Raises:
+        ValueError: If it is not positive definite to the digits it has.
+    """
+    numbers = np.asarray(matrix)
+    scale = np.sqrt(np.maximum(np.diagonal(numbers), 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = numbers / np.outer(scale, scale)
+    slack = scale.size * float(jnp.finfo(matrix.dtype).eps)
+    if not (np.isfinite(relative).all() and np.linalg.eigvalsh(relative).min() > slack):
+        raise ValueError(
+            f"G Σ G^T + S with a diagonal from {np.diagonal(numbers).min():.3g} is singular: exact "
+            "constraints need a prior with variance along every row; give the values a covariance"
+        )

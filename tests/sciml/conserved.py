@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sciml.conservation import cell_constraint, shape_correction
-from sciml.constraints import Gaussian, condition
-from sciml.covariances import marginal_variance
+from sciml.conservation import cell_constraint, mass_constraint, shape_correction
+from sciml.constraints import Gaussian, LinearConstraint, condition
+from sciml.covariances import BandedPrecision, LowRank, marginal_variance, to_dense
 
 SLICES, POINTS = 16, 30
+N, EDGES = 24, (0, 5, 6, 17, 23)
 
 
 def kkt(
@@ -47,6 +48,46 @@ def random_bands(generator: np.random.Generator, n: int) -> np.ndarray:
     return np.stack([np.pad(np.diag(full, k), (0, k)) for k in range(3)])
 
 
+class Problem:
+    """A random prior with any covariance, and rows of four cells or of one slice."""
+
+    def __init__(self, kind: str, cells: bool, seed: int = 0) -> None:
+        generator = np.random.default_rng(seed)
+        self.x = np.sort(generator.uniform(size=N))
+        self.mean = generator.normal(size=N)
+        variance, factor = generator.uniform(0.1, 2, N), generator.normal(size=(N, 2))
+        root, bands = generator.normal(size=(N, N)), random_bands(generator, N)
+        full = root @ root.T / N + np.eye(N)
+        covariance, self.sigma = {
+            "diagonal": (jnp.asarray(variance), np.diag(variance)),
+            "low_rank": (
+                LowRank(jnp.asarray(variance), jnp.asarray(factor)),
+                np.diag(variance) + factor @ factor.T,
+            ),
+            "dense": (jnp.asarray(full), full),
+            "banded": (BandedPrecision(jnp.asarray(bands)), np.linalg.inv(pentadiagonal(bands))),
+        }[kind]
+        self.prior = Gaussian(jnp.asarray(self.mean), covariance)
+        gaps = np.diff(self.x)
+        single = [np.r_[gap, 0] / 2 + np.r_[0, gap] / 2 for gap in np.eye(N - 1) * gaps]
+        edges = EDGES if cells else (0, N - 1)
+        self.rows = np.stack([sum(single[a:b]) for a, b in zip(edges, edges[1:], strict=False)])
+        self.values = generator.normal(size=len(self.rows))
+
+    def constraint(self, sigma: float = 0.0) -> LinearConstraint:
+        """Returns the rows as the library makes them."""
+        x, values = jnp.asarray(self.x), jnp.asarray(self.values)
+        if len(self.rows) == 1:
+            return mass_constraint(x, values[0], sigma=sigma)
+        return cell_constraint(x, EDGES, values, sigma=sigma)
+
+
+def posterior(problem: Problem, sigma: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and matrix of the update."""
+    after = condition(problem.constraint(sigma), problem.prior)
+    return np.asarray(after.mean), np.asarray(to_dense(after.covariance))
+
+
 def largest_array(function: Callable[..., Any], *arguments: Any) -> int:
     """Returns the number of elements of the largest array a traced function ever makes."""
 
@@ -67,7 +108,7 @@ def conserved_slices() -> dict[str, list]:
     x = np.sort(generator.uniform(size=(SLICES, POINTS)), axis=1)
     mean, variance = generator.normal(size=x.shape), generator.uniform(0.1, 1, x.shape)
     masses = generator.normal(size=(SLICES, 3))
-    mesh = jax.make_mesh((jax.device_count(),), ("data",))
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
 
     @jax.jit

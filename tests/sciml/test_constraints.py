@@ -14,7 +14,7 @@ from sciml.constraints import (
     project,
     violation_loss,
 )
-from sciml.covariances import as_covariance, to_dense
+from sciml.covariances import to_dense
 from sciml.linear_solve import damped_inverse, inverse, inverse_spd
 
 N, M, BATCH = 12, 3, 4
@@ -75,7 +75,7 @@ def test_conditioning_is_the_posterior_of_a_gaussian(numbers, is_diagonal, noise
     covariance = np.linalg.inv(precision)
     mean = (numbers["u"] @ np.linalg.inv(prior) + numbers["values"] @ rows / sigma) @ covariance
     np.testing.assert_allclose(posterior.mean, mean, atol=1e-4)
-    full = np.asarray(to_dense(as_covariance(posterior.covariance)))
+    full = np.asarray(to_dense(posterior.covariance))
     np.testing.assert_allclose(full, covariance, atol=1e-4)
     np.testing.assert_array_equal(full, full.T)
     assert np.linalg.eigvalsh(full).min() > -1e-5
