@@ -1,0 +1,77 @@
+"""The cases of `probconserv_vs_torch` on our side: training steps, k of them in a scan."""
+
+import math
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sciml.probconserv.anp import AnpBatch, AnpSpec, init_anp, negative_elbo
+from tests.benchmarks.peers.timed_cases import Case, serve
+
+STEPS = 10
+POINTS = 100
+# Sizes and functions; as in anp_torch.
+SIZES = {"anp step": (AnpSpec(), 16), "anp step cpu": (AnpSpec(width=32, latent=32), 16)}
+
+
+def batches(functions: int) -> AnpBatch:
+    """Returns random points and values, one batch for each step."""
+    generator = np.random.default_rng(0)
+    shape = (STEPS, functions, POINTS)
+    points, targets = generator.uniform(size=(2, *shape, 2)).astype(np.float32)
+    values, target_values = generator.normal(size=(2, *shape)).astype(np.float32)
+    return jax.tree.map(jnp.asarray, AnpBatch(points, values, targets, target_values))
+
+
+def step_case(size: str) -> Case:
+    """Training steps with donated state: negative ELBO with dropout, Adam."""
+    spec, functions = SIZES[size]
+    optimizer = optax.adam(1e-4)
+    loss = partial(negative_elbo, spec=spec)
+
+    def step(state: Any, batch: AnpBatch) -> Any:
+        params, moments, key = state
+        key, key_step = jax.random.split(key)
+        value, gradient = jax.value_and_grad(loss)(params, batch, key_step)
+        updates, moments = optimizer.update(gradient, moments, params)
+        return (optax.apply_updates(params, updates), moments, key), value
+
+    @partial(jax.jit, donate_argnums=0)
+    def run(state: Any, batch: AnpBatch) -> Any:
+        return jax.lax.scan(step, state, batch)
+
+    params = jax.jit(partial(init_anp, spec=spec))(jax.random.key(0))
+    state = [(params, optimizer.init(params), jax.random.key(1))]
+    data = batches(functions)
+
+    def once() -> None:
+        state[0], _ = jax.block_until_ready(run(state[0], data))
+
+    return Case(once, units=STEPS)
+
+
+def matmul_case() -> Case:
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(1024, 1024)), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    return Case(lambda: jax.block_until_ready(multiply(a, a)), flops=2 * 1024**3)
+
+
+def main() -> None:
+    cases: dict[str, Callable[[], Case]] = {"matmul": matmul_case}
+    parameters = {}
+    for size, (spec, _) in SIZES.items():
+        cases[size] = partial(step_case, size)
+        params = jax.eval_shape(partial(init_anp, spec=spec), jax.random.key(0))
+        parameters[size] = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+    threads = len(os.sched_getaffinity(0))
+    serve(cases, {"jax": jax.__version__, "threads": threads, "parameters": parameters})
+
+
+if __name__ == "__main__":
+    main()
