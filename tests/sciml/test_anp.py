@@ -201,7 +201,7 @@ def test_scale_has_a_floor_that_is_reached() -> None:
 
 @pytest.mark.parametrize(("q", "p"), [((0.3, 0.7), (-0.5, 1.2)), ((1.0, 2.0), (1.5, 0.4))])
 def test_divergence_and_density_are_those_of_quadrature(q: Any, p: Any) -> None:
-    def integrand(x: float) -> float:
+    def integrand(x: float) -> Any:
         return stats.norm.pdf(x, *q) * (stats.norm.logpdf(x, *q) - stats.norm.logpdf(x, *p))
 
     expected, _ = integrate.quad(integrand, q[0] - 12 * q[1], q[0] + 12 * q[1], epsabs=1e-12)
@@ -268,7 +268,7 @@ def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
 
     spread = jnp.std(means, axis=0)
     assert jnp.all(spread > 1e-3)
-    np.testing.assert_allclose(jnp.mean(means, axis=0), off, atol=0.3 * jnp.max(spread))
+    np.testing.assert_allclose(jnp.mean(means, axis=0), off, atol=0.3 * float(jnp.max(spread)))
     np.testing.assert_allclose(means[0], again, atol=1e-5)
 
 
