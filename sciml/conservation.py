@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.banded import cholesky_bands, solve_lower, solve_upper
-from sciml.boundary import check_uniform
+from sciml.boundary import axis_length
 from sciml.constraints import Gaussian, LinearConstraint, concrete
 from sciml.covariances import BandedPrecision, Diagonal, as_covariance
 
@@ -91,7 +91,7 @@ def mass_constraint(
         weights = right_riemann_weights(x)
     elif rule == "uniform":
         if concrete(x):
-            check_uniform(np.asarray(x))
+            axis_length(np.asarray(x))
         weights = jnp.full_like(x, (x[-1] - x[0]) / (x.size - 1))
     else:
         raise ValueError(f"rule={rule!r}: expected trapezoid, right or uniform")

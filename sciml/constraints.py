@@ -13,7 +13,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
 from sciml.covariances import (
@@ -25,7 +24,13 @@ from sciml.covariances import (
     num_points,
     times,
 )
-from sciml.linear_solve import check_definite, damped_inverse
+from sciml.linear_solve import (
+    check_definite,
+    cholesky,
+    damped_inverse,
+    inverse_spd,
+    solve_lower,
+)
 
 
 class LinearConstraint(NamedTuple):
@@ -105,8 +110,10 @@ def project(
             constraint then holds up to damping^2.
     """
     rows = constraint.rows
-    directions = rows.T if directions is None else directions
-    inverse = damped_inverse(_system(constraint, directions), damping=damping)
+    is_orthogonal, directions = directions is None, rows.T if directions is None else directions
+    matrix = _system(constraint, directions)
+    is_definite = is_orthogonal and not damping
+    inverse = inverse_spd(matrix) if is_definite else damped_inverse(matrix, damping=damping)
 
     def solve(missing: Array) -> Array:
         return _apply(inverse, missing)
@@ -143,7 +150,7 @@ def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
     covariance = as_covariance(prior.covariance)
     spread, root = _spread_and_root(constraint, covariance)
     mean = _reach(constraint, prior.mean, spread, _solver(root))
-    factor = solve_triangular(root, spread.T, lower=True).T
+    factor = solve_lower(root, spread.T).T
     return Gaussian(mean, Downdated(covariance, factor))
 
 
@@ -237,12 +244,12 @@ def _spread_and_root(
     matrix = _system(constraint, spread)
     if concrete(matrix):
         check_definite(matrix)
-    return spread, jnp.linalg.cholesky(matrix)
+    return spread, cholesky(matrix)
 
 
 def _solver(root: Float[Array, "m m"]) -> Callable[[Array], Array]:
     def solve(missing: Array) -> Array:
         flat = missing.reshape(-1, missing.shape[-1]).T
-        return cho_solve((root, True), flat).T.reshape(missing.shape)
+        return solve_lower(root, solve_lower(root, flat), transpose=True).T.reshape(missing.shape)
 
     return solve

@@ -75,6 +75,46 @@ def inverse_spd(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch m m"
 inverse_spd.defjvp(_inverse_jvp_of(inverse_spd))
 
 
+def cholesky(matrix: Float[Array, "m m"]) -> Float[Array, "m m"]:
+    """Returns the lower factor L of a symmetric positive definite matrix L L^T; NaN if it is not.
+
+    A loop of rank-one updates, as `inverse_spd`: the library's factorizations of batches inside a
+    loop can stand still on XLA:CPU with more than one thread.
+    """
+    size = matrix.shape[0]
+    if size == 1:
+        return jnp.sqrt(matrix)
+    place = jnp.arange(size)
+
+    def eliminate(rest: Array, k: Array) -> tuple[Array, Array]:
+        column = jax.lax.dynamic_index_in_dim(rest, k, 1, keepdims=False)
+        pivot = jax.lax.dynamic_index_in_dim(column, k, 0, keepdims=False)
+        column = jnp.where(place >= k, column / jnp.sqrt(pivot), 0)
+        return rest - column[:, None] * column[None, :], column
+
+    _, columns = jax.lax.scan(eliminate, matrix, place)
+    return columns.T
+
+
+def solve_lower(
+    lower: Float[Array, "m m"], b: Float[Array, "m r"], *, transpose: bool = False
+) -> Float[Array, "m r"]:
+    """Returns L^{-1} b, or L^{-T} b, by substitution."""
+    size = lower.shape[0]
+    if size == 1:
+        return b / lower
+    matrix = lower.T if transpose else lower
+
+    def substitute(rest: Array, k: Array) -> tuple[Array, Array]:
+        column = jax.lax.dynamic_index_in_dim(matrix, k, 1, keepdims=True)
+        pivot = jax.lax.dynamic_index_in_dim(column, k, 0)
+        found = jax.lax.dynamic_index_in_dim(rest, k, 0) / pivot
+        return rest - column * found, found[0]
+
+    _, rows = jax.lax.scan(substitute, b, jnp.arange(size), reverse=transpose)
+    return rows
+
+
 def check_definite(matrix: Float[Array, "m m"]) -> None:
     """Checks a concrete matrix G Σ G^T + S, whatever the scales of its rows.
 

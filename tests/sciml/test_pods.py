@@ -13,13 +13,15 @@ BOON = "sciml/boon/configs"
     "spec",
     [
         f"{BOON}/single_step.py:pod",
+        "sciml/probconserv/configs/neural_process.py:pod",
         *(
-            pytest.param(f"{BOON}/{spec}", marks=pytest.mark.slow)
+            pytest.param(spec, marks=pytest.mark.slow)
             for spec in (
-                "single_step.py:pod,pde=heat,base=mwt",
-                "multi_step.py:pod",
-                "multi_step.py:pod,pde=cavity",
-                "multi_step.py:pod,pde=cavity,kind=plain",
+                "sciml/probconserv/configs/neural_process.py:pod,pde=stefan,soft=1",
+                f"{BOON}/single_step.py:pod,pde=heat,base=mwt",
+                f"{BOON}/multi_step.py:pod",
+                f"{BOON}/multi_step.py:pod,pde=cavity",
+                f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
             )
         ),
     ],

@@ -1,9 +1,9 @@
 """Training steps of the Attentive Neural Process against the same network in PyTorch.
 
     python -m venv peer && peer/bin/pip install torch==2.13.0
-    PEER=peer/bin/python python -m tests.benchmarks.probconserv_vs_torch \
-        --out=results/probconserv_vs_torch.json
-    python -m tests.benchmarks.probconserv_vs_torch --out=results/probconserv_vs_torch.json \
+    PEER=peer/bin/python python -m tests.benchmarks.anp_vs_torch \
+        --out=results/anp_vs_torch.json
+    python -m tests.benchmarks.anp_vs_torch --out=results/anp_vs_torch.json \
         --markdown
 
 Measured as in `nfn_vs_torch`, with its flags; the cases are in peers/anp_{jax,torch}.py. A step is

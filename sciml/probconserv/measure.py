@@ -1,0 +1,186 @@
+"""What is measured of predictions before and after their updates, for one test function each."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from sciml.conservation import trapezoid_weights
+from sciml.metrics import coverage, crps_gaussian, gaussian_log_likelihood
+from sciml.pdes.conservation import LAWS
+from sciml.probconserv.anp import AnpParams, AnpSpec, Normal, predict_samples
+from sciml.probconserv.data import DataSpec, Slices
+from sciml.probconserv.updates import (
+    METHODS,
+    Slice,
+    UpdateSpec,
+    draws,
+    mixture,
+    shock_positions,
+    updated,
+)
+
+
+class MeasureSpec(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        update: How constraints are applied.
+        num_samples: Draws of z.
+        dropouts: Whether dropout is on in prediction, for each set of numbers: False are those
+            without a prefix, True has the prefix "dropout_".
+        shock_samples: Profiles drawn to find the shock; 0: not measured.
+        sigmas: Noise in the mass for which "probconserv" is measured besides `update.sigma`.
+    """
+
+    update: UpdateSpec
+    num_samples: int
+    dropouts: tuple[bool, ...]
+    shock_samples: int
+    sigmas: tuple[float, ...] = ()
+
+
+def measured(
+    params: AnpParams,
+    rows: Slices,
+    keys: Array,
+    *,
+    model: AnpSpec,
+    spec: MeasureSpec,
+    law: DataSpec,
+) -> dict[str, Float[Array, " batch"]]:
+    """Returns all metrics of every test function, named "[dropout_]METHOD_METRIC".
+
+    ce: Σ g μ - b, signed; abs_ce; ll: mean marginal log density; mse; crps; coverage: share inside
+    the central 90 %; sd: mean standard deviation; shock_bias, shock_sd, shock_rmse: of the
+    positions of drawn profiles' shocks. `keys` has one key for each function, so that numbers do
+    not depend on how functions are split over memory or devices.
+    """
+
+    def one(row: Slices, key: PRNGKeyArray) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for dropout, key_mode in zip(
+            spec.dropouts, jax.random.split(key, len(spec.dropouts)), strict=True
+        ):
+            prefix = "dropout_" if dropout else ""
+            numbers = _of_function(params, row, key_mode, model, spec, law, dropout)
+            found |= {prefix + name: value for name, value in numbers}
+        return found
+
+    return jax.vmap(one)(rows, keys)
+
+
+def predicted(
+    params: AnpParams,
+    rows: Slices,
+    keys: Array,
+    *,
+    model: AnpSpec,
+    spec: MeasureSpec,
+    law: DataSpec,
+) -> dict[str, tuple[Float[Array, "batch n"], Float[Array, "batch n"]]]:
+    """Returns mean and variance of every method on the slices; "shock_METHOD": its positions."""
+
+    def one(row: Slices, key: PRNGKeyArray) -> dict[str, tuple[Array, Array]]:
+        key_z, key_draws = jax.random.split(key)
+        samples, known = _samples(params, row, key_z, model, spec, False), _slice(row, law)
+        return {m: _moments(m, samples, known, spec.update) for m in METHODS} | {
+            f"shock_{m}": (p, p) for m, p in _positions(samples, known, key_draws, spec)
+        }
+
+    return jax.vmap(one)(rows, keys)
+
+
+def _of_function(
+    params: AnpParams,
+    row: Slices,
+    key: PRNGKeyArray,
+    model: AnpSpec,
+    spec: MeasureSpec,
+    law: DataSpec,
+    dropout: bool,
+) -> Iterator[tuple[str, Array]]:
+    key_z, key_draws = jax.random.split(key)
+    samples, known = _samples(params, row, key_z, model, spec, dropout), _slice(row, law)
+    weights = trapezoid_weights(known.x)
+    truth = row.target_values[None]
+
+    def numbers(name: str, update: UpdateSpec, method: str) -> Iterator[tuple[str, Array]]:
+        mean, variance = _moments(method, samples, known, update)
+        error = jnp.sum(weights * mean) - known.mass
+        yield f"{name}_ce", error
+        yield f"{name}_abs_ce", jnp.abs(error)
+        yield f"{name}_mse", jnp.mean((mean - row.target_values) ** 2)
+        yield f"{name}_sd", jnp.mean(jnp.sqrt(variance))
+        for metric, function in (
+            ("ll", gaussian_log_likelihood),
+            ("crps", crps_gaussian),
+            ("coverage", coverage),
+        ):
+            yield f"{name}_{metric}", function(mean[None], variance[None], truth)[0]
+
+    for method in METHODS:
+        yield from numbers(method, spec.update, method)
+    for sigma in spec.sigmas:
+        yield from numbers(f"sigma{sigma:g}", spec.update._replace(sigma=sigma), "probconserv")
+    for method, positions in _positions(samples, known, key_draws, spec):
+        missed = positions - row.front
+        yield f"{method}_shock_bias", jnp.abs(jnp.mean(missed))
+        yield f"{method}_shock_sd", jnp.std(positions)
+        yield f"{method}_shock_rmse", jnp.sqrt(jnp.mean(missed**2))
+
+
+def _samples(
+    params: AnpParams,
+    row: Slices,
+    key: PRNGKeyArray,
+    model: AnpSpec,
+    spec: MeasureSpec,
+    dropout: bool,
+) -> Normal:
+    """Returns means and scales [samples n] of one function."""
+    law = predict_samples(
+        params,
+        row.context_points[None],
+        row.context_values[None],
+        row.target_points[None],
+        key,
+        spec=model,
+        num_samples=spec.num_samples,
+        dropout=dropout,
+    )
+    return Normal(law.mean[:, 0], law.scale[:, 0])
+
+
+def _slice(row: Slices, law: DataSpec) -> Slice:
+    x = jnp.linspace(*LAWS[law.name].domain, law.points)
+    return Slice(x, row.mass, row.cell_masses)
+
+
+def _moments(
+    method: str, samples: Normal, known: Slice, update: UpdateSpec
+) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    means, variances = jax.vmap(lambda mean, scale: updated(method, mean, scale, known, update))(
+        samples.mean, samples.scale
+    )
+    return mixture(means, variances)
+
+
+def _positions(
+    samples: Normal, known: Slice, key: PRNGKeyArray, spec: MeasureSpec
+) -> Iterator[tuple[str, Array]]:
+    """Yields shock positions of profiles drawn after every update; the same noise for all."""
+    if spec.shock_samples == 0:
+        return
+    count = -(-spec.shock_samples // samples.mean.shape[0])
+    keys = jax.random.split(key, samples.mean.shape[0])
+    for method in METHODS:
+
+        def of_one(mean: Array, scale: Array, key: PRNGKeyArray, method: str = method) -> Array:
+            profiles = draws(method, mean, scale, known, spec.update, key, count=count)
+            return shock_positions(profiles, known.x)
+
+        cloned = jax.vmap(jax.random.clone)(keys)
+        yield method, jax.vmap(of_one)(samples.mean, samples.scale, cloned).reshape(-1)

@@ -1,0 +1,49 @@
+"""The limit of a noise-free mass as data: PME with noise of standard deviation sigma in it."""
+
+from common.tables import Cell, Results, Table, Verdict, all_of, below, paired_two_stderr_above
+from sciml.probconserv.claims import ABS_CE, ANP, CONFIG, LL, METRICS, MSE, PROBCONSERV, column
+
+PARAMS = ("m=1", "m=3", "m=6")
+SIGMAS = (0.1, 0.01, 0.001)
+LEVELS = {ANP: "anp"} | {f"sigma = {s:g}": f"sigma{s:g}" for s in SIGMAS}
+LEVELS[PROBCONSERV] = "probconserv"  # sigma = 0
+
+
+def error_falls_with_sigma(results: Results) -> Verdict:
+    """The conservation error falls with sigma, from the ANP's to 0, for every m."""
+    rows = list(LEVELS)
+    return all_of(
+        *(
+            below(results[after, column(p, ABS_CE)], results[before, column(p, ABS_CE)].mean)
+            for p in PARAMS
+            for before, after in zip(rows, rows[1:], strict=False)
+        )
+    )
+
+
+def likelihood_does_not_fall(results: Results) -> Verdict:
+    """The exact update has a higher LL than the one with sigma = 0.1, for every m."""
+    first = f"sigma = {SIGMAS[0]:g}"
+    return all_of(
+        *(
+            paired_two_stderr_above(results[PROBCONSERV, place], results[first, place])
+            for place in (column(p, LL) for p in PARAMS)
+        )
+    )
+
+
+TABLE_PRECISION = Table(
+    name="precision",
+    title="PME: from no constraint to an exact one, by the noise sigma of the mass",
+    source="Hansen et al. (2023), figure on the precision 1 / sigma^2",
+    config=CONFIG,
+    cells=tuple(
+        Cell(row, column(p, what), {}, f"test_{p}_{name}_{METRICS[what]}", variant="pde=pme,soft=0")
+        for row, name in LEVELS.items()
+        for p in PARAMS
+        for what in (ABS_CE, LL, MSE)
+    ),
+    seeds=(0, 1, 2),
+    claims=(error_falls_with_sigma, likelihood_does_not_fall),
+    notes=("The last row is the limit sigma = 0, in closed form.",),
+)

@@ -1,0 +1,221 @@
+"""The experiment of ProbConserv: its data, its updates, what is measured, and refusals."""
+
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.config import load_config
+from common.errors import UserError
+from common.experiment import build
+from sciml.conservation import trapezoid_weights
+from sciml.pdes.conservation import LAWS
+from sciml.probconserv import data as data_sets
+from sciml.probconserv.anp import init_anp
+from sciml.probconserv.experiments import model_spec, pde_penalty
+from sciml.probconserv.updates import (
+    METHODS,
+    Slice,
+    UpdateSpec,
+    draws,
+    mixture,
+    shock_positions,
+    updated,
+)
+from tests.small_runs import train
+
+CONFIG = "sciml/probconserv/configs/neural_process.py:cpu"
+SMALL = {
+    "num_steps": "4",
+    "eval_every": "2",
+    "steps_per_call": "2",
+    "batch_size": "8",
+    "data.num_train": "16",
+    "data.num_valid": "4",
+    "data.num_test": "4",
+    "data.points": "21",
+    "data.context_grid": "(3,4)",
+    "data.target_grid": "(3,4)",
+    "model.width": "8",
+    "model.latent": "8",
+    "model.heads": "2",
+    "model.num_samples": "3",
+    "constraint.shock_samples": "6",
+}
+UPDATE = UpdateSpec(cells=4)
+
+
+def small(spec: str = CONFIG, **fields: str):
+    return load_config(spec, SMALL | fields)
+
+
+def spec_of(pde: str, **fields: str) -> data_sets.DataSpec:
+    config = small(f"{CONFIG},pde={pde}", **fields)
+    return data_sets.data_spec(config.data, config.constraint.cells)
+
+
+def a_slice() -> tuple[jax.Array, jax.Array, Slice]:
+    x = jnp.linspace(-1, 1, 21)
+    key_mean, key_scale = jax.random.split(jax.random.key(0))
+    mean = jnp.exp(-(x**2)) + 0.1 * jax.random.normal(key_mean, x.shape)
+    scale = 0.05 + 0.1 * jax.random.uniform(key_scale, x.shape)
+    cells = jnp.asarray([0.2, 0.5, 0.4, 0.1])
+    return mean, scale, Slice(x, jnp.sum(cells), cells)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_update_has_the_mass_and_draws_have_it_too(method: str) -> None:
+    mean, scale, known = a_slice()
+    weights = np.asarray(trapezoid_weights(known.x), np.float64)
+    new, variance = updated(method, mean, scale, known, UPDATE)
+    profiles = draws(method, mean, scale, known, UPDATE, jax.random.key(1), count=4_000)
+    missed = abs(weights @ np.asarray(new, np.float64) - float(known.mass))
+    spread = np.std(np.asarray(profiles, np.float64) @ weights)
+
+    assert (missed < 1e-6) == (method != "anp")
+    assert (spread < 1e-6) == (method not in ("anp", "hard"))
+    # 4 000 draws: three standard errors of a mean and of a variance.
+    np.testing.assert_allclose(profiles.mean(0), new, atol=3 * 0.15 / 4_000**0.5)
+    np.testing.assert_allclose(profiles.var(0), variance, rtol=0.12)
+    if method == "hard":
+        np.testing.assert_array_equal(variance, scale**2)
+        np.testing.assert_allclose(np.diff(new - mean)[1:-1], 0, atol=1e-6)
+
+
+def test_local_rows_give_every_cell_its_mass() -> None:
+    mean, scale, known = a_slice()
+    new, _ = updated("local", mean, scale, known, UPDATE)
+    for cell in range(4):
+        part = slice(5 * cell, 5 * cell + 6)
+        found = np.trapezoid(np.asarray(new[part], np.float64), np.asarray(known.x[part]))
+        assert found == pytest.approx(float(known.cell_masses[cell]), abs=1e-6)
+
+
+def test_a_mixture_has_the_moments_of_its_draws() -> None:
+    means = jnp.asarray([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
+    mean, variance = mixture(means, jnp.asarray([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
+    np.testing.assert_allclose(mean, [2, 1])
+    np.testing.assert_allclose(variance, [2 + 4, 1e-8])  # sample variance of 0, 2, 4
+
+
+def test_a_shock_is_at_the_first_point_that_is_not_above_zero() -> None:
+    x = jnp.linspace(0, 1, 5)
+    profiles = jnp.asarray([[1, 1, -1, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]], jnp.float32)
+    np.testing.assert_allclose(shock_positions(profiles, x), [0.5, 1.0, 0.0])
+
+
+def test_functions_are_numbered_and_contexts_cover_all_times() -> None:
+    spec = spec_of("burgers_shock", **{"data.context_grid": "(5,4)"})
+    param, rows = data_sets.functions(jnp.arange(6), spec=spec, stream=data_sets.TRAIN)
+    again, same = data_sets.functions(jnp.asarray([4]), spec=spec, stream=data_sets.TRAIN)
+    _, other = data_sets.functions(jnp.asarray([4]), spec=spec, stream=data_sets.VALID)
+
+    np.testing.assert_array_equal(same.context_points[0], rows.context_points[4])
+    assert again[0] == param[4] and np.abs(other.context_points - same.context_points).max() > 0.01
+    assert ((param >= 1) & (param <= 4)).all() and jnp.std(param) > 0.1
+    times = np.asarray(rows.context_points[..., 0]).reshape(6, 5, 4)
+    assert (np.floor(times * 5) == np.arange(5)[None, :, None]).all()  # one in every fifth
+    law = LAWS["burgers_shock"]
+    t, x = rows.target_points[..., 0], rows.target_points[..., 1]
+    np.testing.assert_allclose(rows.target_values, law.solution(param, t, x))
+    assert x.min() < 0 < x.max() <= 1
+
+
+@pytest.mark.parametrize("pde", list(LAWS))
+def test_masses_of_test_slices_are_those_of_their_profiles(pde: str) -> None:
+    spec = spec_of(pde, **{"data.points": "401"})
+    law, param = LAWS[pde], spec.test_params[-1]
+    rows = data_sets.slices_at(param, law.report_time, spec=spec)
+    found = np.trapezoid(rows.target_values, rows.target_points[..., 1], axis=1)
+    np.testing.assert_allclose(found, rows.mass, atol=1e-2)  # O(h) at a shock
+    np.testing.assert_allclose(rows.cell_masses.sum(1), rows.mass, atol=2e-6)
+    if law.front is not None:
+        values, x = rows.target_values[0], rows.target_points[0, :, 1]
+        assert (values[x < rows.front[0] - 1e-6] > 0).all()
+        np.testing.assert_allclose(values[x > rows.front[0] + 1e-6], 0, atol=1e-6)
+
+
+def test_a_penalty_knows_the_parameter_of_every_function() -> None:
+    spec = spec_of("advection")
+    model = model_spec(small().model)
+    params = init_anp(jax.random.key(0), spec=model)
+    param, rows = data_sets.functions(jnp.arange(2), spec=spec, stream=data_sets.TRAIN)
+    part = jax.jit(
+        lambda r, p: pde_penalty(params, r, p, jax.random.key(1), spec=spec, model=model)
+    )
+
+    def alone(number: int) -> float:
+        return float(
+            part(jax.tree.map(lambda x: x[number : number + 1], rows), param[number, None])
+        )
+
+    # Keys differ between the batch and its members; z does not enter the slopes of ReLU layers
+    # by much, but the parameter does.
+    together = float(part(rows, param))
+    assert together == pytest.approx((alone(0) + alone(1)) / 2, rel=0.5)
+    assert float(part(rows, 100 * param)) > 100 * together
+
+
+def test_a_short_training_measures_every_method_and_only_updates_conserve() -> None:
+    config = small(f"{CONFIG},pde=stefan,soft=1")
+    experiment, data, state = train(config)
+    assert experiment.final is not None
+    sums = jax.jit(experiment.final)(state, data, jax.random.key(0))
+    found = {name: float(total / count) for name, (total, count) in sums.items()}
+
+    for param in ("u*=0.6", "u*=0.5"):
+        for prefix in ("", "dropout_"):
+            for method in METHODS:
+                miss = found[f"test_{param}_{prefix}{method}_abs_ce"]
+                assert (miss < 1e-6) == (method != "anp"), (param, prefix, method, miss)
+    # All functions of a parameter have the same exact solution, so numbers differ by rounding only
+    # where nothing but the mass of the answer is looked at.
+    assert found["test_u*=0.6_anp_mse"] != found["test_u*=0.6_dropout_anp_mse"]
+    assert found["test_u*=0.6_hard_sd"] == pytest.approx(found["test_u*=0.6_anp_sd"], rel=1e-3)
+
+
+def test_the_soft_constraint_changes_the_gradient() -> None:
+    states = [train(small(f"{CONFIG},pde=pme,soft={soft}"))[2] for soft in (0, 1_000)]
+    a, b = (jax.tree.leaves(state.params)[0] for state in states)
+    assert np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-6
+
+
+@pytest.mark.slow
+def test_eight_devices_train_as_one_does(child, tmp_path) -> None:
+    fields = [f"--config.{k}={v}" for k, v in SMALL.items()]
+    losses = []
+    for devices in (1, 8):
+        workdir = tmp_path / str(devices)
+        arguments = ["train", f"--config={CONFIG},pde=stefan", f"--workdir={workdir}", *fields]
+        done = child(arguments, devices=devices, seconds=300)
+        assert done.returncode == 0, done.stderr
+        (path,) = workdir.glob("*/*/*/seed0/result.json")
+        metrics = json.loads(path.read_text())["metrics"]["last"]
+        assert metrics["test_u*=0.6_probconserv_abs_ce"] < 1e-6
+        losses.append(metrics["test_u*=0.6_probconserv_mse"])
+    # Sums over the batch in another order, four steps of Adam.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"constraint.sigma": "-0.1"}, "constraint.sigma=-0.1: expected 0 or more"),
+        ({"constraint.cells": "7"}, "constraint.cells=7: expected a divisor of the 20 intervals"),
+        ({"constraint.correlation": "1.5"}, "constraint.correlation=1.5"),
+        ({"data.name": "heat"}, "config.data.name='heat'"),
+        ({"data.train_range": "(0.0,2.0)"}, "m=0 of the law 'pme'"),
+        ({"data.num_test": "0"}, "num_test"),
+        ({"model.heads": "3"}, "heads"),
+        ({"model.soft_weight": "-1.0"}, "soft_weight=-1.0: expected >= 0"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(fields: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        build(small(**fields))
+
+    assert re.search(message, str(refused.value)), str(refused.value)
+    assert "\n" not in str(refused.value)
