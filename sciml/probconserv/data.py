@@ -173,7 +173,7 @@ def _evaluated(spec: DataSpec) -> PyTree:
     return {"valid": valid, "test": jax.tree.map(lambda *parts: jnp.concatenate(parts), *tests)}
 
 
-def _keys(index: Int[Array, " batch"], spec: DataSpec, stream: int) -> PRNGKeyArray:
+def _keys(index: Int[Array, " batch"], spec: DataSpec, stream: int) -> Array:
     root = jax.random.fold_in(jax.random.key(spec.seed), stream)
     return jax.vmap(jax.random.fold_in, (None, 0))(root, index)
 

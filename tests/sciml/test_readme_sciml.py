@@ -1,4 +1,4 @@
-"""The README of this topic does what it says: a stranger's operator gets exact boundary values."""
+"""The READMEs do what they say: a stranger's operator gets exact ends, a predictor conserves."""
 
 import re
 from typing import Any
@@ -8,16 +8,17 @@ import jax.numpy as jnp
 
 from tests.processes import REPOSITORY
 
-(CODE,) = re.findall(
-    r"```python\n(.*?)```", (REPOSITORY / "sciml/README.md").read_text(), re.DOTALL
-)
+
+def code_of(path: str) -> str:
+    """Returns the one example, which is to be short."""
+    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    return code
 
 
 def test_the_readme_gives_a_strangers_operator_exact_ends() -> None:
-    lines = [line for line in CODE.splitlines() if line.strip()]
-    assert len(lines) <= 20
     names: dict[str, Any] = {}
-    exec(CODE, names)
+    exec(code_of("sciml/README.md"), names)
     keys = jax.random.split(jax.random.key(0), 5)
     params = {
         "lift": jax.random.normal(keys[0], (1, 1, 3)),
@@ -35,3 +36,19 @@ def test_the_readme_gives_a_strangers_operator_exact_ends() -> None:
     assert (out[:, 0] == low).all() and (out[:, -1] == high).all()
     assert jnp.std(out[:, 1:-1]) > 1e-2
     assert all(jnp.isfinite(g).all() and jnp.abs(g).max() > 0 for g in jax.tree.leaves(grads))
+
+
+def test_the_readme_makes_a_strangers_prediction_conserve() -> None:
+    names: dict[str, Any] = {}
+    exec(code_of("sciml/probconserv/README.md"), names)
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = jnp.sort(jax.random.uniform(keys[0], (30,)))
+    mean, variance = jax.random.normal(keys[1], (2, 30)) ** 2
+
+    moved, left, samples = jax.jit(names["conserve"])(x, mean, variance, jnp.asarray(0.7), keys[2])
+
+    for field in (moved, *samples[:5]):
+        assert abs(float(jnp.trapezoid(field, x)) - 0.7) < 1e-6
+    assert (left <= variance).all() and (left < 0.999 * variance).any()
+    assert jnp.abs(moved - mean).max() > 1e-3
+    assert jnp.std(samples, axis=0).max() > 0.1
