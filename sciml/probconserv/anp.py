@@ -283,19 +283,23 @@ def predict_samples(
     """
     contexts = (context_points, context_values)
 
-    def one_of_all(key: PRNGKeyArray) -> Normal:
-        key_z, key_latent, key_targets = jax.random.split(key, 3)
+    numbers = jnp.arange(num_samples)
+
+    def one_of_all(number: Array) -> Normal:
+        key_z, key_latent, key_targets = jax.random.split(jax.random.fold_in(key, number), 3)
         z = sample(encode_latent(params, *contexts, spec=spec, key=key_latent), key_z)
         return anp(params, *contexts, target_points, spec=spec, latent=z, key=key_targets)
 
-    keys = jax.random.split(key, num_samples)
     if dropout:
-        return jax.lax.map(one_of_all, keys)
+        return jax.lax.map(one_of_all, numbers)
     law = encode_latent(params, *contexts, spec=spec)
     found = encode_targets(params, *contexts, target_points, spec=spec)
-    return jax.lax.map(
-        lambda k: decode(params, found, sample(law, k), target_points, spec=spec), keys
-    )
+
+    def one_of_latent(number: Array) -> Normal:
+        z = sample(law, jax.random.fold_in(key, number))
+        return decode(params, found, z, target_points, spec=spec)
+
+    return jax.lax.map(one_of_latent, numbers)
 
 
 def negative_elbo(

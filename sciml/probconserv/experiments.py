@@ -55,10 +55,11 @@ def neural_process(config: ConfigDict) -> Experiment:
         rows = data["test"]  # of all parameters, one after the other: one program for all
 
         def values(part: PyTree) -> dict[str, Array]:
-            return measured(state.params, part[0], part[1], model=model, spec=measure, law=spec)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, part[1])
+            return measured(state.params, part[0], keys, model=model, spec=measure, law=spec)
 
-        keys = jax.random.split(key, rows.mass.size)
-        found = values_over(values, (rows, keys), chunk=config.evaluate_chunk)
+        number = jnp.arange(rows.mass.size)
+        found = values_over(values, (rows, number), chunk=config.evaluate_chunk)
         return {
             f"test_{data_sets.label(spec, param)}_{name}": (jnp.sum(value), jnp.float32(value.size))
             for name, all_values in found.items()

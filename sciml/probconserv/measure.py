@@ -61,9 +61,8 @@ def measured(
 
     def one(row: Slices, key: PRNGKeyArray) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        for dropout, key_mode in zip(
-            spec.dropouts, jax.random.split(key, len(spec.dropouts)), strict=True
-        ):
+        for dropout in spec.dropouts:
+            key_mode = jax.random.fold_in(key, int(dropout))
             prefix = "dropout_" if dropout else ""
             numbers = _of_function(params, row, key_mode, model, spec, law, dropout)
             found |= {prefix + name: value for name, value in numbers}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -147,23 +148,16 @@ def test_a_penalty_knows_the_parameter_of_every_function() -> None:
         lambda r, p: pde_penalty(params, r, p, jax.random.key(1), spec=spec, model=model)
     )
 
-    def alone(number: int) -> float:
-        return float(
-            part(jax.tree.map(lambda x: x[number : number + 1], rows), param[number, None])
-        )
-
-    # Keys differ between the batch and its members; z does not enter the slopes of ReLU layers
-    # by much, but the parameter does.
-    together = float(part(rows, param))
-    assert together == pytest.approx((alone(0) + alone(1)) / 2, rel=0.5)
-    assert float(part(rows, 100 * param)) > 100 * together
+    # A broadcast of all parameters against all functions would not see the order.
+    right, swapped = float(part(rows, param)), float(part(rows, param[::-1]))
+    assert abs(right - swapped) > 1e-3 * right
+    assert float(part(rows, 100 * param)) > 100 * right  # u_t + a u_x
 
 
 def test_a_short_training_measures_every_method_and_only_updates_conserve() -> None:
-    config = small(f"{CONFIG},pde=stefan,soft=1")
-    experiment, data, state = train(config)
+    experiment, data, state = train(small(f"{CONFIG},pde=stefan"))
     assert experiment.final is not None
-    sums = jax.jit(experiment.final)(state, data, jax.random.key(0))
+    sums: dict[str, Any] = jax.jit(experiment.final)(state, data, jax.random.key(0))
     found = {name: float(total / count) for name, (total, count) in sums.items()}
 
     for param in ("u*=0.6", "u*=0.5"):
@@ -171,12 +165,11 @@ def test_a_short_training_measures_every_method_and_only_updates_conserve() -> N
             for method in METHODS:
                 miss = found[f"test_{param}_{prefix}{method}_abs_ce"]
                 assert (miss < 1e-6) == (method != "anp"), (param, prefix, method, miss)
-    # All functions of a parameter have the same exact solution, so numbers differ by rounding only
-    # where nothing but the mass of the answer is looked at.
     assert found["test_u*=0.6_anp_mse"] != found["test_u*=0.6_dropout_anp_mse"]
     assert found["test_u*=0.6_hard_sd"] == pytest.approx(found["test_u*=0.6_anp_sd"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_soft_constraint_changes_the_gradient() -> None:
     states = [train(small(f"{CONFIG},pde=pme,soft={soft}"))[2] for soft in (0, 1_000)]
     a, b = (jax.tree.leaves(state.params)[0] for state in states)
