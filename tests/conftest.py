@@ -13,15 +13,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # cached programs are loaded
 for name in ("DATA_DIR", "XLA_FLAGS"):  # the machine's own data and devices are not the test's
     os.environ.pop(name, None)
 
-from tests.processes import QUICK_COMPILE, REPOSITORY, Child, run_child
-
-os.environ["XLA_FLAGS"] = QUICK_COMPILE
-
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
 import tests.annotations  # noqa: F401 - named below
+from tests.processes import REPOSITORY, Child, run_child
 
 PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
 

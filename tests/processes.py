@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Tests run small programs few times: nearly all of their time is compilation.
-QUICK_COMPILE = "--xla_backend_optimization_level=0"
 
 Done = subprocess.CompletedProcess[str]
 Child = Callable[..., Done]  # what the fixture `child` is: `run_child`
@@ -28,9 +26,7 @@ def run_child(
     A process over its time limit is killed with all it started, and run once more: a rendezvous of
     more simulated devices than cores can hang. The second time-out raises TimeoutExpired.
     """
-    flags = QUICK_COMPILE
-    if devices > 1:
-        flags += f" --xla_force_host_platform_device_count={devices}"
+    flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(REPOSITORY), **(env or {})}
     start = ["-c", what, *arguments] if isinstance(what, str) else ["-m", "common.cli", *what]
     command = [sys.executable, *start]
