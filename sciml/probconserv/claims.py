@@ -160,10 +160,10 @@ def law_claims(params: Sequence[str]) -> tuple[Claim, ...]:
             found.append(better(name, PROBCONSERV, other, what, params, statement))
     for what, word in ((LL, "the LL"), (MSE, "the MSE")):
         for row, short, who in (
-            (DIFFUSED, "diffusion", "Artificial diffusion"),
-            (LOCAL, "cells", "Masses of 4 cells in place of one"),
+            (DIFFUSED, "diffusion", "Artificial diffusion improves"),
+            (LOCAL, "cells", "Masses of 4 cells in place of one improve"),
         ):
-            statement = f"{who} improves {word} of {PROBCONSERV}, for every parameter."
+            statement = f"{who} {word} of {PROBCONSERV}, for every parameter."
             name = f"{short}_improves_{what.lower()}"
             found.append(better(name, row, PROBCONSERV, what, params, statement))
     return tuple(found)

@@ -55,8 +55,9 @@ def law(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path
         _mass_over_time(axes[1, number], run, param)
     _bars(axes[0, -1], data, [data_sets.label(run.spec, p) for p in params])
     axes[1, -1].set_axis_off()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    axes[1, -1].legend(handles, labels, loc="upper left", fontsize=8)
+    parts = [axis.get_legend_handles_labels() for axis in (axes[0, 0], axes[0, -1])]
+    named = {label: handle for pair in parts for handle, label in zip(*pair, strict=True)}
+    axes[1, -1].legend(named.values(), named.keys(), loc="upper left", fontsize=8)
     figure.suptitle(f"{data['title']} (preset {data['preset']}, n = {len(data['seeds'])})")
     figure.savefig(out_path, dpi=110)
     plt.close(figure)
@@ -175,7 +176,9 @@ def _bars(axis: Axes, data: Mapping[str, Any], params: Sequence[str]) -> None:
         for group, param in enumerate(params):
             values = list(cells[row, column(param, MSE)]["values"].values())
             x = group + (place - (len(rows) - 1) / 2) * 0.13
-            axis.bar(x, np.mean(values), 0.13, yerr=np.std(values, ddof=1), color=COLORS[row])
+            spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+            label = row if group == 0 else None
+            axis.bar(x, np.mean(values), 0.13, yerr=spread, color=COLORS[row], label=label)
     axis.set_xticks(range(len(params)), params)
     axis.set_yscale("log")
     axis.set_title(MSE, fontsize=9)
