@@ -169,7 +169,12 @@ def law_claims(params: Sequence[str]) -> tuple[Claim, ...]:
     return tuple(found)
 
 
+NOT_READ = (
+    "The body of the paper could not be read: numbers in its columns are from where they say, and "
+    "there are none where no other source has them."
+)
 NOTES = (
+    NOT_READ,
     "CE: trapezoid mass of the predicted mean minus the exact one, signed mean over 50 test "
     "functions; LL: mean marginal Gaussian log density; both at the report time on 201 points. "
     "Dropout is off in prediction; table dropout has it on, as the released code.",

@@ -1,7 +1,17 @@
 """The limit of a noise-free mass as data: PME with noise of standard deviation sigma in it."""
 
 from common.tables import Cell, Results, Table, Verdict, all_of, below, paired_two_stderr_above
-from sciml.probconserv.claims import ABS_CE, ANP, CONFIG, LL, METRICS, MSE, PROBCONSERV, column
+from sciml.probconserv.claims import (
+    ABS_CE,
+    ANP,
+    CONFIG,
+    LL,
+    METRICS,
+    MSE,
+    NOT_READ,
+    PROBCONSERV,
+    column,
+)
 
 PARAMS = ("m=1", "m=3", "m=6")
 SIGMAS = (0.1, 0.01, 0.001)
@@ -45,5 +55,8 @@ TABLE_PRECISION = Table(
     ),
     seeds=(0, 1, 2),
     claims=(error_falls_with_sigma, likelihood_does_not_fall),
-    notes=("The last row is the limit sigma = 0, in closed form.",),
+    notes=(
+        NOT_READ,
+        "The last row is the limit sigma = 0, in closed form.",
+    ),
 )

@@ -13,6 +13,7 @@ from sciml.probconserv.claims import (
     LL,
     LOCAL,
     MSE,
+    NOT_READ,
     PROBCONSERV,
     RMSE,
     SD,
@@ -199,6 +200,7 @@ TABLE_SHOCK = Table(
     seeds=(0, 1, 2),
     claims=(probconserv_locates_best, probconserv_has_the_least_rmse),
     notes=(
+        NOT_READ,
         "500 profiles of every test function; the shock is at the first point that is not above "
         "0. Bias: |mean position - exact position|; sd: of the positions of one function.",
         "All rows are drawn with their variances. The released script draws the unconstrained "
@@ -242,7 +244,10 @@ TABLE_CALIBRATION = Table(
     ),
     seeds=(0, 1, 2),
     claims=(coverage_is_not_worse,),
-    notes=("Marginals of the mixture over draws of z; sd: mean over the points of the slice.",),
+    notes=(
+        NOT_READ,
+        "Marginals of the mixture over draws of z; sd: mean over the points of the slice.",
+    ),
     figures="sciml.probconserv.figures:calibration",
 )
 
@@ -274,7 +279,10 @@ TABLE_DROPOUT = Table(
             "ProbConserv-ANP has a higher LL than ANP with dropout on too, for both u*.",
         ),
     ),
-    notes=("Every draw of z has dropout masks of its own; all other tables have dropout off.",),
+    notes=(
+        NOT_READ,
+        "Every draw of z has dropout masks of its own; all other tables have dropout off.",
+    ),
 )
 
 TABLES = {

@@ -54,19 +54,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             seed=0,
         )
     )
-    config.model = ConfigDict(
-        dict(  # released code
-            width=128,
-            latent=128,
-            heads=4,
-            dropout=0.1,
-            soft_weight=float(soft),  # of the PDE penalty (SoftC-ANP); the paper's is 1
-            soft_points=100,  # targets at which it is taken: all
-            num_samples=100,
-            # Released code: dropout is on in prediction, by accident. Off and on are measured.
-            inference_dropouts=(0, 1),
-        )
-    )
+    config.model = _model(float(soft))
     config.constraint = ConfigDict(
         dict(
             sigma=0.0,  # of noise in the mass
@@ -106,6 +94,22 @@ def check(config: ConfigDict) -> None:
             f"config.constraint: shock_samples={config.constraint.shock_samples}, sigmas="
             f"{config.constraint.sigmas}: expected >= 0 and numbers > 0"
         )
+
+
+def _model(soft_weight: float) -> ConfigDict:
+    return ConfigDict(
+        dict(  # released code
+            width=128,
+            latent=128,
+            heads=4,
+            dropout=0.1,
+            soft_weight=soft_weight,  # of the PDE penalty (SoftC-ANP); the paper's is 1
+            soft_points=100,  # targets at which it is taken: all
+            num_samples=100,
+            # Released code: dropout is on in prediction, by accident. Off and on are measured.
+            inference_dropouts=(0, 1),
+        )
+    )
 
 
 def _cpu(config: ConfigDict) -> None:
