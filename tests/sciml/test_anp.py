@@ -289,6 +289,7 @@ def test_predictions_are_draws_of_the_latent_given_the_contexts(is_on: bool) -> 
     assert jnp.all(jnp.std(draws.mean, axis=0) > 1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_for_several_seeds_at_once() -> None:
     spec, optimizer = SPEC._replace(latent=4, dropout=0.05), optax.adam(1e-2)
     spec = spec._replace(self_attention_layers=1, cross_attention_layers=1, decoder_layers=2)

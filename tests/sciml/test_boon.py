@@ -97,7 +97,7 @@ def test_random_weights_satisfy_the_condition_and_plain_ones_do_not(spec: str) -
 
 
 def test_predictions_read_nothing_of_the_solution_but_its_boundary_data() -> None:
-    spec = f"{MULTI},pde=stokes,kind=boon"
+    spec = f"{SINGLE},pde=stokes,kind=boon"
     experiment, data, state = train(config_of(spec))
     rows = rows_of(spec)
     other = {**rows, "frames": rows["frames"] + 1.0}

@@ -154,19 +154,26 @@ def test_a_penalty_knows_the_parameter_of_every_function() -> None:
     assert float(part(rows, 100 * param)) > 100 * right  # u_t + a u_x
 
 
-def test_a_short_training_measures_every_method_and_only_updates_conserve() -> None:
-    experiment, data, state = train(small(f"{CONFIG},pde=stefan"))
+@pytest.mark.parametrize(
+    ("dropouts", "shocks"), [("(0,)", "0"), pytest.param("(0,1)", "6", marks=pytest.mark.slow)]
+)
+def test_a_short_training_measures_every_method_and_only_updates_conserve(dropouts, shocks) -> None:
+    fields = {"model.inference_dropouts": dropouts, "constraint.shock_samples": shocks}
+    experiment, data, state = train(small(f"{CONFIG},pde=stefan", **fields))
     assert experiment.final is not None
     sums: dict[str, Any] = jax.jit(experiment.final)(state, data, jax.random.key(0))
     found = {name: float(total / count) for name, (total, count) in sums.items()}
 
     for param in ("u*=0.6", "u*=0.5"):
-        for prefix in ("", "dropout_"):
+        for prefix in ("", "dropout_") if "1" in dropouts else ("",):
             for method in METHODS:
                 miss = found[f"test_{param}_{prefix}{method}_abs_ce"]
                 assert (miss < 1e-6) == (method != "anp"), (param, prefix, method, miss)
-    assert found["test_u*=0.6_anp_mse"] != found["test_u*=0.6_dropout_anp_mse"]
-    assert found["test_u*=0.6_hard_sd"] == pytest.approx(found["test_u*=0.6_anp_sd"], rel=1e-3)
+    # "hard" leaves variances as they were, but not the spread of means over draws of z.
+    assert found["test_u*=0.6_hard_sd"] == pytest.approx(found["test_u*=0.6_anp_sd"], rel=0.05)
+    if "1" in dropouts:
+        assert found["test_u*=0.6_anp_mse"] != found["test_u*=0.6_dropout_anp_mse"]
+        assert found["test_u*=0.6_probconserv_shock_rmse"] > 0
 
 
 @pytest.mark.slow
