@@ -244,6 +244,18 @@ def evaluate_claims(table: Table, data: Mapping[str, Any] | None) -> tuple[Claim
     return tuple(outcomes)
 
 
+def make_claim(
+    name: str, statement: str, judge: Callable[[Results], Verdict]
+) -> Callable[[Results], Verdict]:
+    """Returns a claim that is made in a loop: a function of that name and docstring."""
+
+    def judged(results: Results) -> Verdict:
+        return judge(results)
+
+    judged.__name__, judged.__doc__ = name, statement
+    return judged
+
+
 def statement(claim: Callable[[Results], Verdict]) -> str:
     """Returns what a claim states: the first line of its docstring."""
     return (claim.__doc__ or "").strip().partition("\n")[0]

@@ -6,7 +6,6 @@ gives mean and covariance of a prediction that conserves. One slice at a time: `
 slices, each with its own abscissae, mass and covariance.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,22 +46,6 @@ def right_riemann_weights(x: Float[Array, " n"]) -> Float[Array, " n"]:
     """
     check_increasing(x)
     return jnp.pad(jnp.diff(x), (1, 0))
-
-
-def uniform_weights(points: int, length: float, *, dtype: Any = None) -> Float[Array, " n"]:
-    """Returns equal weights length / points: cell means, or a periodic grid without its last end.
-
-    Exact on a periodic grid for every wave it resolves.
-
-    Raises:
-        ValueError: If there is no point, or the length is not a finite number above 0.
-    """
-    if points < 1 or not (math.isfinite(length) and length > 0):
-        raise ValueError(
-            f"uniform_weights: points={points}, length={length}: expected 1 or more points and a "
-            "finite length above 0"
-        )
-    return jnp.full(points, length / points, dtype)
 
 
 def mass_constraint(

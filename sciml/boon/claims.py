@@ -9,6 +9,7 @@ from common.tables import (
     Verdict,
     all_of,
     below,
+    make_claim,
     near,
     paired_two_stderr_below,
 )
@@ -105,16 +106,6 @@ def exact(results: Results, rows: tuple[str, ...], pdes: tuple[str, ...]) -> Ver
 Claim = Callable[[Results], Verdict]
 
 
-def claim(name: str, statement: str, judge: Claim) -> Claim:
-    """Returns a claim as tables want it: a function whose docstring is its statement."""
-
-    def judged(results: Results) -> Verdict:
-        return judge(results)
-
-    judged.__name__, judged.__doc__ = name, statement
-    return judged
-
-
 def boundaries_hold_exactly(rows: Mapping[str, tuple[str, ...]]) -> Claim:
     """Returns the claim that no constrained row misses its boundary."""
 
@@ -125,7 +116,7 @@ def boundaries_hold_exactly(rows: Mapping[str, tuple[str, ...]]) -> Claim:
     statement = (
         "Constrained rows have boundary error 0 (Neumann: under 2e-4 in float32) on every PDE."
     )
-    return claim("boundaries_hold_exactly", statement, judge)
+    return make_claim("boundaries_hold_exactly", statement, judge)
 
 
 def comparisons(
@@ -139,7 +130,7 @@ def comparisons(
     """
 
     def made(name: str, row: str, other: str, statement: str) -> Claim:
-        return claim(name, statement, lambda results: lower(results, row, other, pdes))
+        return make_claim(name, statement, lambda results: lower(results, row, other, pdes))
 
     return tuple(made(name, *fields) for name, fields in wanted.items())
 
@@ -176,6 +167,6 @@ def boon_halves_the_error(pdes: tuple[str, ...]) -> Claim:
     statement = (
         "BOON-FNO has at most half the relative L2 of FNO on every PDE (paper: 2 to 20 times)."
     )
-    return claim(
+    return make_claim(
         "boon_halves_the_error", statement, lambda results: at_most_half(results, BOON, FNO, pdes)
     )

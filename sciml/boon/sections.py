@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of
+from common.config import at_least_one, one_of, parse_arg
 
 KINDS = ("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs")
 BASES = ("fno", "mwt")
@@ -17,6 +17,20 @@ EQUATIONS = {
     "wave": dict(nu=0.0, low=3.0, high=4.0, amplitude=0.0, speed=1.0, resolution=0),
     "cavity": dict(nu=0.01, low=1.0, high=1.5, amplitude=0.0, speed=0.0, resolution=99),
 }
+
+
+def arguments(
+    arg: str | None, presets: tuple[str, ...], pdes: tuple[str, ...]
+) -> tuple[str, str, str, str]:
+    """Returns preset, equation, kind and base of "preset[,pde=...][,kind=...][,base=...]".
+
+    Raises:
+        UserError: Naming the argument and what is allowed.
+    """
+    args = parse_arg(arg, preset="cpu", pde="stokes", kind="boon", base="fno")
+    for name, allowed in zip(args, (presets, pdes, KINDS, BASES), strict=True):
+        one_of(name, args[name], allowed)
+    return args["preset"], args["pde"], args["kind"], args["base"]
 
 
 def data_section(name: str, **fields: object) -> ConfigDict:
@@ -38,8 +52,8 @@ def model_section(kind: str, base: str, **fields: object) -> ConfigDict:
             wavelet_order=4,  # released code of the MWT
             refined_axes=(0,),
             stencil_order=3,  # notebooks: right end
-            # Ours, from validation errors of 1e-4 and 0.1 on heat and Burgers: with less, weak
-            # directions of a boundary block are blown up and BOON-MWT does not learn.
+            # Ours, from validation errors of BOON-MWT on heat with 1e-4 and 0.1: with less, weak
+            # directions of a boundary block are blown up and it does not learn.
             damping=0.1,
         )
         | dict(fields)

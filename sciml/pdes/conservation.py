@@ -29,8 +29,6 @@ class ConservationLaw(NamedTuple):
         domain: Lowest and highest x.
         final_time: Times go from 0 to here; the formulas hold later too.
         report_time: When the paper compares.
-        train_range: Uniform distribution of the parameter in training.
-        test_params: Parameters of the tests.
         solution: (param, t, x) -> u; a point on a front belongs to its left side.
         flux: (param, t, x) -> F. Infinite for "stefan" at x = t = 0.
         flux_in: (param, t) -> F at the low end.
@@ -47,8 +45,6 @@ class ConservationLaw(NamedTuple):
     domain: tuple[float, float]
     final_time: float
     report_time: float
-    train_range: tuple[float, float]
-    test_params: tuple[float, ...]
     solution: Batched
     flux: Batched
     flux_in: Batched
@@ -85,8 +81,6 @@ def _law(
     front: Callable[..., Array] | None = None,
     *,
     parameter: str,
-    train_range: tuple[float, float],
-    test_params: tuple[float, ...],
     domain: tuple[float, float] = (0.0, 1.0),
     valid: tuple[float, float] = (0.0, math.inf),
     final_time: float = 1.0,
@@ -100,8 +94,6 @@ def _law(
         domain=domain,
         final_time=final_time,
         report_time=report_time,
-        train_range=train_range,
-        test_params=test_params,
         solution=_batched(solution),
         flux=_batched(flux),
         flux_in=_batched(_at(flux, low)),
@@ -122,8 +114,6 @@ LAWS: dict[str, ConservationLaw] = {
         porous_medium.diffusion_residual,
         parameter="k",
         domain=(0.0, 2 * math.pi),
-        train_range=(1.0, 5.0),
-        test_params=(1.0, 5.0),
     ),
     "pme": _law(
         porous_medium.porous_medium,
@@ -132,8 +122,6 @@ LAWS: dict[str, ConservationLaw] = {
         porous_medium.porous_medium_residual,
         porous_medium.porous_medium_front,
         parameter="m",
-        train_range=(1.0, 6.0),
-        test_params=(1.0, 3.0, 6.0),
     ),
     "stefan": _law(
         stefan.stefan,
@@ -145,8 +133,6 @@ LAWS: dict[str, ConservationLaw] = {
         valid=(0.0, 1.0),
         final_time=0.1,
         report_time=0.05,
-        train_range=(0.55, 0.7),
-        test_params=(0.6, 0.5),  # inside and outside of training
     ),
     "advection": _law(
         shocks.advection,
@@ -156,8 +142,6 @@ LAWS: dict[str, ConservationLaw] = {
         shocks.advection_front,
         parameter="a",
         report_time=0.1,
-        train_range=(1.0, 5.0),
-        test_params=(1.0, 3.0),
     ),
     "burgers_shock": _law(
         shocks.burgers_shock,
@@ -167,8 +151,6 @@ LAWS: dict[str, ConservationLaw] = {
         shocks.burgers_front,
         parameter="a",
         domain=(-1.0, 1.0),
-        train_range=(1.0, 4.0),
-        test_params=(1.0, 3.0),
     ),
 }
 

@@ -12,6 +12,7 @@ from common.tables import (
     above,
     all_of,
     below,
+    make_claim,
     paired_two_stderr_above,
     paired_two_stderr_below,
 )
@@ -101,16 +102,6 @@ def paper_numbers(
     return found
 
 
-def claim(name: str, statement: str, judge: Claim) -> Claim:
-    """Returns a claim as tables want it: a function whose docstring is its statement."""
-
-    def judged(results: Results) -> Verdict:
-        return judge(results)
-
-    judged.__name__, judged.__doc__ = name, statement
-    return judged
-
-
 def conserves(params: Sequence[str]) -> Claim:
     """Returns the claim that updated means conserve to rounding."""
 
@@ -119,7 +110,7 @@ def conserves(params: Sequence[str]) -> Claim:
         return all_of(*(below(miss, 2e-6) for miss in misses))
 
     statement = "Updated rows miss the mass by less than 2e-6 (float32), for every parameter."
-    return claim("updates_conserve", statement, judge)
+    return make_claim("updates_conserve", statement, judge)
 
 
 def misses_the_mass(row: str, params: Sequence[str]) -> Claim:
@@ -130,7 +121,7 @@ def misses_the_mass(row: str, params: Sequence[str]) -> Claim:
 
     name = {ANP: "anp_does_not_conserve", SOFT: "soft_does_not_conserve"}[row]
     statement = f"{row} misses the mass by more than 5e-4 on average, for every parameter."
-    return claim(name, statement, judge)
+    return make_claim(name, statement, judge)
 
 
 def better(
@@ -146,7 +137,7 @@ def better(
 
         return all_of(*(compare(*pair(p)) for p in params))
 
-    return claim(name, statement, judge)
+    return make_claim(name, statement, judge)
 
 
 def law_claims(params: Sequence[str]) -> tuple[Claim, ...]:

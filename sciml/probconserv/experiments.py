@@ -26,6 +26,7 @@ from sciml.probconserv.anp import (
 )
 from sciml.probconserv.data import DataSpec
 from sciml.probconserv.measure import MeasureSpec, measured, predicted
+from sciml.probconserv.normal import sample
 from sciml.probconserv.updates import UpdateSpec, check_update
 
 PyTree = Any
@@ -33,8 +34,8 @@ PyTree = Any
 
 def neural_process(config: ConfigDict) -> Experiment:
     """Trains a neural process on solutions of one law; its updates are measured at the end."""
+    spec = data_sets.data_spec(config.data, config.constraint.cells)
     measure = measure_spec(config)
-    spec = data_sets.data_spec(config.data, measure.update.cells)
     model = model_spec(config.model)
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     gradient = base_gradient(
@@ -114,6 +115,11 @@ def measure_spec(config: ConfigDict) -> MeasureSpec:
     section = config.constraint
     update = UpdateSpec(section.sigma, section.correlation, section.cells)
     check_update(update, config.data.points)
+    if section.shock_samples > 0 and LAWS[config.data.name].front is None:
+        raise ValueError(
+            f"config.constraint.shock_samples={section.shock_samples}: {config.data.name} has no "
+            "front, expected 0"
+        )
     return MeasureSpec(
         update=update,
         num_samples=config.model.num_samples,
@@ -141,9 +147,7 @@ def pde_penalty(
 
     def of_function(part: AnpBatch, param: Array, key: PRNGKeyArray) -> Array:
         points, known = part.context_points[None], part.context_values[None]
-        latent = encode_latent(params, points, known, spec=model)
-        noise = jax.random.normal(key, latent.mean.shape, latent.mean.dtype)
-        z = latent.mean + latent.scale * noise
+        z = sample(encode_latent(params, points, known, spec=model), key)
 
         def mean(t: Array, x: Array) -> Array:
             at = jnp.stack([t, x])[None, None]
@@ -174,10 +178,7 @@ def _loss(
         total = batch_size * elbo
         metrics = {"elbo_per_point": -elbo / rows.target_values.shape[1]}
         if soft_weight > 0:
-            some = rows._replace(
-                target_points=rows.target_points[:, :soft_points],
-                target_values=rows.target_values[:, :soft_points],
-            )
+            some = rows._replace(target_points=rows.target_points[:, :soft_points])
             penalty = pde_penalty(params, some, param, key_soft, spec=spec, model=model)
             total, metrics["residual"] = total + soft_weight * penalty, penalty
         return total, metrics

@@ -24,6 +24,7 @@ from sciml.probconserv.claims import (
     SOFT,
     column,
 )
+from sciml.probconserv.measure import Predicted
 
 RunDirectories = Mapping[tuple[str, str], Mapping[int, Path]]
 COLORS = {
@@ -74,7 +75,7 @@ def shock(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pa
         slices = run.slices(param, LAWS[run.spec.name].report_time)
         found = run.predict(slices)
         for row in rows:
-            positions = found[f"shock_{ROWS[row][0]}"][0].ravel()
+            positions = found.shocks[ROWS[row][0]].ravel()
             axis.hist(
                 positions, bins=80, density=True, histtype="step", color=COLORS[row], label=row
             )
@@ -122,7 +123,7 @@ class _Run:
     def slices(self, param: float, time: float) -> data_sets.Slices:
         return data_sets.slices_at(param, time, spec=self.spec)
 
-    def predict(self, slices: data_sets.Slices) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def predict(self, slices: data_sets.Slices) -> Predicted:
         found = jax.tree.map(np.asarray, self._loaded.predict(slices))
         return jax.tree.map(lambda x: x[0], found) if self._group else found
 
@@ -143,7 +144,7 @@ def _bands(axis: Axes, run: _Run, param: float) -> None:
     found, x = run.predict(slices), _x(run)
     axis.plot(x, np.asarray(slices.target_values[0]), color="black", lw=1, label="exact")
     for row in SHOWN:
-        mean, variance = (part[0] for part in found[ROWS[row][0]])
+        mean, variance = (part[0] for part in found.moments[ROWS[row][0]])
         width = 3 * np.sqrt(variance)
         axis.plot(x, mean, color=COLORS[row], label=row)
         axis.fill_between(x, mean - width, mean + width, color=COLORS[row], alpha=0.2, lw=0)
@@ -159,7 +160,7 @@ def _mass_over_time(axis: Axes, run: _Run, param: float) -> None:
         slices = run.slices(param, float(time))
         found, mass = run.predict(slices), np.asarray(slices.mass)
         for row in SHOWN:
-            masses = np.trapezoid(found[ROWS[row][0]][0], x, axis=-1)
+            masses = np.trapezoid(found.moments[ROWS[row][0]][0], x, axis=-1)
             errors[row].append(float(np.mean(masses - mass)))
     for row in SHOWN:
         axis.plot(times, errors[row], marker=".", color=COLORS[row])

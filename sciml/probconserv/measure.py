@@ -42,6 +42,18 @@ class MeasureSpec(NamedTuple):
     sigmas: tuple[float, ...] = ()
 
 
+class Predicted(NamedTuple):
+    """Predictions of slices by method.
+
+    Attributes:
+        moments: Mean and marginal variance, [batch, n] each.
+        shocks: Positions [batch, draws] of the shock in drawn profiles, if any are drawn.
+    """
+
+    moments: dict[str, tuple[Array, Array]]
+    shocks: dict[str, Array]
+
+
 def measured(
     params: AnpParams,
     rows: Slices,
@@ -79,15 +91,14 @@ def predicted(
     model: AnpSpec,
     spec: MeasureSpec,
     law: DataSpec,
-) -> dict[str, tuple[Float[Array, "batch n"], Float[Array, "batch n"]]]:
-    """Returns mean and variance of every method on the slices; "shock_METHOD": its positions."""
+) -> Predicted:
+    """Returns what every method predicts on the slices."""
 
-    def one(row: Slices, key: PRNGKeyArray) -> dict[str, tuple[Array, Array]]:
+    def one(row: Slices, key: PRNGKeyArray) -> Predicted:
         key_z, key_draws = jax.random.split(key)
         samples, known = _samples(params, row, key_z, model, spec, False), _slice(row, law)
-        return {m: _moments(m, samples, known, spec.update) for m in METHODS} | {
-            f"shock_{m}": (p, p) for m, p in _positions(samples, known, key_draws, spec)
-        }
+        moments = {m: _moments(m, samples, known, spec.update) for m in METHODS}
+        return Predicted(moments, dict(_positions(samples, known, key_draws, spec)))
 
     return jax.vmap(one)(rows, keys)
 

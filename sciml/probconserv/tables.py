@@ -241,7 +241,7 @@ TABLE_SHOCK = Table(
     figures="sciml.probconserv.figures:shock",
     reasons={
         "probconserv_locates_best": "Its mean bias is lower by 1.7 times than the ANP's at u* = "
-        "0.6 and by 2.9 at 0.5, and seeds differ. Profiles of w/diff have "
+        "0.6 and by 3.0 at 0.5, and seeds differ. Profiles of w/diff have "
         "correlated noise, which is below 0 in front of the shock for longer.",
     },
 )

@@ -20,7 +20,6 @@ from sciml.conservation import (
     shape_correction,
     smoothness,
     trapezoid_weights,
-    uniform_weights,
 )
 from sciml.constraints import Gaussian, LinearConstraint, condition, condition_samples
 from sciml.covariances import (
@@ -53,11 +52,9 @@ def test_weights_of_the_rules() -> None:
         sum(float(b * (b - a)) for a, b in zip(x[:-1], x[1:], strict=True)), rel=1e-13
     )
     grid = jnp.arange(40) * (2 * np.pi / 40)
-    uniform = uniform_weights(40, 2 * np.pi)
+    uniform = mass_constraint(grid, jnp.asarray(0.0), rule="uniform").rows[0]
     assert abs(float(uniform @ (np.exp(-0.5) * jnp.sin(grid)))) < 1e-15  # heat: no mass
     assert float(uniform @ jnp.cos(3 * grid) ** 2) == pytest.approx(np.pi, rel=1e-13)
-    row = mass_constraint(grid, jnp.asarray(0.0), rule="uniform").rows[0]
-    np.testing.assert_allclose(row, uniform, rtol=1e-13)
 
 
 def test_cells_add_up_to_the_slice_and_do_not_depend_on_each_other() -> None:
@@ -191,7 +188,6 @@ UP, DOWN = np.linspace(0, 1, 5), np.array([0, 0.5, 0.25, 0.75, 1])
         (lambda: cell_constraint(_j(UP), (0, 2, 4), _j([1, 2, 3])), r"\(3,\) for 2 cells"),
         (lambda: cell_constraint(_j(UP), (0, 3), _j([1])), "from 0 to 4"),
         (lambda: cell_constraint(_j(UP), (0, 2, 2, 4), _j([1, 2, 3])), "increasing positions"),
-        (lambda: uniform_weights(4, -1.0), "length=-1.0"),
         (lambda: difference_rows(2), "2 points: expected 3"),
         (lambda: shape_correction(Gaussian(_j(UP), jnp.eye(5))), "Dense covariance.*Diagonal"),
         (lambda: shape_correction(Gaussian(_j(UP), _j(UP))), "variance 0.0.*above 0"),

@@ -363,7 +363,7 @@ def test_a_penalty_of_the_residual_trains_what_the_field_closes_over(
 def test_every_function_has_its_own_parameter() -> None:
     t, x = np.random.default_rng(4).uniform(0.01, 1, (2, 2, 7))
     for name, law in LAWS.items():
-        params = law.train_range
+        params = (0.55, 0.7) if name == "stefan" else (1.5, 4.0)
         args = jnp.asarray(params), jnp.asarray(t * law.final_time), jnp.asarray(x)
         for field in ("solution", "window_mass", "flux"):
             batch = getattr(law, field)(*args)
@@ -377,7 +377,7 @@ def test_the_numbers_of_the_registry_are_sound() -> None:
     assert set(LAWS) == {"diffusion", "pme", "stefan", "advection", "burgers_shock"}
     for name, law in LAWS.items():
         assert 0 < law.report_time < law.final_time
-        assert check_law(name, (*law.train_range, *law.test_params)) is law
+        assert check_law(name, (0.3, 0.9)) is law
         assert (law.front is None) == (name == "diffusion")
 
 

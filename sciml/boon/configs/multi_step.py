@@ -11,7 +11,6 @@ chooses equation, network and base operator: ":cpu,pde=wave,kind=plain".
 
 from ml_collections import ConfigDict
 
-from common.config import one_of, parse_arg
 from sciml.boon import sections
 
 PRESETS = ("cpu", "paper", "pod")
@@ -30,12 +29,7 @@ PLANE = ("wave", "cavity")  # two space axes
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of one preset; `arg` is "preset[,pde=cavity][,kind=boon][,base=mwt]"."""
-    args = parse_arg(arg, preset="cpu", pde="stokes", kind="boon", base="fno")
-    preset, pde, kind, base = args.values()
-    one_of("preset", preset, PRESETS)
-    one_of("pde", pde, PDES)
-    one_of("kind", kind, sections.KINDS)
-    one_of("base", base, sections.BASES)
+    preset, pde, kind, base = sections.arguments(arg, PRESETS, PDES)
     config = ConfigDict()
     config.experiment = "sciml.boon:multi_step"
     config.batch_size = 10 if pde == "cavity" else 20  # notebooks

@@ -11,7 +11,6 @@ argument chooses equation, network and base operator: ":cpu,pde=stokes,kind=plai
 
 from ml_collections import ConfigDict
 
-from common.config import one_of, parse_arg
 from sciml.boon import sections
 
 PRESETS = ("cpu", "paper", "pod")
@@ -21,12 +20,7 @@ TIMES = {"stokes": 2.0, "burgers": 1.2, "burgers_front": 1.2, "burgers_periodic"
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of one preset; `arg` is "preset[,pde=heat][,kind=boon][,base=mwt]"."""
-    args = parse_arg(arg, preset="cpu", pde="stokes", kind="boon", base="fno")
-    preset, pde, kind, base = args.values()
-    one_of("preset", preset, PRESETS)
-    one_of("pde", pde, PDES)
-    one_of("kind", kind, sections.KINDS)
-    one_of("base", base, sections.BASES)
+    preset, pde, kind, base = sections.arguments(arg, PRESETS, PDES)
     is_mwt = base == "mwt"
     config = ConfigDict()
     config.experiment = "sciml.boon:single_step"
