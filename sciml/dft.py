@@ -58,7 +58,7 @@ def forward(
         cos, sin = full_wave(points, m, dtype)
         trig = jnp.concatenate([cos[: m + 1], sin[1 : m + 1]])  # [2 m + 1, points]
         # The grid axis in work is always the third: the modes made so far stand before the parts.
-        flat = out.reshape(*_lead(out, 1 + axis), 2, points, -1)
+        flat = out.reshape(*_lead(out, 1 + axis), 2, points, *_rest(out, 3 + axis))
         real = _along(trig, flat)
         out = _to_complex(real, m).reshape(
             *out.shape[: 1 + axis], 2 * m + 1, 2, *out.shape[3 + axis :]
@@ -75,19 +75,24 @@ def inverse(
         points, m = grid[axis], (modes.shape[axis] - 1) // 2
         cos, sin = full_wave(points, m, dtype)
         trig = jnp.concatenate([cos[: m + 1], sin[1 : m + 1]]) / points
-        flat = out.reshape(*_lead(out, axis), 2 * m + 1, 2, -1)
+        flat = out.reshape(*_lead(out, axis), 2 * m + 1, 2, *_rest(out, axis + 2))
         real = _along(trig.T, _to_trig(flat, m))
         out = real.reshape(*out.shape[:axis], 2, points, *out.shape[axis + 2 :])
     rows = half_inverse(grid[0], modes.shape[0], dtype)
     return jnp.tensordot(rows, out, axes=((0, 1), (0, 1)))
 
 
-def _along(matrix: Float[Array, "k x"], field: Float[Array, "l p x r"]) -> Float[Array, "l p k r"]:
-    """Multiplies along the third axis, in place of a contraction that would transpose the field."""
+def _along(
+    matrix: Float[Array, "k x"], field: Float[Array, "l p x *rest"]
+) -> Float[Array, "l p k *rest"]:
+    """Multiplies along the third axis."""
+    if field.ndim > 4:
+        return jnp.einsum("kx,lpx...->lpk...", matrix, field)
+    # In place of a contraction that would transpose the field on a CPU.
     return jnp.matmul(jnp.broadcast_to(matrix, (*field.shape[:2], *matrix.shape)), field)
 
 
-def _to_complex(real: Float[Array, "l 2 k r"], m: int) -> Float[Array, "l k 2 r"]:
+def _to_complex(real: Float[Array, "l 2 k *rest"], m: int) -> Float[Array, "l k 2 *rest"]:
     """Combines cosine and sine sums of a complex field into Σ a e^{-ikx} for both signs of k."""
     re_cos, im_cos = real[:, 0, : m + 1], real[:, 1, : m + 1]
     re_sin, im_sin = (_pad_zero(real[:, part, m + 1 :]) for part in (0, 1))
@@ -96,7 +101,7 @@ def _to_complex(real: Float[Array, "l 2 k r"], m: int) -> Float[Array, "l k 2 r"
     return jnp.concatenate([plus, minus[:, :0:-1]], axis=1)
 
 
-def _to_trig(modes: Float[Array, "l k 2 r"], m: int) -> Float[Array, "l 2 k r"]:
+def _to_trig(modes: Float[Array, "l k 2 *rest"], m: int) -> Float[Array, "l 2 k *rest"]:
     """Returns coefficients of cos (k = 0 .. m) and sin (k = 1 .. m) of Σ g e^{ikx}."""
     plus, minus = modes[:, 1 : m + 1], modes[:, :m:-1]  # k = 1 .. m and -1 .. -m
     cos = plus + minus
@@ -105,12 +110,21 @@ def _to_trig(modes: Float[Array, "l k 2 r"], m: int) -> Float[Array, "l 2 k r"]:
     return jnp.swapaxes(jnp.concatenate([modes[:, :1], cos, sin], axis=1), 1, 2)
 
 
-def _pad_zero(sin: Float[Array, "l m r"]) -> Float[Array, "l k r"]:
-    return jnp.pad(sin, ((0, 0), (1, 0), (0, 0)))  # sin(0 x)
+def _pad_zero(sin: Float[Array, "l m *rest"]) -> Float[Array, "l k *rest"]:
+    return jnp.pad(sin, ((0, 0), (1, 0), *((0, 0),) * (sin.ndim - 2)))  # sin(0 x)
 
 
 def _lead(out: Array, axes: int) -> tuple[int]:
     return (math.prod(out.shape[:axes]),)
+
+
+def _rest(out: Array, first: int) -> tuple[int, ...]:
+    """Returns the sides behind an axis: other grid axes as one, batch and channels as one.
+
+    Merged with a grid axis before it, a batch that is split over devices would be gathered.
+    """
+    *grid, batch, c = out.shape[first:]
+    return (math.prod(grid), batch * c) if grid else (batch * c,)
 
 
 def _angle(k: Array, points: int, dtype: Any) -> Float[Array, "k points"]:

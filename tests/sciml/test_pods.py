@@ -34,12 +34,11 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
 
     (step,) = report["programs"]
     assert report["num_chips"] == 256
-    # Two samples of 20 channels a chip are padded to 8 x 128 by the TPU's layout: planes take most.
-    assert step["memory"]["total"] < 0.9 * report["hbm_available"]
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
     # Data parallel: gradients are summed over the chips; those of multipliers as the real matrices
-    # [[re, im], [-im, re]] that act on modes, twice their numbers, and in a multiwavelet kernel
-    # once for each of nine scales.
+    # [[re, im], [-im, re]] that act on modes, twice their numbers; those of boundary blocks along
+    # two axes apart from them; and in a multiwavelet kernel once for each of nine scales.
     assert set(step["collectives"]) == {"all-reduce"}
-    most = 18 if "mwt" in spec else 2.6
+    most = 18 if "mwt" in spec else 4 if "cavity" in spec else 2.6
     reduced = step["collectives"]["all-reduce"]["bytes"]
     assert 0.9 * 4 * report["num_params"] <= reduced <= most * 4 * report["num_params"] + 4_096
