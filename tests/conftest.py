@@ -6,6 +6,7 @@ costs nothing in use. One device: a test of several devices starts a `child`.
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
@@ -20,7 +21,8 @@ from jaxtyping import install_import_hook
 import tests.annotations  # noqa: F401 - named below
 from tests.processes import REPOSITORY, Child, run_child
 
-PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
+TOPICS = ["nfn", "landscape", "rlhf", "finetune", "sciml"]
+PACKAGES = ["common", *TOPICS]
 
 # Every annotated function of the packages checks its shapes and types when a test calls it.
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")
@@ -44,6 +46,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("aot"):
                 item.add_marker(no_libtpu)
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests of papers run small programs once: they compile without most optimizations.
+
+    Not those marked `optimized`, which run for longer than they compile.
+    """
+    optimized = request.node.get_closest_marker("optimized") is not None
+    quick = request.path.parent.name in TOPICS and not optimized
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session", autouse=True)

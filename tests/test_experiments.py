@@ -11,7 +11,15 @@ from tests.variants import Variant, model_variants
 VARIANTS = model_variants()
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def parameters(variants: list[Variant]) -> list[pytest.ParameterSet]:
+    """Returns the variants; slow are pods, which trace as `paper` does and compile elsewhere."""
+    return [
+        pytest.param(v, id=v.name, marks=[pytest.mark.slow] if v.preset == "pod" else [])
+        for v in variants
+    ]
+
+
+@pytest.mark.parametrize("variant", parameters(VARIANTS))
 def test_the_experiment_conforms(variant: Variant) -> None:
     # The contract is that of one seed; a group of them is made from it by the loop.
     experiment = build(load_config(variant.spec, {"seed_group": "1"}))
@@ -21,9 +29,7 @@ def test_the_experiment_conforms(variant: Variant) -> None:
     check_experiment(experiment)
 
 
-@pytest.mark.parametrize(
-    "variant", [v for v in VARIANTS if not v.options], ids=lambda variant: variant.name
-)
+@pytest.mark.parametrize("variant", parameters([v for v in VARIANTS if not v.options]))
 def test_the_step_holds_no_data(variant: Variant) -> None:
     config = load_config(variant.spec)
     experiment = build(config)

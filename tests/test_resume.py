@@ -111,7 +111,7 @@ def train_and_stop(
     raise TimeoutError(f"{command} hung twice")
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(
     tmp_path: Path, devices: int
 ) -> None:
