@@ -11,15 +11,15 @@ from tests.variants import Variant, model_variants
 VARIANTS = model_variants()
 
 
-def parameters(variants: list[Variant]) -> list[pytest.ParameterSet]:
-    """Returns the variants; slow are pods, which trace as `paper` does and compile elsewhere."""
+def parameters(variants: list[Variant], *slow: str) -> list[pytest.ParameterSet]:
+    """Returns the variants, those of the presets in `slow` as slow tests."""
     return [
-        pytest.param(v, id=v.name, marks=[pytest.mark.slow] if v.preset == "pod" else [])
+        pytest.param(v, id=v.name, marks=[pytest.mark.slow] if v.preset in slow else [])
         for v in variants
     ]
 
 
-@pytest.mark.parametrize("variant", parameters(VARIANTS))
+@pytest.mark.parametrize("variant", parameters(VARIANTS, "pod"))  # pods trace as `paper` does
 def test_the_experiment_conforms(variant: Variant) -> None:
     # The contract is that of one seed; a group of them is made from it by the loop.
     experiment = build(load_config(variant.spec, {"seed_group": "1"}))
@@ -29,7 +29,9 @@ def test_the_experiment_conforms(variant: Variant) -> None:
     check_experiment(experiment)
 
 
-@pytest.mark.parametrize("variant", parameters([v for v in VARIANTS if not v.options]))
+@pytest.mark.parametrize(
+    "variant", parameters([v for v in VARIANTS if not v.options], "paper", "pod")
+)
 def test_the_step_holds_no_data(variant: Variant) -> None:
     config = load_config(variant.spec)
     experiment = build(config)

@@ -152,6 +152,7 @@ print([name for name in ("all-gather", "all-to-all", "permute") if name in compi
 """
 
 
+@pytest.mark.slow
 def test_networks_in_turn_stay_on_their_devices() -> None:
     done = run_child(TWO_DEVICES, devices=2)
 

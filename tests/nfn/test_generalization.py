@@ -49,7 +49,7 @@ def trained(kind: str) -> tuple[Experiment, Any, Any]:
     return train(config)
 
 
-@pytest.mark.parametrize("kind", ["np", "hnp", "statnn"])
+@pytest.mark.parametrize("kind", ["np", pytest.param("hnp", marks=pytest.mark.slow), "statnn"])
 def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
     experiment, data, state = trained(kind)
     assert experiment.predict is not None

@@ -132,7 +132,8 @@ def test_hnp_is_refused_where_its_layer_would_be_huge() -> None:
         build(load_config(f"{CONFIG}:paper,dataset=mnist,kind=hnp"))
 
 
-@pytest.mark.parametrize("network", ["mlp", pytest.param("cnn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_an_experiment_trains_and_measures_masks_of_the_stated_sparsity(network: str) -> None:
     options = {**SMALL, "data.channels": "(3, 3)", "data.widths": "(4,)"}
     config = load_config(f"{CONFIG}:cpu,network={network}", options if network == "cnn" else SMALL)

@@ -92,6 +92,7 @@ def test_the_editor_learns_and_permuting_hidden_neurons_commutes_with_it() -> No
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_predictor_learns_and_permuted_networks_get_the_same_prediction() -> None:
     experiment, data, state = train(load_config(GENERALIZATION, SMALL_ZOO))
     assert experiment.predict is not None

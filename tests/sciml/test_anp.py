@@ -119,10 +119,10 @@ def test_forward_and_elbo_agree_with_loops_over_points_and_heads() -> None:
     with jax.enable_x64(True):
         params, batch = problem(jnp.float64)
         z = jax.random.normal(jax.random.key(5), (FUNCTIONS, SPEC.latent), jnp.float64)
-        law = anp(params, *batch[:3], spec=SPEC, latent=z)
+        law = jax.jit(partial(anp, spec=SPEC))(params, *batch[:3], latent=z)
         # The noise of z as the loss draws it: from the first of its four keys.
         noise = jax.random.normal(jax.random.split(jax.random.key(4), 4)[0], z.shape, jnp.float64)
-        loss = negative_elbo(params, batch, jax.random.key(4), spec=STILL)
+        loss = jax.jit(partial(negative_elbo, spec=STILL))(params, batch, jax.random.key(4))
 
     plain, rows = jax.tree.map(np.asarray, (params, batch))
     expected = 0.0
@@ -192,7 +192,8 @@ def test_scale_has_a_floor_that_is_reached() -> None:
     low = params._replace(decoder=params.decoder._replace(outputs=sunk))
     z = jnp.zeros((FUNCTIONS, SPEC.latent))
 
-    law, floor = (anp(p, *batch[:3], spec=SPEC, latent=z) for p in (params, low))
+    predict = jax.jit(partial(anp, spec=SPEC))
+    law, floor = (predict(p, *batch[:3], latent=z) for p in (params, low))
 
     assert jnp.all(law.scale >= 1e-3) and jnp.std(law.scale) > 1e-3
     np.testing.assert_array_equal(floor.scale, np.float32(1e-3))
@@ -261,8 +262,9 @@ def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
     def mean_of(key: Any, spec: AnpSpec) -> Any:
         return anp(params, *batch[:3], spec=spec, latent=z, key=key).mean
 
-    off = anp(params, *batch[:3], spec=SPEC, latent=z).mean
-    np.testing.assert_array_equal(off, mean_of(jax.random.key(1), STILL))
+    off = jax.jit(lambda z: anp(params, *batch[:3], spec=SPEC, latent=z).mean)(z)
+    still = jax.jit(partial(mean_of, spec=STILL))(jax.random.key(1))
+    np.testing.assert_array_equal(off, still)
     means = jax.jit(jax.vmap(partial(mean_of, spec=small)))(keys)
     again = jax.jit(partial(mean_of, spec=small))(jax.random.split(jax.random.key(0), 1000)[0])
 
@@ -280,9 +282,13 @@ def test_predictions_are_draws_of_the_latent_given_the_contexts(is_on: bool) -> 
     )
     key = jax.random.split(jax.random.key(3), 4)[2]  # of the third draw
     key_z, *masks = jax.random.split(key, 3) if is_on else (key, None, None)
-    law = encode_latent(params, *batch[:2], spec=SPEC, key=masks[0])
-    z = normal.sample(law, key_z)
-    expected = anp(params, *batch[:3], spec=SPEC, latent=z, key=masks[1])
+
+    @jax.jit
+    def third_draw(key_z: Any, masks: Any) -> Normal:
+        z = normal.sample(encode_latent(params, *batch[:2], spec=SPEC, key=masks[0]), key_z)
+        return anp(params, *batch[:3], spec=SPEC, latent=z, key=masks[1])
+
+    expected = third_draw(key_z, masks)
 
     assert draws.mean.shape == draws.scale.shape == (4, FUNCTIONS, TARGETS)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x[2], y, atol=1e-5), draws, expected)
