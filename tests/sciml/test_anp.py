@@ -264,7 +264,7 @@ def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
 
     off = jax.jit(lambda z: anp(params, *batch[:3], spec=SPEC, latent=z).mean)(z)
     still = jax.jit(partial(mean_of, spec=STILL))(jax.random.key(1))
-    np.testing.assert_array_equal(off, still)
+    np.testing.assert_allclose(still, off, atol=1e-6)  # two programs
     means = jax.jit(jax.vmap(partial(mean_of, spec=small)))(keys)
     again = jax.jit(partial(mean_of, spec=small))(jax.random.split(jax.random.key(0), 1000)[0])
 
