@@ -76,6 +76,9 @@ class Verdict(NamedTuple):
         return self.holds
 
 
+Claim = Callable[["Results"], Verdict]
+
+
 class Table(NamedTuple):
     """A paper's table as data.
 
@@ -103,7 +106,7 @@ class Table(NamedTuple):
     config: str
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
-    claims: tuple[Callable[["Results"], Verdict], ...] = ()
+    claims: tuple[Claim, ...] = ()
     unit: str = ""
     paper_spread: str = ""
     notes: tuple[str, ...] = ()
@@ -244,9 +247,7 @@ def evaluate_claims(table: Table, data: Mapping[str, Any] | None) -> tuple[Claim
     return tuple(outcomes)
 
 
-def make_claim(
-    name: str, statement: str, judge: Callable[[Results], Verdict]
-) -> Callable[[Results], Verdict]:
+def make_claim(name: str, statement: str, judge: Claim) -> Claim:
     """Returns a claim that is made in a loop: a function of that name and docstring."""
 
     def judged(results: Results) -> Verdict:
@@ -256,7 +257,7 @@ def make_claim(
     return judged
 
 
-def statement(claim: Callable[[Results], Verdict]) -> str:
+def statement(claim: Claim) -> str:
     """Returns what a claim states: the first line of its docstring."""
     return (claim.__doc__ or "").strip().partition("\n")[0]
 
@@ -286,7 +287,7 @@ def check_table(table: Table) -> None:
         check_table(smaller)
 
 
-def _judge(claim: Callable[[Results], Verdict], results: Results | None) -> tuple[str, str]:
+def _judge(claim: Claim, results: Results | None) -> tuple[str, str]:
     if results is None:
         return NOT_RUN, "no result is committed"
     try:

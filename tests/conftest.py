@@ -21,11 +21,12 @@ from jaxtyping import install_import_hook
 import tests.annotations  # noqa: F401 - named below
 from tests.processes import REPOSITORY, Child, run_child
 
-TOPICS = ["nfn", "landscape", "rlhf", "finetune", "sciml"]
-PACKAGES = ["common", *TOPICS]
+PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
 
 # Every annotated function of the packages checks its shapes and types when a test calls it.
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")
+
+from common.papers import TOPICS
 
 
 def pytest_configure() -> None:

@@ -1,9 +1,10 @@
 """Rows of the tables, and claims that more than one of them makes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from common.tables import (
     Cell,
+    Claim,
     Paper,
     Results,
     Verdict,
@@ -101,9 +102,6 @@ def exact(results: Results, rows: tuple[str, ...], pdes: tuple[str, ...]) -> Ver
             is_slope = pde in ("heat", "wave")
             verdicts.append(below(miss, 2e-4) if is_slope else near(miss, 0.0, 0.0))
     return all_of(*verdicts)
-
-
-Claim = Callable[[Results], Verdict]
 
 
 def boundaries_hold_exactly(rows: Mapping[str, tuple[str, ...]]) -> Claim:

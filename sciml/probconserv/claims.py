@@ -1,10 +1,11 @@
 """Rows and columns of the tables, and claims that more than one of them makes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from common.tables import (
     Aggregate,
     Cell,
+    Claim,
     Paper,
     Results,
     Table,
@@ -18,7 +19,6 @@ from common.tables import (
 )
 
 CONFIG = "sciml/probconserv/configs/neural_process.py"
-Claim = Callable[[Results], Verdict]
 
 ANP, SOFT, HARD = "ANP", "SoftC-ANP", "HardC-ANP"
 PROBCONSERV, DIFFUSED = "ProbConserv-ANP", "ProbConserv-ANP w/diff"

@@ -1,6 +1,6 @@
 """The tables of the paper as data: one for each law, and what else its text compares."""
 
-from common.tables import Results, Table, Verdict, above, all_of, below
+from common.tables import Claim, Results, Table, Verdict, above, all_of, below
 from sciml.probconserv.claims import (
     ANP,
     BIAS,
@@ -19,7 +19,6 @@ from sciml.probconserv.claims import (
     SD,
     SHOCK_SD,
     SOFT,
-    Claim,
     better,
     cells,
     column,
@@ -259,6 +258,15 @@ TABLE_SHOCK = Table(
 )
 
 
+CALIBRATED = {
+    "diffusion": ("diffusion ", DIFFUSION[:1]),
+    "pme": ("PME ", PME),
+    "stefan": ("Stefan ", STEFAN),
+    "advection": ("advection ", SPEEDS[1:]),
+    "burgers_shock": ("Burgers ", SPEEDS[1:]),
+}
+
+
 def coverage_is_not_worse(results: Results) -> Verdict:
     """The update moves the coverage of the central 90 % by less than 0.05 on every law."""
     verdicts = []
@@ -277,13 +285,6 @@ def _crps_claim(other: str, short: str) -> Claim:
     return better(f"crps_better_than_{short}", PROBCONSERV, other, CRPS, places, statement)
 
 
-CALIBRATED = {
-    "diffusion": ("diffusion ", DIFFUSION[:1]),
-    "pme": ("PME ", PME),
-    "stefan": ("Stefan ", STEFAN),
-    "advection": ("advection ", SPEEDS[1:]),
-    "burgers_shock": ("Burgers ", SPEEDS[1:]),
-}
 TABLE_CALIBRATION = Table(
     name="calibration",
     title="Calibration: coverage of central 90 % intervals and CRPS, before and after updates",

@@ -65,13 +65,13 @@ def moved_test_weights(data: Any, key: jax.Array, *, signs: bool) -> Any:
     ("kind", "inputs", "permuting_matters", "signs_matter"),
     [
         ("np", "weights", False, True),
-        pytest.param(*("hnp", "weights", False, True), marks=pytest.mark.slow),
-        pytest.param(*("pt", "weights", False, True), marks=pytest.mark.slow),
+        pytest.param("hnp", "weights", False, True, marks=pytest.mark.slow),
+        pytest.param("pt", "weights", False, True, marks=pytest.mark.slow),
         ("mlp", "weights", True, True),
-        pytest.param(*("mlp", "canonical", True, True), marks=pytest.mark.slow),
+        pytest.param("mlp", "canonical", True, True, marks=pytest.mark.slow),
         ("np", "canonical", False, False),
-        pytest.param(*("hnp", "invariant", False, False), marks=pytest.mark.slow),
-        pytest.param(*("np", "weights+probes", False, True), marks=pytest.mark.slow),
+        pytest.param("hnp", "invariant", False, False, marks=pytest.mark.slow),
+        pytest.param("np", "weights+probes", False, True, marks=pytest.mark.slow),
         ("np", "canonical+probes", False, False),
     ],
 )
