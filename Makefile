@@ -1,8 +1,9 @@
 # make demo     train a small table on real images, draw it, write an HTML report (minutes)
 # make test     the whole test suite        make check    format, lint and types
-# make results  every table at preset cpu   make bench    benchmarks, into bench_results/
-# Each target first creates .venv from the committed lock, if it is missing or older than the lock.
-PYTHON ?= python3.11
+# make results  every table at preset cpu   make bench    benchmarks, into results/
+# make setup    only the environment; ACCELERATOR=cuda or tpu adds what a GPU or a TPU VM needs
+# Each target first creates .venv from the committed lock, if it is missing or older than the lock, with the
+# newest of Python 3.13, 3.12 and 3.11 that runs; PYTHON=python3.12 takes that one.
 WORKDIR ?= runs
 PYTEST_ARGS ?=
 SHELL := /bin/bash
@@ -13,37 +14,46 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := .ci/requirements.txt
-AOT_LOCK := .ci/requirements-aot.txt
 STAMP := $(VENV)/.installed
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
+PIP_INSTALL = if $(BIN)/python -m pip --version >/dev/null 2>&1; \
+	then pip=("$(BIN)/python" -m pip); \
+	else pip=("$$(cat $(VENV)/.interpreter)" -m pip --python "$(BIN)/python"); fi; \
+	"$${pip[@]}" install $(PIP_FLAGS)
 
 help:
 	@grep '^# ' Makefile | cut -c3-
 
+# PYTHON= decides; without it the newest supported interpreter that runs is taken, and said.
+# Another PYTHON than that of the environment makes the environment anew.
+ifdef PYTHON
+ifneq ($(shell cat $(VENV)/.python 2>/dev/null),$(PYTHON))
+$(shell rm -f $(STAMP))
+endif
+endif
+
 # A Python without ensurepip (Debian's without python3-venv) has no pip to put into the
 # environment: its own pip then installs into it from outside.
 $(STAMP): $(LOCK) pyproject.toml
-	@echo "creating $(VENV) from $(LOCK)"
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"PYTHON=$(PYTHON) is Python {v[0]}.{v[1]}; wanted 3.11 (3.12 and 3.13 resolve, but were not run)")'
-	@rm -f $@
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(VENV)
-	@if $(BIN)/python -m pip --version >/dev/null 2>&1; \
-	then pip=("$(BIN)/python" -m pip); \
-	else pip=("$(PYTHON)" -m pip --python "$(BIN)/python"); fi; \
-	"$${pip[@]}" install $(PIP_FLAGS) --require-hashes -r $(LOCK); \
-	"$${pip[@]}" install $(PIP_FLAGS) --no-deps --no-build-isolation -e .
+	@python=$$(bash .ci/find_python "$(PYTHON)"); \
+	echo "creating $(VENV) from $(LOCK) with $$("$$python" --version) ($$python)"; \
+	rm -f $(VENV)/.installed*; \
+	"$$python" -m venv --clear $(VENV) >/dev/null 2>&1 || "$$python" -m venv --clear --without-pip $(VENV); \
+	echo "$$python" > $(VENV)/.interpreter; \
+	echo "$(or $(PYTHON),$$python)" > $(VENV)/.python
+	@$(PIP_INSTALL) --require-hashes -r $(LOCK)
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(STAMP)
+setup: $(STAMP) $(if $(ACCELERATOR),$(VENV)/.installed-$(ACCELERATOR))
 
-# The TPU compiler (about 480 MB) behind `lab compile`; tests marked `aot` are skipped without it.
+# Over the lock: the TPU compiler (about 480 MB) behind `lab compile`, without which tests marked `aot`
+# are skipped; the CUDA plugin and libraries; libtpu for a TPU VM.
 aot: $(VENV)/.installed-aot
-$(VENV)/.installed-aot: $(AOT_LOCK) $(STAMP)
-	@if $(BIN)/python -m pip --version >/dev/null 2>&1; \
-	then pip=("$(BIN)/python" -m pip); \
-	else pip=("$(PYTHON)" -m pip --python "$(BIN)/python"); fi; \
-	"$${pip[@]}" install $(PIP_FLAGS) --require-hashes -r $(AOT_LOCK)
+$(VENV)/.installed-%: .ci/requirements-%.txt $(STAMP)
+	@$(PIP_INSTALL) --require-hashes -r $<
 	@touch $@
+$(VENV)/.installed-aot $(VENV)/.installed-cuda $(VENV)/.installed-tpu: $(STAMP)
 
 demo: $(STAMP)
 	@start=$$SECONDS; \
@@ -73,7 +83,9 @@ bench: $(STAMP)
 UV_COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	@{ echo "# Written by \`make lock\` from pyproject.toml (with extra dev). Linux x86_64 with Python 3.11 is what is run."; \
+	@{ echo "# Written by \`make lock\` from pyproject.toml (with extra dev), for Linux x86_64, Python 3.11 to 3.13."; \
 	  $(UV_COMPILE) --extra dev pyproject.toml; } > $(LOCK).new && mv $(LOCK).new $(LOCK)
-	@{ echo "# Written by \`make lock\` from pyproject.toml (extra aot)."; \
-	  sed -n 's/^aot = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(UV_COMPILE) -; } > $(AOT_LOCK).new && mv $(AOT_LOCK).new $(AOT_LOCK)
+	@for extra in aot cuda tpu; do lock=.ci/requirements-$$extra.txt; \
+	  { echo "# Written by \`make lock\` from pyproject.toml (extra $$extra); installed over $(LOCK)."; \
+	    python3 -c "import sys, tomllib; print('\n'.join(tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['$$extra']))" \
+	    | $(UV_COMPILE) --constraint $(LOCK) -; } > $$lock.new && mv $$lock.new $$lock; done
