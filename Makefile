@@ -1,15 +1,18 @@
 # make demo     train a small table on real images, draw it, write an HTML report (minutes)
 # make test     the whole test suite        make check    format, lint and types
+# make test-cost  the same, compiled cold, and what every topic of it costs
 # make results  every table at preset cpu   make bench    benchmarks, into results/
 # make setup    only the environment; ACCELERATOR=cuda or tpu adds what a GPU or a TPU VM needs
 # Each target first creates .venv from the committed lock, if it is missing or older than the lock, with the
 # newest of Python 3.13, 3.12 and 3.11 that runs; PYTHON=python3.12 takes that one.
 WORKDIR ?= runs
 PYTEST_ARGS ?=
+# The tests of a file stay together: they share fixtures and compiled programs.
+PYTEST_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup aot demo test check results bench lock
+.PHONY: help setup aot demo test test-cost check results bench lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,7 +65,12 @@ demo: $(STAMP)
 	echo "demo: $$((SECONDS - start)) s; open demo_results/report.html"
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+
+# What every topic and file of the suite costs, compiled cold.
+test-cost: $(STAMP)
+	@programs=$$(mktemp -d); trap 'rm -rf "$$programs"' EXIT; \
+	JAX_COMPILATION_CACHE_DIR=$$programs $(BIN)/python -m pytest $(PYTEST_PARALLEL) -q --costs $(PYTEST_ARGS)
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check .

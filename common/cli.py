@@ -134,8 +134,19 @@ def start_jax(
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if cache and not folder:
         root = os.environ.get("LAB_CACHE") or Path.home() / ".cache" / "jax-paper-lab"
-        folder = str(Path(root) / "xla")
+        folder = str(programs_folder(Path(root)))
     jax.config.update("jax_compilation_cache_dir", folder if cache else None)
+
+
+def programs_folder(root: Path) -> Path:
+    """Returns the folder for compiled programs below `root`: one for each build of jaxlib.
+
+    Programs that another jaxlib has left there have crashed runs.
+    """
+    from jaxlib import version
+
+    build = getattr(version, "_git_hash", "")[:8]
+    return root / "xla" / "-".join(["jaxlib", version.__version__, *([build] if build else [])])
 
 
 def _only_compiles_for_tpus() -> bool:

@@ -4,8 +4,11 @@ The settings of JAX are strict here and nowhere else, so that library code meets
 costs nothing in use. One device: a test of several devices starts a `child`.
 """
 
+import ctypes
+import gc
 import importlib.util
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,18 +24,28 @@ from jaxtyping import install_import_hook
 import tests.annotations  # noqa: F401 - named below
 from tests.processes import REPOSITORY, Child, run_child
 
+# Files that take longest start first: a worker that gets one last keeps the other waiting.
+HEAVY = ("tests/common/test_train.py", "tests/nfn/test_classification.py")
+MAX_RESIDENT_BYTES = 1_000_000_000  # of a worker between two files; below 2 GB within one
 PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
 
 # Every annotated function of the packages checks its shapes and types when a test calls it.
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")
 
+from common.cli import programs_folder
 from common.papers import TOPICS
+
+pytest_plugins = ["tests.costs"]
 
 
 def pytest_configure() -> None:
-    # Compiled programs are shared between workers, child processes and the next run of the suite.
-    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "xla"))
+    # Compiled programs are shared between workers, child processes and the next run of the suite,
+    # the many small ones of tests too.
+    programs = str(programs_folder(REPOSITORY / ".cache"))
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", programs)
+    least = os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float(least))
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_debug_key_reuse", True)
 
@@ -42,6 +55,8 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(HEAVY)}
+    items.sort(key=lambda item: order.get(item.location[0], len(order)))
     if importlib.util.find_spec("libtpu") is None:
         no_libtpu = pytest.mark.skip(reason="needs libtpu: `make aot`")
         for item in items:
@@ -60,6 +75,22 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory() -> Iterator[None]:
+    """Compiled programs of a file are dropped after it, once a worker has grown large."""
+    yield
+    if resident_bytes() > MAX_RESIDENT_BYTES:
+        jax.clear_caches()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes() -> int:
+    """Returns the memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -228,13 +228,14 @@ def test_rows_that_do_not_divide_are_an_error_that_names_the_knob(
 
 
 def test_a_device_count_that_does_not_divide_the_shards_is_an_error_that_names_the_knob() -> None:
-    mesh = jax.sharding.AbstractMesh((3,), ("data",))
+    mesh = jax.sharding.AbstractMesh((3,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    arguments = (*problem(), jax.random.key(KEY))  # no array can be made on such a mesh
 
     with (
         jax.sharding.use_abstract_mesh(mesh),
         pytest.raises(UserError, match=r"config\.logical_shards=4: .* number of devices, 3"),
     ):
-        jax.eval_shape(steps.ordered(4)(loss), *problem(), jax.random.key(KEY))
+        jax.eval_shape(steps.ordered(4)(loss), *arguments)
 
 
 def test_a_step_reports_loss_gradient_norm_and_the_metrics_of_the_loss() -> None:
