@@ -12,7 +12,7 @@ PYTEST_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup aot demo test test-cost check results bench lock
+.PHONY: help setup aot demo test test-cost smoke smoke-tests check results bench lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,6 +66,15 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+
+# The other stack, where Python 3.11 is here: canary, conformance, a training killed and resumed, a
+# table cell. Its environment is .venv-3.11.
+smoke:
+	@if python=$$(bash .ci/find_python 3.11 2>/dev/null); then \
+	  $(MAKE) --no-print-directory VENV=.venv-3.11 PYTHON="$$python" smoke-tests; \
+	else echo "smoke: no Python 3.11 here, the older stack is not tried"; fi
+smoke-tests: $(STAMP)
+	@$(BIN)/python -m pytest -q $(PYTEST_PARALLEL) -m smoke
 
 # What every topic and file of the suite costs, compiled cold.
 test-cost: $(STAMP)

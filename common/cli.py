@@ -6,7 +6,6 @@ imports JAX before the command line and the config have been found good.
 """
 
 import errno
-import importlib.util
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ from typing import Any
 from absl import flags
 from absl import logging as absl_logging
 
-from common import chips
+from common import accelerators, chips
 from common.errors import DataError, DoesNotFit, Interrupted, LabError, UserError, nearest
 from common.verbs import JAX_FLAGS, VERBS, Flag, overview, usage
 
@@ -124,8 +123,11 @@ def start_jax(
     if devices:
         os.environ.update(chips.environment(chips.parse_topology(f"cpu:{devices}")))
     os.environ.update(environment or {})
-    if _only_compiles_for_tpus():
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if accelerators.only_compiles_for_tpus() and "JAX_PLATFORMS" not in os.environ:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        unused = accelerators.overlooked("cpu")  # a GPU without its plugin
+        if unused:
+            absl_logging.warning("%s", unused)
     if cache:  # loading a program for this very CPU logs an error that it may be for another one
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import jax
@@ -147,13 +149,6 @@ def programs_folder(root: Path) -> Path:
 
     build = getattr(version, "_git_hash", "")[:8]
     return root / "xla" / "-".join(["jaxlib", version.__version__, *([build] if build else [])])
-
-
-def _only_compiles_for_tpus() -> bool:
-    """Returns whether libtpu is here for `lab compile`: looking for its TPUs is slow and noisy."""
-    devices = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
-    gpus = importlib.util.find_spec("jax_plugins")
-    return bool(importlib.util.find_spec("libtpu")) and not devices and not gpus
 
 
 def _set_up_logs() -> None:

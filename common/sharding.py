@@ -36,6 +36,15 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     )
 
 
+def describe(mesh: Mesh) -> str:
+    """Returns the devices of a mesh in words: "8 x TPU v5 lite, mesh data=8, 2 processes"."""
+    devices = list(mesh.devices.flat)
+    sides = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    processes = len({device.process_index for device in devices})
+    several = f", {processes} processes" if processes > 1 else ""
+    return f"{len(devices)} x {devices[0].device_kind}, mesh {sides}{several}"
+
+
 def fsdp(axis: str = "data", *, min_size: int = 65_536) -> Spec:
     """Returns a rule value that splits an array over `axis` along its largest divisible side.
 

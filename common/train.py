@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import checks, distributed, manifest, program, runs, sharding, warm_start
+from common import accelerators, checks, distributed, manifest, program, runs, sharding, warm_start
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
 from common.errors import DataError, Interrupted
@@ -103,6 +104,10 @@ def fit(
         warm_start.check_source(config.init_from)
     started = time.monotonic()
     mesh = sharding.make_mesh(dict(config.mesh))
+    logging.info("running on %s", sharding.describe(mesh))
+    unused = accelerators.overlooked(mesh.devices.flat[0].platform)
+    if unused and "JAX_PLATFORMS" not in os.environ:
+        logging.warning("%s", unused)
     with first_signal() as stop, contextlib.ExitStack() as stack:
         stack.enter_context(runs.claim(directory))
         if distributed.is_lead():

@@ -8,7 +8,7 @@ failure: machines differ in speed by a factor of three.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -87,12 +87,14 @@ class _Costs:
         self.workers += getattr(node, "workeroutput", {}).get(_PROPERTY, 0.0)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         self.start = cpu_seconds()
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if report.when == "teardown":
             report.user_properties.append((_PROPERTY, cpu_seconds() - self.start))
@@ -101,7 +103,7 @@ class _Costs:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == _PROPERTY and report.when == "teardown":
-                self.seconds[report.location[0]] += value
+                self.seconds[report.location[0]] += float(str(value))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         # The children of the process that reports are its workers, who said it themselves.
