@@ -96,12 +96,19 @@ def run_table(
     table = find_table(info, name)
     table = table.at.get(preset, table)
     request = Request(info, table, preset, _seeds(table, seeds), Path(workdir), tuple(lab))
+    data, planned = measure(request, jobs)
+    return _write(data, table, planned, Path(out) if out else info.folder / "results")
+
+
+def measure(request: Request, jobs: int | None) -> tuple[dict[str, Any], tuple[TableRun, ...]]:
+    """Runs what is missing; returns the table's JSON, and its runs. Writes no result."""
+    info, table, preset = request.paper, request.table, request.preset
     planned = plan(request)
-    folder = request.workdir / "tables" / f"{info.name}.{name}.{preset}"
-    with job_list.locked(folder, f"table {name} of {info.name}"):
+    folder = request.workdir / "tables" / f"{info.name}.{table.name}.{preset}"
+    with job_list.locked(folder, f"table {table.name} of {info.name}"):
         problems = _run_missing(request, planned, folder / "logs", jobs)
     data = collect(info, table, preset, request.seeds, planned, problems, request.command)
-    return _write(data, table, planned, Path(out) if out else info.folder / "results")
+    return data, planned
 
 
 def find_table(paper: papers.PaperInfo, name: str) -> Table:

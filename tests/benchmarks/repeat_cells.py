@@ -1,0 +1,103 @@
+"""One committed table cell per paper, trained again with what is installed here.
+
+    python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --workdir=runs
+    python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --markdown
+
+After a new JAX or on another machine: do the committed numbers come out again? Bits do not, but
+the means of the seeds must agree within two standard errors of their difference, or 1 % of the
+value where the seeds differ by less than that.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+from common import papers, runs
+from common.table_runner import Request, find_table, measure
+from common.tables import Aggregate, aggregate
+from common.train_jobs import LAB
+
+OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
+WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the runs are")
+JOBS = flags.DEFINE_integer("jobs", 2, "Trainings at a time")
+MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
+
+PRESET = "cpu"
+CELLS = (  # paper, table, row, columns: each a training of a minute
+    ("nfn.equivariant", "6", "NFN_NP", ("dilate",)),
+    ("nfn.transformer", "editing", "NFT", ("dilate",)),
+    ("sciml.boon", "single_step", "FNO", ("heat, relative L2",)),
+    ("sciml.boon", "single_step", "BOON-FNO", ("heat, relative L2",)),
+    ("sciml.probconserv", "stefan", "ANP", ("u*=0.5, MSE", "u*=0.5, LL")),
+    ("sciml.probconserv", "stefan", "ProbConserv-ANP", ("u*=0.5, MSE", "u*=0.5, LL")),
+)
+SMALL = 0.01
+
+
+def repeat(paper: str, name: str, row: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Trains one row of a table again; returns {paper, table, row, column, then, now} of it."""
+    info = papers.find_paper(paper)
+    table = find_table(info, name)
+    chosen = tuple(cell for cell in table.cells if cell.row == row and cell.column in columns)
+    if len(chosen) != len(columns):
+        raise ValueError(f"{paper}, table {name}: no row {row!r} with all of {columns}")
+    some = table._replace(cells=chosen, claims=(), figures=None, reasons={})
+    request = Request(info, some, PRESET, table.seeds, Path(WORKDIR.value), LAB)
+    data, _ = measure(request, JOBS.value)
+    committed = runs.read_json(info.folder / "results" / f"table{name}.{PRESET}.json")
+    then = {(cell["row"], cell["column"]): cell["values"] for cell in committed["cells"]}
+    return [
+        {
+            "paper": paper,
+            "table": name,
+            "row": row,
+            "column": cell["column"],
+            "then": then[row, cell["column"]],
+            "now": cell["values"],
+        }
+        for cell in data["cells"]
+    ]
+
+
+def agrees(then: Aggregate, now: Aggregate) -> bool:
+    """Returns whether two means are those of the same thing, as far as the seeds tell."""
+    error = math.hypot(then.stderr or 0.0, now.stderr or 0.0)
+    return abs(now.mean - then.mean) <= max(2 * error, SMALL * abs(then.mean))
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Returns the table of a measurement: committed and repeated mean ± standard deviation."""
+    facts = result["environment"]
+    lines = [
+        f"{facts['cpu']}, jax {facts['packages']['jax']}: mean ± standard deviation over seeds. "
+        f"Agrees: within two standard errors of the difference, or {SMALL:.0%}.",
+        "",
+        "| paper | table | row | column | committed | repeated | agrees |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for cell in result["cells"]:
+        then, now = (
+            aggregate({int(seed): value for seed, value in cell[key].items()})
+            for key in ("then", "now")
+        )
+        numbers = (f"{x.mean:.4g} ± {x.std or 0.0:.2g} ({x.n})" for x in (then, now))
+        place = (cell[key] for key in ("paper", "table", "row", "column"))
+        lines.append(f"| {' | '.join([*place, *numbers, 'yes' if agrees(then, now) else 'no'])} |")
+    return "\n".join(lines)
+
+
+def main(_: list[str]) -> None:
+    """Trains all cells again and writes both values, or prints the table."""
+    if not MARKDOWN.value:
+        environment = runs.environment(["python", "-m", "tests.benchmarks.repeat_cells"])
+        cells = [cell for chosen in CELLS for cell in repeat(*chosen)]
+        runs.write_json(OUT.value, {"environment": environment, "preset": PRESET, "cells": cells})
+    print(markdown(json.loads(Path(OUT.value).read_text())))
+
+
+if __name__ == "__main__":
+    app.run(main)
