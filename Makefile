@@ -35,6 +35,12 @@ $(shell rm -f $(STAMP))
 endif
 endif
 
+ifdef ACCELERATOR
+ifeq ($(filter $(ACCELERATOR),cuda tpu),)
+$(error ACCELERATOR=$(ACCELERATOR): expected cuda or tpu)
+endif
+endif
+
 # A Python without ensurepip (Debian's without python3-venv) has no pip to put into the
 # environment: its own pip then installs into it from outside.
 $(STAMP): $(LOCK) pyproject.toml
