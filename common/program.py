@@ -1,5 +1,6 @@
 """The compiled programs of an experiment: the same ones for the loop and for `lab compile`."""
 
+import contextlib
 import math
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from common import sharding
+from common import sharding, steps
 from common.experiment import Experiment, abstract, data_shapes
 
 PyTree = Any
@@ -97,7 +98,11 @@ def lower_init(experiment: Experiment, layout: Layout) -> jax.stages.Lowered:
 def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> jax.stages.Lowered:
     """Lowers (state, data, batches, root key, step) -> (state, metrics [steps_per_call]).
 
-    The state is donated. Step i of the run sees the key fold_in(fold_in(root, 1), i).
+    The state is donated. Step i of the run sees the key fold_in(fold_in(root, 1), i). With
+    `config.deterministic` its gradients are summed in a fixed order, see `common.steps`.
+
+    Raises:
+        UserError: If `config.deterministic` asks this of a step that has no such gradient.
     """
     k = config.steps_per_call
 
@@ -115,7 +120,10 @@ def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> ja
         )
 
     out = (_shardings(layout.state), sharding.replicated(layout.mesh))
-    with jax.set_mesh(layout.mesh):
+    order = contextlib.nullcontext()
+    if config.deterministic:
+        order = steps.fixed_order(config.logical_shards)
+    with jax.set_mesh(layout.mesh), order:
         return jax.jit(call, donate_argnums=0, out_shardings=out).lower(
             layout.state, layout.data, layout.batches, layout.key, layout.step
         )

@@ -3,10 +3,15 @@
 A *loss* is (params, data, batch, key) -> (scalar, metrics). A *gradient function* turns a loss
 into (params, data, batch, key) -> ((value, metrics), grads), as `jax.value_and_grad(loss,
 has_aux=True)` does; `sam`, `masked`, `accumulated` and `ordered` wrap one another freely.
+
+While the loop traces the step of a deterministic run (`fixed_order`), `plain` is `ordered`, and so
+is everything that wraps it.
 """
 
+import contextlib
+import contextvars
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +28,16 @@ ValueAndGrad = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[Any, PyTree]]
 Gradient = Callable[[Loss], ValueAndGrad]
 
 
+class _Order:
+    """The order that the step being traced asks for, and whether a gradient has followed it."""
+
+    def __init__(self, logical_shards: int) -> None:
+        self.logical_shards, self.is_followed = logical_shards, False
+
+
+_ORDER: contextvars.ContextVar[_Order | None] = contextvars.ContextVar("order", default=None)
+
+
 class TrainState(NamedTuple):
     """Parameters and optimizer state of a plain gradient step."""
 
@@ -36,8 +51,44 @@ def init_train_state(params: PyTree, optimizer: optax.GradientTransformation) ->
 
 
 def plain(loss: Loss) -> ValueAndGrad:
-    """Returns the gradient function of ordinary training."""
-    return jax.value_and_grad(loss, has_aux=True)
+    """Returns the gradient function of training; inside `fixed_order` that of `ordered`."""
+    value_and_grad = jax.value_and_grad(loss, has_aux=True)
+
+    def plain_value_and_grad(
+        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
+    ) -> tuple[Any, PyTree]:
+        order = _ORDER.get()
+        chosen = value_and_grad if order is None else ordered(order.logical_shards)(loss)
+        return chosen(params, data, batch, key)
+
+    return plain_value_and_grad
+
+
+@contextlib.contextmanager
+def fixed_order(logical_shards: int) -> Iterator[None]:
+    """Makes `plain` gradients that are traced inside `ordered(logical_shards)`.
+
+    Raises:
+        UserError: If no gradient of this module was traced: the order of the sums is unknown.
+    """
+    order = _Order(logical_shards)
+    with _ordering(order):
+        yield
+    if not order.is_followed:
+        raise UserError(
+            "config.deterministic=True: the step takes no gradient of common.steps, so that the "
+            "order of its sums is not fixed; make it with `gradient_step`, or its gradient with "
+            "`common.steps.ordered`, or set config.deterministic=False"
+        )
+
+
+@contextlib.contextmanager
+def _ordering(order: _Order | None) -> Iterator[None]:
+    token = _ORDER.set(order)
+    try:
+        yield
+    finally:
+        _ORDER.reset(token)
 
 
 def gradient_step(
@@ -59,11 +110,6 @@ def gradient_step(
         return TrainState(params, opt_state), metrics
 
     return step
-
-
-def base_gradient(*, deterministic: bool, logical_shards: int) -> Gradient:
-    """Returns `ordered(logical_shards)` for deterministic runs, else `plain`."""
-    return ordered(logical_shards) if deterministic else plain
 
 
 def sam(rho: float, *, base: Gradient = plain) -> Gradient:
@@ -162,11 +208,14 @@ def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
         value_and_grad = base(loss)
 
         def local(params: PyTree, data: PyTree, shards: PyTree, keys: jax.Array) -> PyTree:
-            return jax.lax.map(lambda x: value_and_grad(params, data, *x), (shards, keys))
+            with _ordering(None):  # a shard is not divided once more
+                return jax.lax.map(lambda x: value_and_grad(params, data, *x), (shards, keys))
 
         def ordered_value_and_grad(
             params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
         ) -> tuple[Any, PyTree]:
+            if (order := _ORDER.get()) is not None:
+                order.is_followed = True
             shards = _split_rows(batch, logical_shards, "logical_shards")
             fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
             keys = fold(key, jnp.arange(logical_shards))

@@ -13,7 +13,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over, values_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, gradient_step, init_train_state
 from nfn import encodings, features
 from nfn.kendall import kendall_tau, r_squared
 from nfn.readers import ReaderParams, invariant_reader
@@ -71,9 +71,6 @@ def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
     section, chunk = config.data, config.evaluate_chunk
     space = zoo_space(section)
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
     num_train = num_examples(section)["train"]
 
     def statistics(weights: PyTree) -> PyTree:
@@ -98,7 +95,7 @@ def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
     return Experiment(
         data=lambda: zoo_data(section, statistics, seed=config.seed),
         init=lambda key: init_train_state(predictor.init(key), optimizer),
-        step=gradient_step(_loss(predictor), optimizer, gradient=gradient),
+        step=gradient_step(_loss(predictor), optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

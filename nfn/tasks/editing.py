@@ -13,7 +13,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, gradient_step, init_train_state
 from nfn import encodings, features
 from nfn.siren import SirenParams, coordinate_grid, siren
 from nfn.siren_sets import SirenSetSpec
@@ -103,9 +103,6 @@ def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
     space = sirens.siren_space(spec)
     statistics = sirens.statistics_of(editor.read, editor.space, normalize=config.data.normalize)
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
     num_train = sirens.num_examples(spec)["train"]
 
     def batch(step: int) -> Batch:
@@ -124,7 +121,7 @@ def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
     return Experiment(
         data=lambda: editing_data(spec, edit_spec(config), statistics),
         init=lambda key: init_train_state(editor.init(key), optimizer),
-        step=gradient_step(_loss(editor, spec), optimizer, gradient=gradient),
+        step=gradient_step(_loss(editor, spec), optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

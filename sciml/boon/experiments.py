@@ -11,7 +11,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, gradient_step, init_train_state
 from sciml.boon import data as data_sets
 from sciml.boon.data import DataSpec
 from sciml.boon.model import (
@@ -35,9 +35,6 @@ def operator_learning(config: ConfigDict) -> Experiment:
     spec = data_sets.data_spec(config.data)
     model = model_spec(config, spec)
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
 
     def batch(step: int) -> Batch:
         sizes = {"num_examples": spec.counts[0], "batch_size": config.batch_size}
@@ -61,7 +58,7 @@ def operator_learning(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: data_sets.load(spec),
         init=lambda key: init_train_state(init_model(key, spec=model), optimizer),
-        step=gradient_step(_loss(model, config.batch_size), optimizer, gradient=gradient),
+        step=gradient_step(_loss(model, config.batch_size), optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

@@ -11,7 +11,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, values_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, gradient_step, init_train_state
 from sciml.pdes.conservation import LAWS
 from sciml.probconserv import data as data_sets
 from sciml.probconserv.anp import (
@@ -38,9 +38,6 @@ def neural_process(config: ConfigDict) -> Experiment:
     measure = measure_spec(config)
     model = model_spec(config.model)
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
     quiet = model._replace(dropout=0.0)
 
     def batch(step: int) -> Batch:
@@ -78,9 +75,7 @@ def neural_process(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: data_sets.load(spec),
         init=lambda key: init_train_state(init_anp(key, spec=model), optimizer),
-        step=gradient_step(
-            _loss(spec, model, config.batch_size, *soft), optimizer, gradient=gradient
-        ),
+        step=gradient_step(_loss(spec, model, config.batch_size, *soft), optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

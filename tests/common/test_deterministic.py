@@ -15,10 +15,9 @@ from tests.common import toys
 
 results = {"devices": jax.device_count()}
 
-def train(name, builder, gradient=None, **changes):
+def train(name, builder, *gradient, **changes):
     config = toys.toy_config(builder, num_steps=20, **changes)
-    toys.base_gradient = (lambda **_: gradient) if gradient else steps.base_gradient
-    state, metrics = toys.train(getattr(toys, builder)(config), config)
+    state, metrics = toys.train(getattr(toys, builder)(config, *gradient), config)
     results[name] = [*map(toys.digest, (state.params, state.opt_state, metrics))]
     results[f"{name} losses"] = [float(x) for x in metrics["loss"]]
     if name == builder:
@@ -28,9 +27,11 @@ train("regression", "regression", deterministic=True)
 train("weights", "weights", deterministic=True)
 if jax.device_count() in (1, 8):
     train("four steps a call", "regression", deterministic=True, steps_per_call=4)
-    train("sam", "regression", steps.sam(0.05, base=steps.ordered(8)))
-    train("masked", "regression", steps.masked("hidden", base=steps.ordered(8)))
+    train("sam", "regression", steps.sam(0.05), deterministic=True)
+    train("masked", "regression", steps.masked("hidden"), deterministic=True)
     train("plain", "regression")
+if jax.device_count() == 1:
+    train("ordered", "regression", steps.ordered(8))
 print(json.dumps(results))
 """
 
@@ -57,6 +58,13 @@ def test_parameters_optimizer_state_and_metrics_have_the_same_bits_on_every_devi
         assert found == runs[1][name], f"{name} differs between 1 and {devices} devices"
     losses = [results[f"{name} losses"] for results in runs.values() if name in results]
     assert losses[0][-1] < losses[0][0]
+
+
+def test_the_default_gradient_of_a_deterministic_run_is_the_ordered_one(
+    runs: dict[int, dict[str, Any]],
+) -> None:
+    assert runs[1]["ordered"] == runs[1]["regression"]
+    assert runs[1]["ordered"] != runs[1]["plain"]
 
 
 def test_without_it_device_counts_agree_to_rounding_only(runs: dict[int, dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import program, sharding
+from common.errors import UserError
 from common.experiment import Experiment
 from tests.common.toys import regression, toy_config, train
 from tests.lowered import largest_constant
@@ -56,6 +57,14 @@ def test_every_step_sees_the_key_and_the_batch_of_its_number(steps_per_call: int
     assert metrics["bits"].tolist() == [bits_by_hand(config, 1, step) for step in range(8)]
     assert state["bits"] == bits_by_hand(config, 0)
     assert len({*metrics["bits"].tolist(), int(state["bits"])}) == 9
+
+
+def test_a_step_without_a_gradient_of_ours_is_refused_as_deterministic() -> None:
+    config = toy_config(deterministic=True)
+    experiment = drawing(config)
+
+    with pytest.raises(UserError, match=r"config\.deterministic=True: .*gradient_step"):
+        program.lower_step(experiment, config, layout_of(experiment, config))
 
 
 def test_evaluation_has_a_key_of_its_own() -> None:

@@ -253,10 +253,25 @@ def test_a_step_reports_loss_gradient_norm_and_the_metrics_of_the_loss() -> None
     close(new_state, steps.TrainState(optax.apply_updates(params, updates), opt_state))
 
 
-def test_deterministic_runs_use_the_ordered_gradient() -> None:
-    fixed = steps.base_gradient(deterministic=True, logical_shards=3)
-    free = steps.base_gradient(deterministic=False, logical_shards=3)
+@pytest.mark.parametrize("wrap", [lambda base: base, lambda base: steps.sam(0.3, base=base)])
+def test_inside_a_fixed_order_plain_gradients_are_ordered_once(
+    wrap: Callable[[steps.Gradient], steps.Gradient],
+) -> None:
+    free = gradient(wrap(steps.plain), noisy_loss)
+    wanted = gradient(wrap(steps.ordered(3)), noisy_loss)
 
-    close(gradient(fixed, noisy_loss), gradient(steps.ordered(3), noisy_loss))
-    close(gradient(free, noisy_loss), gradient(steps.plain, noisy_loss))
-    assert differ(gradient(fixed, noisy_loss)[1], gradient(free, noisy_loss)[1])
+    with steps.fixed_order(3):
+        close(gradient(wrap(steps.plain), noisy_loss), wanted)
+    with steps.fixed_order(4):  # an order that the step chooses itself comes first
+        close(gradient(wrap(steps.ordered(3)), noisy_loss), wanted)
+    close(gradient(wrap(steps.plain), noisy_loss), free)
+    assert differ(wanted[1], free[1])
+
+
+def test_a_fixed_order_refuses_a_step_that_takes_no_gradient_of_ours() -> None:
+    with pytest.raises(UserError, match=r"config\.deterministic=True: .*gradient_step") as info:
+        with steps.fixed_order(3):
+            gradient(lambda loss: jax.value_and_grad(loss, has_aux=True))
+    assert "\n" not in str(info.value)
+    with pytest.raises(ZeroDivisionError), steps.fixed_order(3):  # the first error is told
+        raise ZeroDivisionError

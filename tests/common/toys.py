@@ -15,7 +15,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Gradient, Loss, TrainState, gradient_step, init_train_state, plain
 from nfn.encodings import normalization_statistics
 from nfn.equivariant.classification.model import ClassifierSpec, SirenFunction, classifier
 from nfn.features import features_from_params
@@ -34,7 +34,7 @@ def toy_config(builder: str = "regression", **changes: Any) -> ConfigDict:
     return config.lock()
 
 
-def regression(config: ConfigDict) -> Experiment:
+def regression(config: ConfigDict, gradient: Gradient = plain) -> Experiment:
     """Fits a tanh network to noisy inputs; the noise comes from the key of the step."""
 
     def data() -> PyTree:
@@ -62,7 +62,7 @@ def regression(config: ConfigDict) -> Experiment:
     def values(params: PyTree, rows: PyTree) -> dict[str, jax.Array]:
         return {"error": errors(params, rows["x"], rows["y"])}
 
-    return _experiment(config, data, init_params, loss, values)
+    return _experiment(config, data, init_params, loss, values, gradient)
 
 
 def weights(config: ConfigDict) -> Experiment:
@@ -111,14 +111,13 @@ def weights(config: ConfigDict) -> Experiment:
         logits = network.apply(params, rows["params"], rows["statistics"])
         return {"error": cross_entropy(logits, rows["label"])}
 
-    return _experiment(config, data, network.init, loss, values)
+    return _experiment(config, data, network.init, loss, values, plain)
 
 
-def _experiment(config: ConfigDict, data: Any, init: Any, loss: Loss, values: Any) -> Experiment:
+def _experiment(
+    config: ConfigDict, data: Any, init: Any, loss: Loss, values: Any, gradient: Gradient
+) -> Experiment:
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
 
     def batch(step: int) -> Batch:
         sizes = {"num_examples": NUM_EXAMPLES, "batch_size": config.batch_size}

@@ -7,7 +7,7 @@ import optax
 from ml_collections import ConfigDict
 
 from common.experiment import Batch, Experiment, Metrics, SumCount
-from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 
 SLOPE = np.linspace(-1.0, 1.0, 4, dtype=np.float32)
 
@@ -15,9 +15,6 @@ SLOPE = np.linspace(-1.0, 1.0, 4, dtype=np.float32)
 def line(config: ConfigDict) -> Experiment:
     """Fits the four numbers of `SLOPE`."""
     optimizer = optax.sgd(config.optimizer.learning_rate, momentum=0.9)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
 
     def points(seed: int, stream: int, size: int) -> Batch:
         x = np.random.default_rng((seed, stream)).standard_normal((size, 4))
@@ -43,7 +40,7 @@ def line(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: points(0, 0, 64),
         init=init,
-        step=gradient_step(loss, optimizer, gradient=gradient),
+        step=gradient_step(loss, optimizer),
         batch=lambda step: points(config.seed, step + 1, config.batch_size),
         evaluate=evaluate,
     )

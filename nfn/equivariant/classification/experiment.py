@@ -11,7 +11,7 @@ from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, gradient_step, init_train_state
 from nfn.equivariant.classification.model import (
     ClassifierSpec,
     SirenFunction,
@@ -38,9 +38,6 @@ def inr_classification(config: ConfigDict) -> Experiment:
         normalize=config.data.normalize,
     )
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
     num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
 
     def batch(step: int) -> Batch:
@@ -61,7 +58,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: sirens.siren_data(spec, statistics),
         init=lambda key: init_train_state(network.init(key), optimizer),
-        step=gradient_step(_loss(network), optimizer, gradient=gradient),
+        step=gradient_step(_loss(network), optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

@@ -13,7 +13,7 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import Loss, TrainState, gradient_step, init_train_state
 from nfn import encodings, features, pruning
 from nfn.equivariant.tickets import data as ticket_data
 from nfn.equivariant.tickets import model
@@ -31,9 +31,6 @@ def tickets(config: ConfigDict) -> Experiment:
     space = ticket_data.ticket_space(spec)
     model.check_size(space, cvae.kind)
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
     loss, chunk = _loss(space, cvae), config.evaluate_chunk
 
     def batch(step: int) -> Batch:
@@ -56,7 +53,7 @@ def tickets(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: ticket_data.ticket_data(spec, kind=cvae.kind, normalize=config.data.normalize),
         init=lambda key: init_train_state(model.init_cvae(key, space=space, spec=cvae), optimizer),
-        step=gradient_step(loss, optimizer, gradient=gradient),
+        step=gradient_step(loss, optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

@@ -17,7 +17,7 @@ from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
 from common.runs import Loaded
-from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 from nfn.features import permute_networks
 from nfn.siren import SirenParams
 from nfn.siren_sets import SirenSetSpec
@@ -39,9 +39,6 @@ def inr_classification(config: ConfigDict) -> Experiment:
         num_classes=sirens.num_classes(spec),
     )
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
     num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
 
     def batch(step: int) -> Batch:
@@ -65,7 +62,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: array_sets(config, stage, spec),
         init=lambda key: init_train_state(network.init(key), optimizer),
-        step=gradient_step(_loss(network, config.mixup), optimizer, gradient=gradient),
+        step=gradient_step(_loss(network, config.mixup), optimizer),
         batch=batch,
         evaluate=evaluate,
         final=final,

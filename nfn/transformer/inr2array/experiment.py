@@ -15,7 +15,7 @@ from common.evaluation import SumCount, sums_over, values_over
 from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
 from common.optim import make_optimizer
-from common.steps import TrainState, base_gradient, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 from nfn.features import permute_networks
 from nfn.siren import SirenParams, coordinate_grid, siren
 from nfn.siren_sets import SirenSetSpec
@@ -73,9 +73,6 @@ def inr2array(config: ConfigDict) -> Experiment:
     networks = autoencoder(config)
     spec, chunk = networks.spec, config.evaluate_chunk
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    gradient = base_gradient(
-        deterministic=config.deterministic, logical_shards=config.logical_shards
-    )
 
     def init(key: PRNGKeyArray) -> TrainState:
         key_encoder, key_decoder = jax.random.split(key)
@@ -102,7 +99,7 @@ def inr2array(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: array_data(spec, networks.statistics),
         init=init,
-        step=gradient_step(_loss(networks, config.task), optimizer, gradient=gradient),
+        step=gradient_step(_loss(networks, config.task), optimizer),
         batch=partial(_batch, config, num_images(spec)["train"], spec.copies),
         evaluate=evaluate,
         final=final,
