@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import manifest
+from common import machine, manifest
 from common.config import config_hash, describe_diff, from_json
 from common.data.storage import publish, storage_errors
 from common.errors import DataError, UserError
@@ -241,10 +241,12 @@ def environment(command: Sequence[str]) -> dict[str, Any]:
         "dirty": has_changes(REPOSITORY),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
+        "cpu": machine.cpu(),
         "cpu_count": len(os.sched_getaffinity(0)),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+    if os.environ.get("XLA_FLAGS"):
+        facts["xla_flags"] = os.environ["XLA_FLAGS"]
     jax = sys.modules.get("jax")
     if jax is not None:
         devices = jax.devices()
@@ -328,15 +330,6 @@ def _git(repository: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):  # no git, or no checkout
         return None
     return done.stdout.strip()
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
 
 
 def _version(name: str) -> str | None:
