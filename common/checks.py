@@ -7,10 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
-from common import sharding
+from common import fingerprint, sharding
 from common.errors import DataError, NumericalError, UserError, nearest
+from common.fingerprint import Fingerprint
 
 PyTree = Any
 
@@ -62,17 +64,42 @@ def best_metric_exists(metric: str, known: Sequence[str]) -> None:
         )
 
 
-def data_are_the_same(began_with: str, here: str) -> None:
-    """Checks the digest of the data of a resumed run.
+def data_are_the_same(began: Fingerprint, here: Fingerprint) -> None:
+    """Checks the data of a resumed run; warns of data that were made again with other bits.
+
+    What both sides say they are made of decides (`Experiment.identity`); if one side says nothing,
+    arrays of floats may differ by rounding, all others not at all.
 
     Raises:
         DataError: If the run began with other data.
     """
-    if began_with != here:
+    other = fingerprint.contradiction(began, here)
+    if other:
         raise DataError(
-            f"the run began with data of sha256 {began_with[:12]}, but {here[:12]} are here now; "
-            "bring them back, or start again with another --workdir"
+            f"the run began with other data: {other}; bring them back, or start again with another "
+            "--workdir"
         )
+    if began.sha256 == here.sha256:
+        return
+    machines = f"on {began.cpu or 'an unknown CPU'}, now on {here.cpu or 'an unknown CPU'}"
+    logging.warning(
+        "the data were made again with other bits, first %s: %s; the run goes on, but not to the "
+        "bits of one left alone",
+        machines,
+        _how_far(fingerprint.differences(began, here)),
+    )
+
+
+def _how_far(found: Sequence[fingerprint.Difference]) -> str:
+    if not found:
+        return "their numbers agree"
+    worst = found[0]
+    if np.isinf(worst.distance):
+        return f"{worst.name} has other values, as sets of networks trained again have"
+    text = f"{worst.name} differs most, by {worst.distance:.1e} of its size"
+    if worst.distance <= worst.allowed:
+        return f"{text}, as by rounding"
+    return f"{text}, more than by rounding, as sets of networks trained again do"
 
 
 def experiment_is_the_same(directory: Path, done: ConfigDict, config: ConfigDict) -> None:

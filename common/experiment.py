@@ -1,6 +1,5 @@
 """The contract between a paper and the loop, and its conformance check."""
 
-import hashlib
 import importlib
 import importlib.util
 import sys
@@ -40,6 +39,10 @@ class Experiment(NamedTuple):
         predict: (state, data, inputs) -> outputs, what a loaded run answers to new inputs.
         abstract_data: ShapeDtypeStructs of `data()`, for compiling without making the data.
         describe: Facts for result.json, above all which data were used, with checksums.
+        identity: What the data are made of: of generated ones function, spec and version
+            (`common.data.cache.identity`), of files their SHA-256, of a stage its config hash
+            (`common.stages.identity`). It decides whether a run may go on with data that were made
+            again; None leaves that to their bytes and numbers, see `common.fingerprint`.
     """
 
     data: Callable[[], PyTree]
@@ -52,6 +55,7 @@ class Experiment(NamedTuple):
     predict: Callable[[PyTree, PyTree, Any], Any] | None = None
     abstract_data: Callable[[], PyTree] | None = None
     describe: Callable[[], dict[str, Any]] = dict
+    identity: Callable[[], dict[str, Any]] | None = None
 
 
 def build(config: ConfigDict) -> Experiment:
@@ -76,16 +80,6 @@ def build(config: ConfigDict) -> Experiment:
 def abstract(tree: PyTree) -> PyTree:
     """Returns the shapes and dtypes of a pytree of arrays."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
-
-
-def data_digest(data: PyTree) -> str:
-    """Returns the SHA-256 of host data: paths, types, shapes and bytes of all arrays."""
-    total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(data):
-        rows = np.ascontiguousarray(leaf)
-        total.update(f"{jax.tree_util.keystr(path)}{rows.dtype}{rows.shape}".encode())
-        total.update(rows.data if rows.size else b"")
-    return total.hexdigest()
 
 
 def data_shapes(experiment: Experiment) -> PyTree:

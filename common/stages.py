@@ -65,13 +65,20 @@ def trained(config: ConfigDict) -> runs.Loaded:
     return runs.load(folder)
 
 
-def describe(config: ConfigDict) -> dict[str, Any]:
-    """Returns which run a finished stage is, for result files."""
-    result = runs.read(stage_directory(config)).result or {}
+def identity(config: ConfigDict) -> dict[str, Any]:
+    """Returns what makes the run of a stage what it is, up to the CPU that trains it."""
     return {
         "experiment": config.experiment,
         "config_hash": config_hash(config),
         "seed": config.seed,
+    }
+
+
+def describe(config: ConfigDict) -> dict[str, Any]:
+    """Returns which run a finished stage is, for result files."""
+    result = runs.read(stage_directory(config)).result or {}
+    return {
+        **identity(config),
         "step": result.get("best_step") or result.get("step"),
         "commit": result.get("environment", {}).get("commit"),
     }

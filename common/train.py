@@ -18,7 +18,8 @@ from common import accelerators, checks, distributed, manifest, program, runs, s
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
 from common.errors import DataError, Interrupted
-from common.experiment import Experiment, data_digest
+from common.experiment import Experiment
+from common.fingerprint import Fingerprint, fingerprint, from_record, to_record
 from common.interrupts import first_signal
 from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
 
@@ -58,7 +59,7 @@ class _Run(NamedTuple):
     config: ConfigDict
     layout: program.Layout
     data: PyTree
-    data_sha256: str
+    fingerprint: Fingerprint  # of the data
     key: jax.Array
     step: Any  # compiled
     evaluate: Any  # compiled
@@ -156,7 +157,7 @@ def _prepare(
         config=config,
         layout=layout,
         data=data,
-        data_sha256=data_digest(host_data),
+        fingerprint=fingerprint(host_data, experiment.identity() if experiment.identity else None),
         key=key,
         step=compiled,
         evaluate=evaluate.compile(),
@@ -168,7 +169,7 @@ def _prepare(
     if restored is None:
         state = program.lower_init(experiment, layout).compile()(key)
         return run, warm_start.warm_start(state, config.init_from), 0, None, 0.0
-    checks.data_are_the_same(restored.extra["data_sha256"], run.data_sha256)
+    checks.data_are_the_same(from_record(restored.extra), run.fingerprint)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     return run, restored.state, restored.step, _best(restored), restored.extra["seconds"]
 
@@ -253,7 +254,7 @@ def _save(
         "best": best._asdict() if best else None,
         "seconds": time.monotonic() - started,
         "config_hash": config_hash(run.config),
-        "data_sha256": run.data_sha256,
+        **to_record(run.fingerprint),
     }
     run.checkpoints.save(step, state, extra=extra, best=is_best)
 
@@ -292,7 +293,8 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "wall_time_s": round(seconds, 3),
         "num_params": program.count_parameters(result.state),
         "data": run.experiment.describe(),
-        "data_sha256": run.data_sha256,
+        "data_sha256": run.fingerprint.sha256,
+        "data_identity": run.fingerprint.identity,
         "environment": runs.read_json(directory / "environment.json"),
     }
     for offset in range(config.seed_group if config.seed_group > 1 else 0):

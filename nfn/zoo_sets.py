@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import traverse_util
 
-from common.data.cache import cached_parts, describe
+from common.data.cache import cached_parts, describe, identity
 from common.data.images import ImageSet, downsample, load_images
 from common.data.progress import logged_progress
 from nfn.zoo import ZooImages, train_zoo, zoo_images
@@ -88,6 +88,11 @@ def zoo_piece(piece: ZooPiece) -> Arrays:
         "step": np.asarray(steps.reshape(-1)),
         **{name: np.repeat(values, snapshots) for name, values in per_run.items()},
     }
+
+
+def zoo_identity(spec: ZooSpec) -> dict[str, Any]:
+    """Returns what a zoo is made of, as if it were one piece."""
+    return identity(ZooPiece(spec, 0, spec.count), zoo_piece)
 
 
 def zoo_sha256(spec: ZooSpec) -> str | None:

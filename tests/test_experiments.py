@@ -1,5 +1,7 @@
 """Every experiment of every paper keeps the contract, traced at full size without its data."""
 
+import json
+
 import pytest
 
 from common import program, sharding
@@ -24,8 +26,12 @@ def test_the_experiment_conforms(variant: Variant) -> None:
     # The contract is that of one seed; a group of them is made from it by the loop.
     experiment = build(load_config(variant.spec, {"seed_group": "1"}))
     assert experiment.abstract_data is not None  # else the data of the paper would be made here
+    assert experiment.identity is not None  # a run has to go on where its data are made again
 
     check_experiment(experiment)
+    if variant.preset == "cpu" and not variant.options:  # others may need images that are not here
+        facts = json.dumps(experiment.identity())
+        assert '"version": ' in facts and '"function": ' in facts
 
 
 @pytest.mark.parametrize(

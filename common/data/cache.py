@@ -44,16 +44,16 @@ def cached(spec: Spec, generate: Callable[[Spec], Arrays]) -> Arrays:
         TypeError: If spec, function or arrays are not of this kind.
         DataError: If the cache cannot be written; names the path.
     """
-    path, identity = cache_path(spec, generate), _identity(spec, generate)
-    arrays = _read(path, identity)
+    path, facts = cache_path(spec, generate), identity(spec, generate)
+    arrays = _read(path, facts)
     if arrays is not None:
         return arrays
     with lock(path.with_name(f"{path.name}.lock")):
-        arrays = _read(path, identity, warn=True)  # another process may just have made it
+        arrays = _read(path, facts, warn=True)  # another process may just have made it
         if arrays is None:
             arrays = _checked(generate(spec), generate)
             with storage_errors(path):
-                _write(path, arrays, identity)
+                _write(path, arrays, facts)
     return arrays
 
 
@@ -73,16 +73,34 @@ def cached_parts(specs: Sequence[Spec], generate: Callable[[Spec], Arrays]) -> l
 
 def cache_path(spec: Spec, generate: Callable[[Spec], Arrays]) -> Path:
     """Returns the folder that holds, or would hold, `generate(spec)`."""
-    identity = _identity(spec, generate)
-    return user_folder("LAB_CACHE", "cache") / identity["function"] / _key(identity)
+    facts = identity(spec, generate)
+    return user_folder("LAB_CACHE", "cache") / facts["function"] / _key(facts)
+
+
+def identity(spec: Spec, generate: Callable[..., Any]) -> dict[str, Any]:
+    """Returns what makes a generated set what it is, cached or not: its function and its spec.
+
+    Raises:
+        TypeError: If the function is not at the top level of a module, or the spec no NamedTuple of
+            plain values with a field `version`.
+    """
+    name = f"{getattr(generate, '__module__', None)}.{getattr(generate, '__qualname__', None)}"
+    if not re.fullmatch(r"[\w.]+", name) or name.endswith(".None"):
+        raise TypeError(f"cached wants a function at the top level of a module, got {name}")
+    if "version" not in getattr(spec, "_fields", ()):
+        raise TypeError(
+            f"{type(spec).__name__} is no NamedTuple with a field `version: int`; add one and "
+            f"raise it whenever {name} changes what it returns"
+        )
+    return {"function": name, "spec": _plain(spec, type(spec).__name__)}
 
 
 def describe(spec: Spec, generate: Callable[[Spec], Arrays]) -> dict[str, Any]:
     """Returns function, spec, key and, once it was made, SHA-256 of a set, for result files."""
-    identity = _identity(spec, generate)
+    facts = identity(spec, generate)
     manifest = _manifest(cache_path(spec, generate))
     sha256 = manifest["files"][_ARRAYS] if manifest else None
-    return {**identity, "key": _key(identity), "sha256": sha256}
+    return {**facts, "key": _key(facts), "sha256": sha256}
 
 
 def _is_free(path: Path) -> bool:
@@ -94,18 +112,6 @@ def _is_free(path: Path) -> bool:
             return True
     except BlockingIOError:
         return False
-
-
-def _identity(spec: Spec, generate: Callable[[Spec], Arrays]) -> dict[str, Any]:
-    name = f"{getattr(generate, '__module__', None)}.{getattr(generate, '__qualname__', None)}"
-    if not re.fullmatch(r"[\w.]+", name) or name.endswith(".None"):
-        raise TypeError(f"cached wants a function at the top level of a module, got {name}")
-    if "version" not in getattr(spec, "_fields", ()):
-        raise TypeError(
-            f"{type(spec).__name__} is no NamedTuple with a field `version: int`; add one and "
-            f"raise it whenever {name} changes what it returns"
-        )
-    return {"function": name, "spec": _plain(spec, type(spec).__name__)}
 
 
 def _plain(value: Any, path: str) -> Any:
@@ -124,8 +130,8 @@ def _plain(value: Any, path: str) -> Any:
     )
 
 
-def _key(identity: dict[str, Any]) -> str:
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _key(facts: dict[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -149,13 +155,13 @@ def _manifest(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _read(path: Path, identity: dict[str, Any], *, warn: bool = False) -> Arrays | None:
+def _read(path: Path, facts: dict[str, Any], *, warn: bool = False) -> Arrays | None:
     """Returns the arrays of a good entry, else None; the reason is logged if `warn`."""
     if not os.path.lexists(path):
         return None
     try:
         manifest = json.loads((path / _MANIFEST).read_text())
-        if {name: manifest[name] for name in identity} != identity:
+        if {name: manifest[name] for name in facts} != facts:
             raise ValueError(f"{_MANIFEST} is that of another spec")
         got, wanted = digest(path / _ARRAYS), manifest["files"][_ARRAYS]
         if got != wanted:
@@ -168,7 +174,7 @@ def _read(path: Path, identity: dict[str, Any], *, warn: bool = False) -> Arrays
         return None
 
 
-def _write(path: Path, arrays: Arrays, identity: dict[str, Any]) -> None:
+def _write(path: Path, arrays: Arrays, facts: dict[str, Any]) -> None:
     """Writes an entry and gives it its name; the caller holds the lock."""
     for leftover in path.parent.glob(f"{path.name}.tmp-*"):  # of processes that were killed
         shutil.rmtree(leftover)
@@ -179,7 +185,7 @@ def _write(path: Path, arrays: Arrays, identity: dict[str, Any]) -> None:
             for name, array in arrays.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
-        manifest = {**identity, "files": {_ARRAYS: digest(temporary / _ARRAYS)}}
+        manifest = {**facts, "files": {_ARRAYS: digest(temporary / _ARRAYS)}}
         (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
         if os.path.lexists(path):  # corrupt, as `_read` has said
             shutil.rmtree(path)

@@ -17,7 +17,7 @@ from common.steps import Loss, TrainState, gradient_step, init_train_state
 from nfn import encodings, features
 from nfn.kendall import kendall_tau, r_squared
 from nfn.readers import ReaderParams, invariant_reader
-from nfn.tasks.zoos import abstract_zoo_data, describe, num_examples, zoo_data, zoo_space
+from nfn.tasks.zoos import abstract_zoo_data, describe, identity, num_examples, zoo_data, zoo_space
 from nfn.trunk import Trunk
 from nfn.weights import Params, WeightSpace
 
@@ -104,6 +104,7 @@ def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
         ),
         abstract_data=lambda: abstract_zoo_data(section, statistics),
         describe=lambda: describe(section),
+        identity=lambda: identity(section),
     )
 
 

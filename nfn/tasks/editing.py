@@ -130,6 +130,7 @@ def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
         ),
         abstract_data=lambda: abstract_editing_data(spec, statistics),
         describe=lambda: sirens.describe(spec),
+        identity=lambda: sirens.identity(spec),
     )
 
 

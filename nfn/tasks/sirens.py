@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from common.data.cache import cached
 from common.data.cache import describe as describe_cached
+from common.data.cache import identity as identity_of
 from common.data.images import downsample, load_images
 from nfn import encodings, features
 from nfn.sine import resolve_sine
@@ -118,6 +119,11 @@ def statistics_of(
         return values if normalize else encodings.no_normalization(values)
 
     return jax.jit(statistics)
+
+
+def identity(spec: SirenSetSpec) -> dict[str, Any]:
+    """Returns what a fitted set is made of, the SHA-256 of its images included."""
+    return identity_of(_with_checksum(spec), siren_set)
 
 
 def describe(spec: SirenSetSpec) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from ml_collections import ConfigDict
 
 from common.data.images import load_images
 from common.errors import DataError
+from common.fingerprint import data_digest
 from nfn import features
 from nfn.tasks.sirens import STATISTICS_ROWS, Statistics
 from nfn.weights import WeightSpace
 from nfn.zoo_files import published_split, read_zoo_files
 from nfn.zoo_networks import network_space
 from nfn.zoo_recipes import Recipe
-from nfn.zoo_sets import ZooSpec, zoo, zoo_params, zoo_sha256
+from nfn.zoo_sets import ZooSpec, zoo, zoo_identity, zoo_params, zoo_sha256
 
 PyTree = Any
 TEST_SEED = 0  # of the split: never that of a run, so that all runs share test and validation
@@ -100,6 +101,14 @@ def abstract_zoo_data(section: ConfigDict, statistics: Statistics) -> PyTree:
 
     parts = {name: part(count) for name, count in num_examples(section).items()}
     return {**parts, "statistics": jax.eval_shape(statistics, part(2)["params"])}
+
+
+def identity(section: ConfigDict) -> dict[str, Any]:
+    """Returns what the zoo is made of, the SHA-256 of its images or files included."""
+    if section.files:
+        return {"zoo": "Small CNN Zoo", "sha256": data_digest(_arrays(section))}
+    images = load_images(section.name, section.source)
+    return zoo_identity(zoo_spec(section, sha256=images.sha256))
 
 
 def describe(section: ConfigDict) -> dict[str, Any]:

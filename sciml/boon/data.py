@@ -126,6 +126,11 @@ def abstract(spec: DataSpec) -> PyTree:
     return {**parts, "scaled": scaled}
 
 
+def identity(spec: DataSpec) -> dict[str, Any]:
+    """Returns what the data are made of."""
+    return cache.identity(spec, generate)
+
+
 def describe(spec: DataSpec) -> dict[str, Any]:
     """Returns what stands under a table: the equation, the grid and the checksum."""
     return {

@@ -65,6 +65,7 @@ def operator_learning(config: ConfigDict) -> Experiment:
         predict=lambda state, data, rows: _answer(model, state.params, rows),
         abstract_data=lambda: data_sets.abstract(spec),
         describe=lambda: data_sets.describe(spec),
+        identity=lambda: data_sets.identity(spec),
     )
 
 

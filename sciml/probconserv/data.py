@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ml_collections import ConfigDict
 
+from common.data import cache
 from sciml.pdes.conservation import LAWS, check_law
 from sciml.probconserv.anp import AnpBatch
 from sciml.probconserv.updates import cell_edges
@@ -33,6 +34,7 @@ class DataSpec(NamedTuple):
         points: Equidistant places of a test slice, both ends included.
         cells: Of a test slice, see `UpdateSpec`.
         seed: Of the draws.
+        version: Raised when the functions become others.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DataSpec(NamedTuple):
     points: int
     cells: int
     seed: int
+    version: int = 1
 
 
 def data_spec(section: ConfigDict, cells: int) -> DataSpec:
@@ -154,6 +157,11 @@ def values(
 def load(spec: DataSpec) -> PyTree:
     """Returns {"valid": AnpBatch, "test": Slices}: those of all parameters in turn, report time."""
     return jax.device_get(jax.jit(lambda: _evaluated(spec))())
+
+
+def identity(spec: DataSpec) -> dict[str, Any]:
+    """Returns what the functions are drawn from, those of training included."""
+    return cache.identity(spec, load)
 
 
 def abstract(spec: DataSpec) -> PyTree:

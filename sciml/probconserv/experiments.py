@@ -82,6 +82,7 @@ def neural_process(config: ConfigDict) -> Experiment:
         predict=predict,
         abstract_data=lambda: data_sets.abstract(spec),
         describe=lambda: {"law": spec.name, "functions": spec.counts},
+        identity=lambda: data_sets.identity(spec),
     )
 
 

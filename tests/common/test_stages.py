@@ -52,6 +52,7 @@ def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
     facts, result = stages.describe(config), runs.read(folder).result
     assert result is not None
     assert facts["seed"] == 3
+    assert stages.identity(config).items() < facts.items()
     assert facts["step"] == first.step == result["best_step"]
 
 

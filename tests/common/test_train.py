@@ -17,6 +17,7 @@ from common import runs, train
 from common.config import load_config
 from common.errors import DataError, NumericalError, UserError
 from common.experiment import Experiment, build
+from common.fingerprint import data_digest
 from common.metrics import read_metrics
 from tests.processes import REPOSITORY
 
@@ -270,7 +271,7 @@ def test_two_processes_train_one_run_to_the_numbers_of_one(tmp_path: Path) -> No
     assert run.result["metrics"]["last"]["valid_error"] == expected
 
 
-def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
+def test_a_run_goes_on_with_data_that_were_rounded_but_not_with_others(tmp_path: Path) -> None:
     config = tiny()
     experiment = build(config)
 
@@ -282,10 +283,13 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         fit(tmp_path, config, experiment._replace(batch=interrupted))
     data = experiment.data()
-    data["y"][7] += 1e-6
-    with pytest.raises(DataError, match="the run began with data of sha256"):
+    data["y"][7] += 1e-2
+    with pytest.raises(DataError, match="the run began with other data: y differs"):
         fit(tmp_path, config, experiment._replace(data=lambda: data))
-    assert fit(tmp_path, config).status == "complete"
+    again = {name: x * np.float32(1 + 1e-6) for name, x in experiment.data().items()}
+    assert fit(tmp_path, config, experiment._replace(data=lambda: again)).status == "complete"
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["data_sha256"] == data_digest(again) and result["data_identity"] is None
 
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

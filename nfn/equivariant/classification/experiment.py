@@ -67,6 +67,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
         ),
         abstract_data=lambda: sirens.abstract_siren_data(spec, statistics),
         describe=lambda: sirens.describe(spec),
+        identity=lambda: sirens.identity(spec),
     )
 
 

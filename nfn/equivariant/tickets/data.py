@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from common.data.cache import cached
 from common.data.cache import describe as describe_cached
+from common.data.cache import identity as identity_of
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
 from common.sharding import make_mesh
 from nfn import encodings, features, pruning
@@ -186,6 +187,11 @@ def image_arrays(spec: TicketSpec) -> PyTree:
         name: {**part, "pixels": (part["pixels"] - mean) / std}
         for name, part in (("train", train), ("test", test))
     }
+
+
+def identity(spec: TicketSpec) -> dict[str, Any]:
+    """Returns what the pairs are made of, the SHA-256 of the images included."""
+    return identity_of(with_checksum(spec), tickets)
 
 
 def describe(spec: TicketSpec) -> dict[str, Any]:

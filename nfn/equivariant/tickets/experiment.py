@@ -62,6 +62,7 @@ def tickets(config: ConfigDict) -> Experiment:
         ),
         abstract_data=lambda: ticket_data.abstract_ticket_data(spec, kind=cvae.kind),
         describe=lambda: ticket_data.describe(spec),
+        identity=lambda: ticket_data.identity(spec),
     )
 
 

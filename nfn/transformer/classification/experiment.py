@@ -71,6 +71,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
             spec, (sizes.num_latents, sizes.latent_width), config.array_dtype
         ),
         describe=lambda: {**sirens.describe(spec), "encoder": stages.describe(stage)},
+        identity=lambda: {"sirens": sirens.identity(spec), "encoder": stages.identity(stage)},
     )
 
 

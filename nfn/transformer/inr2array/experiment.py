@@ -106,6 +106,7 @@ def inr2array(config: ConfigDict) -> Experiment:
         predict=predict,
         abstract_data=lambda: abstract_array_data(spec, networks.statistics),
         describe=lambda: sirens.describe(spec),
+        identity=lambda: sirens.identity(spec),
     )
 
 
