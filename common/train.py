@@ -13,7 +13,16 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import checks, distributed, manifest, program, runs, sharding, warm_start
+from common import (
+    checks,
+    distributed,
+    manifest,
+    program,
+    runs,
+    sharding,
+    snapshot,
+    warm_start,
+)
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
 from common.errors import DataError, Interrupted
@@ -288,6 +297,7 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "num_params": program.count_parameters(result.state),
         "data": run.experiment.describe(),
         "data_sha256": run.data_sha256,
+        "state_sha256": snapshot.digest(result.state),  # of the last state; of a group, all of it
         "environment": runs.read_json(directory / "environment.json"),
     }
     for offset in range(config.seed_group if config.seed_group > 1 else 0):

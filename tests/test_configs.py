@@ -2,9 +2,9 @@
 
     UPDATE_GOLDEN=1 python -m pytest tests/test_configs.py
 
-writes `tests/golden/*.json` again, after a change that was meant. A file holds the preset `paper` of
-one config file whole, and of every other preset and data set what differs from it: how a run deviates
-from the paper's.
+writes `tests/golden/*.json` again, after a change that was meant. A file holds the preset `paper`
+of one config file whole, and of every other preset and data set what differs from it: how a run
+deviates from the paper's.
 """
 
 import json
@@ -86,7 +86,7 @@ def test_every_preset_resolves_to_its_golden_config(name: str) -> None:
     for variant in variants:
         original = loaded(variant.spec)
         values = changed(whole, golden["differences"].get(variant.arg, {}))
-        # Read back, it is the same run, tuples included: config.json of a run folder is such a text.
+        # Read back, it is the same run, tuples included: config.json of a run is such a text.
         again = from_json(json.dumps(values))
         assert config_hash(again) == config_hash(original), variant.name
         assert {**again.to_dict(), "config_dir": ""} == {**original.to_dict(), "config_dir": ""}
