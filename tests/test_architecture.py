@@ -28,8 +28,10 @@ OWNERS = {
 }
 # What `lab --help`, `lab list` and every config error load; they answer without waiting for JAX.
 LIGHT = [
-    f"common.{name}" for name in ("cli", "config", "errors", "papers", "tables", "jobs", "runs")
+    f"common.{name}"
+    for name in ("cli", "config", "errors", "papers", "tables", "jobs", "runs", "chips")
 ]
+LIGHT.append("common.aot_report")
 HEAVY = ("jax", "flax", "optax", "orbax", "matplotlib", "rich", "scipy")
 STANDARD_FILES = ("__init__.py", "experiments.py", "tables.py", "figures.py", "README.md")
 

@@ -35,11 +35,13 @@ print(json.dumps(results))
 """
 
 
-@pytest.fixture(scope="module")
-def runs(child: Child) -> dict[int, dict[str, Any]]:
+@pytest.fixture(
+    scope="module", params=[(8, 1), pytest.param((8, 4, 2, 1), marks=pytest.mark.slow)], ids=str
+)
+def runs(child: Child, request: pytest.FixtureRequest) -> dict[int, dict[str, Any]]:
     """What 20 Adam steps gave on each number of simulated devices."""
     found = {}
-    for devices in (8, 4, 2, 1):
+    for devices in request.param:
         done = child(CODE, devices=devices)
         assert done.returncode == 0, done.stderr
         found[devices] = json.loads(done.stdout.splitlines()[-1])
