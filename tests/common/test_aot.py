@@ -286,7 +286,7 @@ def test_what_the_compiler_refuses_for_want_of_memory_is_one_line(
 
     text = f"RESOURCE_EXHAUSTED: {refusal}"
     monkeypatch.setattr(program, "lower_step", partial(refuse, text=text))
-    with pytest.raises(DoesNotFit, match=f"step does not fit cpu:1: .*{needed}"):
+    with pytest.raises(DoesNotFit, match=f"step does not fit local devices: .*{needed}"):
         aot.compile_report(regression(config), config, None)
     monkeypatch.setattr(program, "lower_step", partial(refuse, text="INTERNAL: ours"))
     with pytest.raises(jax.errors.JaxRuntimeError, match="ours"):
