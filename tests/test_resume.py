@@ -99,22 +99,28 @@ def train_and_stop(
 
 
 SLOW = pytest.mark.slow
+NFN = "--config.toy=weights"  # compiles for long
 
 
 @pytest.mark.parametrize(
-    ("devices", "kills"), [(1, 1), pytest.param(1, 3, marks=SLOW), pytest.param(8, 3, marks=SLOW)]
+    ("devices", "kills", "options"),
+    [
+        (1, 1, []),
+        pytest.param(1, 3, [NFN], marks=SLOW),
+        pytest.param(8, 3, [NFN], marks=SLOW),
+    ],
 )
 def test_a_run_that_is_killed_ends_with_the_bits_of_one_left_alone(
-    tmp_path: Path, devices: int, kills: int
+    tmp_path: Path, devices: int, kills: int, options: Sequence[str]
 ) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    train(straight, devices=devices)
+    train(straight, devices=devices, options=options)
     moments = sorted(random.Random(devices).sample(range(25, NUM_STEPS - 10), kills))
     for step in moments:
-        code, error = train_and_stop(killed, signal.SIGKILL, step, devices=devices)
+        code, error = train_and_stop(killed, signal.SIGKILL, step, devices=devices, options=options)
         assert code == -signal.SIGKILL, error
     assert manifest.steps(run_folder(killed) / "checkpoints")  # it does not begin anew
-    train(killed, devices=devices)
+    train(killed, devices=devices, options=options)
 
     assert final_state(killed) == final_state(straight)
     assert metrics(killed) == metrics(straight)
@@ -123,13 +129,17 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_left_alone(
 
 
 @pytest.mark.parametrize(
-    "stops", [((8, 40),), pytest.param(((8, 40), (2, 70)), marks=SLOW)], ids=["8-1", "8-2-1"]
+    ("stops", "toy"),
+    [
+        pytest.param([(8, 40)], "regression", id="8-1"),
+        pytest.param([(8, 40), (2, 70)], "weights", id="8-2-1", marks=SLOW),
+    ],
 )
 def test_deterministic_runs_have_the_same_bits_on_8_devices_then_1(
-    tmp_path: Path, stops: Sequence[tuple[int, int]]
+    tmp_path: Path, stops: Sequence[tuple[int, int]], toy: str
 ) -> None:
     straight, elastic = tmp_path / "straight", tmp_path / "elastic"
-    options = ["--config.deterministic=true"]
+    options = ["--config.deterministic=true", f"--config.toy={toy}"]
     train(straight, options=options)
     for devices, step in stops:
         code, error = train_and_stop(
