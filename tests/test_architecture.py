@@ -31,7 +31,9 @@ LIGHT = [
     f"common.{name}"
     for name in ("cli", "config", "errors", "papers", "tables", "jobs", "runs", "chips")
 ]
-LIGHT.append("common.aot_report")
+# These besides: they are used where there is no JAX.
+LIGHT += ["common.aot_report", "common.metrics", "common.data.sample.make_sample"]
+LIGHT += [f"common.data.{name}" for name in ("images", "cache", "epochs", "fetch")]
 HEAVY = ("jax", "flax", "optax", "orbax", "matplotlib", "rich", "scipy")
 STANDARD_FILES = ("__init__.py", "experiments.py", "tables.py", "figures.py", "README.md")
 
