@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common import cli
 from tests.processes import run_child
@@ -58,9 +58,7 @@ def _run(arguments: Sequence[str], env: Mapping[str, str]) -> Finished:
             os.dup2(file.fileno(), stream.fileno())
         os.environ.update(env)
         try:
-            code: Any = cli.main(arguments)
-        except SystemExit as end:
-            code = end.code
+            code = cli.main(arguments)
         finally:
             for stream, descriptor in zip(streams, kept, strict=True):
                 stream.flush()

@@ -8,8 +8,8 @@ failure: machines differ in speed by a factor of three.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, cast
 
 import pytest
 
@@ -92,7 +92,7 @@ class _Costs:
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
         report = yield
         if report.when == "teardown":
             report.user_properties.append((_PROPERTY, cpu_seconds() - self.start))
@@ -101,7 +101,7 @@ class _Costs:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == _PROPERTY and report.when == "teardown":
-                self.seconds[report.location[0]] += value
+                self.seconds[report.location[0]] += cast("float", value)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         # The children of the process that reports are its workers, who said it themselves.
