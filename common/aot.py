@@ -61,7 +61,7 @@ def compile_report(
     else:
         target = parse_topology(topology)
         devices = topology_devices(target)
-    mesh = sharding.make_mesh(config.mesh, devices)
+    mesh = sharding.make_mesh(dict(config.mesh), devices)
     config = ConfigDict({**config.to_dict(), "steps_per_call": 1})
     layout = program.layout(experiment, config, mesh)
     _check_arguments(layout, target, devices[0].device_kind)

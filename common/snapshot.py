@@ -4,6 +4,7 @@ Only the paths, shapes and dtypes of the leaves are stored, never the Python cla
 Typed keys are stored as their data.
 """
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,22 @@ def take(state: PyTree) -> tuple[tuple[Leaf, ...], dict[str, Any]]:
         if array.size:
             arrays[path] = _copy(jax.random.key_data(array) if _is_key(array) else array)
     return tuple(leaves), arrays
+
+
+def digest(state: PyTree) -> str | None:
+    """Returns the SHA-256 of a state: paths, shapes, types and bytes of all leaves.
+
+    None if other processes hold parts of it.
+    """
+    leaves, arrays = take(state)
+    total = hashlib.sha256()
+    for leaf in leaves:
+        array = arrays.get(leaf.path)
+        if isinstance(array, jax.Array):
+            return None
+        total.update(f"{leaf.path} {leaf.dtype} {leaf.shape}\n".encode())
+        total.update(b"" if array is None else array.tobytes())
+    return total.hexdigest()
 
 
 def check_same(leaves: tuple[Leaf, ...], abstract_state: PyTree, where: str) -> None:

@@ -14,7 +14,17 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import accelerators, checks, distributed, manifest, program, runs, sharding, warm_start
+from common import (
+    accelerators,
+    checks,
+    distributed,
+    manifest,
+    program,
+    runs,
+    sharding,
+    snapshot,
+    warm_start,
+)
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
 from common.errors import DataError, Interrupted
@@ -295,6 +305,7 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "data": run.experiment.describe(),
         "data_sha256": run.fingerprint.sha256,
         "data_identity": run.fingerprint.identity,
+        "state_sha256": snapshot.digest(result.state),  # of the last state; of a group, all of it
         "environment": runs.read_json(directory / "environment.json"),
     }
     for offset in range(config.seed_group if config.seed_group > 1 else 0):

@@ -1,5 +1,6 @@
 """The command line: every mistake is one line that says what, where and what instead."""
 
+import errno
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from common import cli, papers, status
+from tests.commands import Command, Finished, run_commands
 from tests.processes import REPOSITORY, Child
 
 TINY = "tests/tiny/config.py"
@@ -43,6 +45,8 @@ class Mistake(NamedTuple):
     loads_jax: bool = False
 
 
+# JAX is imported once in the process that makes these mistakes: all with the same devices.
+TRAIN_ON_2 = (*TRAIN, "--devices=2")
 MISTAKES = {
     # The command line itself.
     "unknown verb": Mistake(("trian",), ("trian", 'did you mean "train"')),
@@ -141,7 +145,13 @@ MISTAKES = {
         env={"DATA_DIR": "{tmp}"},
     ),
     "training on damaged data": Mistake(
-        ("train", f"--config={INR}:demo", "--prepare", "--config.data.source=DATA_DIR"),
+        (
+            "train",
+            f"--config={INR}:demo",
+            "--prepare",
+            "--config.data.source=DATA_DIR",
+            "--devices=2",
+        ),
         ("train-images-idx3-ubyte",),
         code=4,
         files=DAMAGED,
@@ -149,117 +159,162 @@ MISTAKES = {
         loads_jax=True,
     ),
     "mesh that does not divide the devices": Mistake(
-        (*TRAIN, "--workdir={tmp}/runs", "--config.mesh={'data': 3}", "--devices=2"),
+        (*TRAIN_ON_2, "--workdir={tmp}/runs", "--config.mesh={'data': 3}"),
         ("mesh", "3", "2"),
         loads_jax=True,
     ),
     "batch that does not divide over the devices": Mistake(
-        (*TRAIN, "--workdir={tmp}/runs", "--config.batch_size=5", "--devices=2"),
+        (*TRAIN_ON_2, "--workdir={tmp}/runs", "--config.batch_size=5"),
         ("5", "2"),
         loads_jax=True,
     ),
     "workdir that is a file": Mistake(
-        (*TRAIN, "--workdir={tmp}/file"), ("{tmp}/file",), 4, files={"file": ""}, loads_jax=True
+        (*TRAIN_ON_2, "--workdir={tmp}/file"),
+        ("{tmp}/file",),
+        4,
+        files={"file": ""},
+        loads_jax=True,
     ),
     "workdir that cannot be written": Mistake(
-        (*TRAIN, "--workdir=/proc/lab"), ("/proc/lab",), 4, loads_jax=True
+        (*TRAIN_ON_2, "--workdir=/proc/lab"), ("/proc/lab",), 4, loads_jax=True
     ),
     "metric to keep the best by is unknown": Mistake(
-        (*TRAIN, "--workdir={tmp}/runs", "--config.best_metric=accuracy"),
+        (*TRAIN_ON_2, "--workdir={tmp}/runs", "--config.best_metric=accuracy"),
         ("best_metric='accuracy'", "valid_error"),
         loads_jax=True,
     ),
     "diverging training": Mistake(
-        (*TRAIN, "--workdir={tmp}/runs", "--config.optimizer.learning_rate=1e30"),
+        (*TRAIN_ON_2, "--workdir={tmp}/runs", "--config.optimizer.learning_rate=1e30"),
         ("not finite at step", "learning_rate"),
         code=3,
         loads_jax=True,
     ),
 }
+LIGHT = {name: mistake for name, mistake in MISTAKES.items() if not mistake.loads_jax}
+HEAVY = {name: mistake for name, mistake in MISTAKES.items() if mistake.loads_jax}
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line_that_names_it(name: str, child: Child, tmp_path: Path) -> None:
-    mistake = MISTAKES[name]
+def filled(text: str, folder: Path) -> str:
+    return text.replace("{tmp}", str(folder))
 
-    def filled(text: str) -> str:
-        return text.replace("{tmp}", str(tmp_path))
 
-    for file, content in mistake.files.items():
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text(content)
-    env = {key: filled(value) for key, value in mistake.env.items()}
-    if not mistake.loads_jax:  # then JAX is not loaded either: here it cannot be
-        (tmp_path / "no_jax").mkdir()
-        (tmp_path / "no_jax" / "jax.py").write_text("raise RuntimeError('jax was imported')")
-        env["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "no_jax"), str(REPOSITORY)])
+def end_of(mistakes: Mapping[str, Mistake], folder: Path, *, jax: bool) -> dict[str, Finished]:
+    """Makes the mistakes one after the other in a new process, each with files of its own.
 
-    done = child([filled(word) for word in mistake.arguments], env=env)
+    Args:
+        mistakes: What to run.
+        folder: Holds a folder for each mistake.
+        jax: Whether JAX can be imported there.
+    """
+    commands = {}
+    for number, (name, mistake) in enumerate(mistakes.items()):
+        own = folder / str(number)
+        own.mkdir()
+        for file, content in mistake.files.items():
+            (own / file).parent.mkdir(exist_ok=True)
+            (own / file).write_text(content)
+        env = {key: filled(value, own) for key, value in mistake.env.items()}
+        commands[name] = Command([filled(word, own) for word in mistake.arguments], env)
+    if jax:
+        return run_commands(commands, folder)
+    (folder / "jax.py").write_text("raise RuntimeError('jax was imported')")
+    path = os.pathsep.join([str(folder), str(REPOSITORY)])
+    return run_commands(commands, folder, env={"PYTHONPATH": path})
 
-    lines = done.stderr.splitlines()
-    if mistake.loads_jax:  # by then the loop may have said what it does
-        lines = [line for line in lines if line.startswith("lab: ")]
-    assert done.returncode == mistake.code, done.stderr
-    assert len(lines) == 1, done.stderr
+
+@pytest.fixture(scope="module")
+def without_jax(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Finished], Path]:
+    """How every mistake that needs no JAX ended, and the two commands that need none, right."""
+    folder = tmp_path_factory.mktemp("without_jax")
+    right = {"overview": Mistake((), ()), "list": Mistake(("list",), ())}
+    return end_of({**LIGHT, **right}, folder, jax=False), folder
+
+
+@pytest.fixture(scope="module")
+def with_jax(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Finished], Path]:
+    """How every mistake ended that can only be seen with JAX."""
+    folder = tmp_path_factory.mktemp("with_jax")
+    return end_of(HEAVY, folder, jax=True), folder
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_mistake_is_one_line_that_names_it(
+    name: str, without_jax: tuple[dict[str, Finished], Path]
+) -> None:
+    ended, folder = without_jax
+
+    assert ended[name].stderr.count("\n") == 1, ended[name].stderr
+    assert_says(ended[name], MISTAKES[name], folder / str([*LIGHT].index(name)))
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_mistake_that_only_the_machine_sees_is_one_line_that_names_it(
+    name: str, with_jax: tuple[dict[str, Finished], Path]
+) -> None:
+    ended, folder = with_jax
+
+    assert_says(ended[name], MISTAKES[name], folder / str([*HEAVY].index(name)))
+
+
+def assert_says(ended: Finished, mistake: Mistake, folder: Path) -> None:
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("lab: ")]
+    assert ended.code == mistake.code, ended.stderr
+    assert len(lines) == 1, ended.stderr
     assert lines[0].startswith("lab: error: ")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in ended.stderr
     for part in mistake.says:
-        assert filled(part) in lines[0]
+        assert filled(part, folder) in lines[0]
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing_once_there_is_space(
-    child: Child, tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = """
-import errno, os, pathlib, sys
-from common import cli
-fsync, workdir = os.fsync, pathlib.Path(sys.argv[1])
-def full_after_step_10(descriptor):
-    if list(workdir.rglob("checkpoints/10")):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    fsync(descriptor)
-os.fsync = full_after_step_10
-sys.exit(cli.main(sys.argv[2:]))
-"""
-    straight, filled = tmp_path / "straight", tmp_path / "filled"
+    straight, full, fsync = tmp_path / "straight", tmp_path / "full", os.fsync
 
-    done = child(code, str(filled), *TRAIN, f"--workdir={filled}")
+    def full_after_step_10(descriptor: int) -> None:
+        if list(full.rglob("checkpoints/10")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
 
-    assert done.returncode == 4, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("lab: ")]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_after_step_10)
+        code = cli.main([*TRAIN, f"--workdir={full}"])
+    printed = capfd.readouterr().err
+
+    assert code == 4, printed
+    errors = [line for line in printed.splitlines() if line.startswith("lab: ")]
     assert len(errors) == 1
-    assert re.match(rf"lab: error: .*{filled}.*No space left on device", errors[0])
-    for workdir in (filled, straight):
-        done = child([*TRAIN, f"--workdir={workdir}"])
-        assert done.returncode == 0, done.stderr
-    metrics = [next(w.rglob("metrics.jsonl")).read_text() for w in (filled, straight)]
+    assert re.match(rf"lab: error: .*{full}.*No space left on device", errors[0])
+    assert not list(full.rglob("result.json"))
+    for workdir in (full, straight):
+        assert cli.main([*TRAIN, f"--workdir={workdir}"]) == 0, capfd.readouterr().err
+    metrics = [next(w.rglob("metrics.jsonl")).read_text() for w in (full, straight)]
     assert metrics[0] == metrics[1]
 
 
-def test_training_again_says_complete_and_changes_nothing(child: Child, tmp_path: Path) -> None:
+def test_training_again_says_complete_and_changes_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments = [*TRAIN, f"--workdir={tmp_path}"]
-    first = child(arguments)
-    assert first.returncode == 0, first.stderr
+    assert cli.main(arguments) == 0
+    first = capfd.readouterr().out
     (run,) = tmp_path.glob("*/*/*/seed0")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
 
-    second = child(arguments)
+    assert cli.main(arguments) == 0
+    second = capfd.readouterr().out
 
-    assert second.returncode == 0, second.stderr
-    assert f"run folder: {run}" in second.stdout
-    assert "already complete: step 40" in second.stdout
+    assert f"run folder: {run}" in second
+    assert "already complete: step 40" in second
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     metrics = re.compile(r"valid_error (\S+)")
-    assert metrics.findall(first.stdout) == metrics.findall(second.stdout)
+    assert metrics.findall(first) == metrics.findall(second) != []
 
 
-def test_help_and_list_need_no_jax(child: Child, tmp_path: Path) -> None:
-    (tmp_path / "jax.py").write_text("raise RuntimeError('jax was imported')")
-    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)])}
+def test_help_and_list_need_no_jax(without_jax: tuple[dict[str, Finished], Path]) -> None:
+    overview, listing = (without_jax[0][name] for name in ("overview", "list"))
 
-    overview, listing = child([], env=env), child(["list"], env=env)
-
-    assert (overview.returncode, listing.returncode) == (0, 0), overview.stderr + listing.stderr
+    assert (overview.code, listing.code) == (0, 0), overview.stderr + listing.stderr
     assert all(f"lab {verb}" in overview.stdout for verb in cli.VERBS)
     assert all(paper.name in listing.stdout for paper in papers.papers())
     assert INR in listing.stdout

@@ -8,37 +8,56 @@ from common import program, sharding
 from common.config import load_config
 from common.experiment import build, check_experiment
 from tests.lowered import largest_constant
-from tests.variants import Variant, model_variants
+from tests.variants import Variant, kind_variants, loaded, preset_variants
 
-VARIANTS = model_variants()
-
-
-def parameters(variants: list[Variant], *slow: str) -> list[pytest.ParameterSet]:
-    """Returns the variants, those of the presets in `slow` as slow tests."""
-    return [
-        pytest.param(v, id=v.name, marks=[pytest.mark.slow] if v.preset in slow else [])
-        for v in variants
-    ]
+WHOLE = "paper"  # the largest one-device program; other presets differ in sizes, rarely in code
 
 
-@pytest.mark.parametrize("variant", parameters(VARIANTS, "pod"))  # pods trace as `paper` does
-def test_the_experiment_conforms(variant: Variant) -> None:
+def parameters(*, slow: bool = False) -> list[pytest.ParameterSet]:
+    """Returns the preset `paper` of every experiment, or all others as slow tests."""
+    chosen = [v for v in preset_variants() if (v.preset != WHOLE) == slow]
+    marks = [pytest.mark.slow] if slow else []
+    return [pytest.param(variant, id=variant.name, marks=marks) for variant in chosen]
+
+
+def conforms(variant: Variant) -> None:
     # The contract is that of one seed; a group of them is made from it by the loop.
     experiment = build(load_config(variant.spec, {"seed_group": "1"}))
     assert experiment.abstract_data is not None  # else the data of the paper would be made here
     assert experiment.identity is not None  # a run has to go on where its data are made again
 
-    check_experiment(experiment)
-    if variant.preset == "cpu" and not variant.options:  # others may need images that are not here
-        facts = json.dumps(experiment.identity())
-        assert '"version": ' in facts and '"function": ' in facts
+    check_experiment(experiment)  # also that no function holds data
 
 
-@pytest.mark.parametrize(
-    "variant", parameters([v for v in VARIANTS if not v.options], "paper", "pod")
-)
-def test_the_step_holds_no_data(variant: Variant) -> None:
-    config = load_config(variant.spec)
+@pytest.mark.parametrize("variant", [*parameters(), *parameters(slow=True)])
+def test_the_experiment_conforms(variant: Variant) -> None:
+    conforms(variant)
+
+
+def test_the_identity_of_data_names_function_and_version_of_what_makes_them() -> None:
+    for variant in preset_variants():
+        if variant.preset == "cpu":  # others may need images that are not here
+            experiment = build(load_config(variant.spec, {"seed_group": "1"}))
+            assert experiment.identity is not None, variant.name
+            facts = json.dumps(experiment.identity())
+            assert '"version": ' in facts, variant.name
+            assert '"function": ' in facts, variant.name
+
+
+@pytest.mark.slow
+def test_every_kind_of_model_conforms() -> None:  # tests of the papers train them
+    for variant in kind_variants():
+        try:
+            conforms(variant)
+        except Exception as error:
+            error.add_note(variant.name)
+            raise
+
+
+@pytest.mark.slow  # `check_experiment` sees what is traced; here what XLA gets
+@pytest.mark.parametrize("variant", preset_variants(), ids=lambda variant: variant.name)
+def test_the_program_of_a_step_holds_no_data(variant: Variant) -> None:
+    config = loaded(variant.spec)
     experiment = build(config)
     assert experiment.abstract_data is not None  # else the data of the paper would be made here
 

@@ -1,7 +1,7 @@
 """An interrupted run ends with the bits of one that was not: kill -9, signals, device counts.
 
-Every run is `lab train` in a child process with a time limit and one retry: a rendezvous of more
-simulated devices than cores can hang.
+What is killed, or has several devices, is `lab train` in a child process with a time limit and one
+retry: a rendezvous of more simulated devices than cores can hang.
 """
 
 import json
@@ -15,28 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
+from common import cli, experiment, manifest, runs
 from tests.processes import REPOSITORY, run_child
 
 CONFIG = "tests/tiny/slow.py:cpu"
-NUM_STEPS = 200
+NUM_STEPS = 100
 SECONDS = 120.0
-
-DIGEST = """
-import sys
-from pathlib import Path
-import jax
-from common import program, runs, sharding
-from common.checkpoint import Checkpoints
-from common.experiment import build
-from tests.common.toys import digest
-
-run = runs.read(Path(sys.argv[1]))
-layout = program.layout(build(run.config), run.config, sharding.make_mesh({"data": 1}))
-with Checkpoints(run.path / "checkpoints") as checkpoints:
-    restored = checkpoints.restore(layout.state)
-print(restored.step, digest(restored.state.params), digest(restored.state.opt_state))
-"""
 
 
 def run_folder(workdir: Path) -> Path:
@@ -45,12 +31,11 @@ def run_folder(workdir: Path) -> Path:
     return path
 
 
-def final_state(workdir: Path) -> str:
-    """Returns the newest step and the digests of its parameters and optimizer state."""
-    code = DIGEST.replace("sys.argv[1]", repr(str(run_folder(workdir))))
-    done = run_child(code, seconds=SECONDS)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split("\n")[-2]
+def final_state(workdir: Path) -> tuple[int, str]:
+    """Returns the last step and the digest of the state after it."""
+    result = runs.read(run_folder(workdir)).result
+    assert result is not None and result["state_sha256"]
+    return result["step"], result["state_sha256"]
 
 
 def metrics(workdir: Path) -> list[dict[str, object]]:
@@ -65,12 +50,14 @@ def num_lines(workdir: Path) -> int:
     return files[0].read_bytes().count(b"\n") if files else 0
 
 
-def train(
-    workdir: Path, *, devices: int = 1, options: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Runs `lab train` to its end."""
+def train(workdir: Path, *, devices: int = 1, options: Sequence[str] = ()) -> None:
+    """Runs `lab train` to its end: on one device in this process."""
     arguments = ["train", f"--config={CONFIG}", f"--workdir={workdir}", *options]
-    return run_child(arguments, devices=devices, seconds=SECONDS)
+    if devices == 1:
+        assert cli.main(arguments) == 0
+    else:
+        done = run_child(arguments, devices=devices, seconds=SECONDS)
+        assert done.returncode == 0, done.stderr
 
 
 def train_and_stop(
@@ -111,18 +98,29 @@ def train_and_stop(
     raise TimeoutError(f"{command} hung twice")
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
-def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(
-    tmp_path: Path, devices: int
+SLOW = pytest.mark.slow
+NFN = "--config.toy=weights"  # compiles for long
+
+
+@pytest.mark.parametrize(
+    ("devices", "kills", "options"),
+    [
+        (1, 1, []),
+        pytest.param(1, 3, [NFN], marks=SLOW),
+        pytest.param(8, 3, [NFN], marks=SLOW),
+    ],
+)
+def test_a_run_that_is_killed_ends_with_the_bits_of_one_left_alone(
+    tmp_path: Path, devices: int, kills: int, options: Sequence[str]
 ) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert train(straight, devices=devices).returncode == 0
-    moments = sorted(random.Random(devices).sample(range(5, NUM_STEPS - 10), 3))
+    train(straight, devices=devices, options=options)
+    moments = sorted(random.Random(devices).sample(range(25, NUM_STEPS - 10), kills))
     for step in moments:
-        code, error = train_and_stop(killed, signal.SIGKILL, step, devices=devices)
+        code, error = train_and_stop(killed, signal.SIGKILL, step, devices=devices, options=options)
         assert code == -signal.SIGKILL, error
-    done = train(killed, devices=devices)
-    assert done.returncode == 0, done.stderr
+    assert manifest.steps(run_folder(killed) / "checkpoints")  # it does not begin anew
+    train(killed, devices=devices, options=options)
 
     assert final_state(killed) == final_state(straight)
     assert metrics(killed) == metrics(straight)
@@ -130,42 +128,60 @@ def test_a_run_killed_three_times_ends_with_the_bits_of_one_left_alone(
     assert steps == list(range(1, NUM_STEPS + 1))
 
 
-def test_deterministic_runs_have_the_same_bits_on_8_then_2_then_1_devices(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stops", "toy"),
+    [
+        pytest.param([(8, 40)], "regression", id="8-1"),
+        pytest.param([(8, 40), (2, 70)], "weights", id="8-2-1", marks=SLOW),
+    ],
+)
+def test_deterministic_runs_have_the_same_bits_on_8_devices_then_1(
+    tmp_path: Path, stops: Sequence[tuple[int, int]], toy: str
+) -> None:
     straight, elastic = tmp_path / "straight", tmp_path / "elastic"
-    options = ["--config.deterministic=true"]
-    assert train(straight, options=options).returncode == 0
-    for devices, step in ((8, 60), (2, 130)):
+    options = ["--config.deterministic=true", f"--config.toy={toy}"]
+    train(straight, options=options)
+    for devices, step in stops:
         code, error = train_and_stop(
             elastic, signal.SIGTERM, step, devices=devices, options=options
         )
         assert code == 75, error
-    done = train(elastic, options=options)
-    assert done.returncode == 0, done.stderr
+        assert "Traceback" not in error
+    assert max(manifest.steps(run_folder(elastic) / "checkpoints")) >= stops[-1][1]
+    train(elastic, options=options)
 
     assert final_state(elastic) == final_state(straight)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_says_how_to_go_on_and_exits_75(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    code, error = train_and_stop(tmp_path, number, 30)
+    build = experiment.build
 
-    assert code == 75
+    def signaled(config: ConfigDict) -> experiment.Experiment:
+        one = build(config)
+
+        def batch(step: int) -> experiment.Batch:
+            if step == 13:
+                signal.raise_signal(number)
+            return one.batch(step)
+
+        return one._replace(batch=batch)
+
+    monkeypatch.setattr(experiment, "build", signaled)
+    before = signal.getsignal(number)
+
+    code = cli.main(["train", "--config=tests/tiny/config.py:cpu", f"--workdir={tmp_path}"])
+
+    error = capfd.readouterr().err
+    assert code == 75, error
     assert "Traceback" not in error
     last = error.strip().splitlines()[-1]
-    assert "saved" in last and "same command" in last
-    step, *_ = final_state(tmp_path).split()
-    assert 30 <= int(step) < NUM_STEPS
-
-
-def test_training_twice_does_nothing_the_second_time(tmp_path: Path) -> None:
-    options = ["--config.num_steps=20", "--config.eval_every=10", "--config.milliseconds=0"]
-    first = train(tmp_path, options=options)
-    folder = run_folder(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    second = train(tmp_path, options=options)
-
-    assert first.returncode == second.returncode == 0
-    assert "already complete" in second.stdout
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert "stopped at step 14 of 40 and saved" in last and "same command" in last
+    assert max(manifest.steps(run_folder(tmp_path) / "checkpoints")) == 14
+    assert len(metrics(tmp_path)) == 14 + 1  # training, and the evaluation of step 10
+    assert signal.getsignal(number) == before

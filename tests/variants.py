@@ -1,9 +1,12 @@
 """Every config that the papers of this repository offer: experiment, preset and data set."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
+
+from ml_collections import ConfigDict
 
 from common.config import load_config
 from common.papers import papers
@@ -18,11 +21,23 @@ class Variant(NamedTuple):
     options: tuple[str, ...] = ()
 
     @property
+    def arg(self) -> str:
+        """What follows the config file: "paper,dataset=mnist"."""
+        return ",".join((self.preset, *self.options))
+
+    @property
     def spec(self) -> str:
         """What follows --config=."""
-        return f"{self.path}:{','.join((self.preset, *self.options))}"
+        return f"{self.path}:{self.arg}"
 
 
+@cache
+def loaded(spec: str) -> ConfigDict:
+    """Returns the config, locked and shared by all tests."""
+    return load_config(spec)
+
+
+@cache
 def config_files() -> dict[str, Path]:
     """Returns all config files by "topic.paper.experiment"."""
     return {
@@ -32,6 +47,7 @@ def config_files() -> dict[str, Path]:
     }
 
 
+@cache
 def config_module(path: Path) -> ModuleType:
     """Returns the config file as a module; it names its choices in PRESETS and the like."""
     spec = importlib.util.spec_from_file_location(f"_variants_{path.stem}", path)
@@ -41,31 +57,42 @@ def config_module(path: Path) -> ModuleType:
     return module
 
 
-def golden_variants() -> list[Variant]:
-    """Returns every preset of every config file, with every data set or equation to choose."""
-    found = []
-    for name, path in config_files().items():
-        module = config_module(path)
-        for preset in module.PRESETS:
-            choices = [f"dataset={x}" for x in getattr(module, "DATASETS", ())]
-            choices += [f"pde={x}" for x in getattr(module, "PDES", ())]
-            for choice in choices or [""]:
-                parts = (name, preset, choice.partition("=")[2]) if choice else (name, preset)
-                options = (choice,) if choice else ()
-                found.append(Variant(".".join(parts), path, preset, options))
+def golden_variants(name: str, *, first: str = "") -> list[Variant]:
+    """Returns every preset of a config file, with every data set or equation to choose.
+
+    Args:
+        name: "topic.paper.experiment".
+        first: The preset that comes before the others.
+    """
+    path, found = config_files()[name], []
+    module = config_module(path)
+    for preset in sorted(module.PRESETS, key=lambda preset: preset != first):
+        choices = [f"dataset={x}" for x in getattr(module, "DATASETS", ())]
+        choices += [f"pde={x}" for x in getattr(module, "PDES", ())]
+        for choice in choices or [""]:
+            parts = (name, preset, choice.partition("=")[2]) if choice else (name, preset)
+            options = (choice,) if choice else ()
+            found.append(Variant(".".join(parts), path, preset, options))
     return found
 
 
-def model_variants() -> list[Variant]:
-    """Returns every preset, and at preset cpu every kind of model (`KINDS`) where there are any."""
+def preset_variants() -> list[Variant]:
+    """Returns every preset of every config file."""
+    return [
+        Variant(f"{name}.{preset}", path, preset)
+        for name, path in config_files().items()
+        for preset in config_module(path).PRESETS
+    ]
+
+
+def kind_variants() -> list[Variant]:
+    """Returns every kind of model (`KINDS`) but the default one, at preset cpu."""
     found = []
     for name, path in config_files().items():
-        module = config_module(path)
-        found += [Variant(f"{name}.{preset}", path, preset) for preset in module.PRESETS]
+        default = loaded(f"{path}:cpu")
         kinds = [
             Variant(f"{name}.cpu.{kind}", path, "cpu", (f"kind={kind}",))
-            for kind in getattr(module, "KINDS", ())
+            for kind in getattr(config_module(path), "KINDS", ())
         ]
-        default = load_config(f"{path}:cpu")
-        found += [variant for variant in kinds if load_config(variant.spec) != default]
+        found += [variant for variant in kinds if loaded(variant.spec) != default]
     return found

@@ -5,17 +5,16 @@ Programs are compiled in child processes, whose environment must be set before t
 
 import json
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 
-from common import chips
-from common.aot_report import CompileReport, Memory, ProgramReport, Roofline, render, to_json
-from common.errors import UserError
-from common.hlo import Collectives
+from common import aot, chips, program
+from common.errors import DoesNotFit, UserError
+from tests.common.toys import regression, toy_config
 from tests.processes import run_child
 
 ROWS, D, H = 4096, 256, 512  # batch, and the sizes of two matrices
@@ -65,31 +64,27 @@ def report(name, experiment, mesh={{"data": -1}}, evaluate=False, quick=True, **
     print(json.dumps([name, got]), flush=True)
 """
 
-SHARDED = """
+# On simulated devices, which compile in a second.
+SIMULATED = """
 report("data", two_matmuls(), evaluate=True, steps_per_call=50, batch_size=4096)
 both = ("batch/", P(("data", "fsdp")))
 report("fsdp", two_matmuls(rules=(("state/params", sharding.fsdp("fsdp")), both)),
-       mesh={"data": 4, "fsdp": 4})
-"""
+       mesh={"data": 2, "fsdp": 4})
 
-REFUSED = """
 def looped(params, data, batch, key):
     def layer(x, _):
         return jax.nn.relu(x @ params["a"]) @ params["b"], None
     return jnp.mean(jax.lax.scan(layer, batch["x"], None, length=8)[0] ** 2), {}
 report("loop", two_matmuls(loss=looped))
+"""
 
-def huge(params, data, batch, key):
-    x = batch["x"]
-    for _ in range(3):  # 4096 x 2**19 hidden values a chip, each needed twice
-        x = jnp.tanh(x @ params["a"]) @ params["b"]
-    return jnp.mean(x**2), {}
-report("temporaries", two_matmuls(rows=2**16, h=2**19, loss=huge))
+# For a TPU slice: one compile, and what is refused without one.
+POD = """
+report("data", two_matmuls(), steps_per_call=50, batch_size=4096)
 report("arguments", two_matmuls(d=2**15, h=2**16))
 never = lambda: 1 / 0
 much = lambda: {"images": jax.ShapeDtypeStruct((2**32, 8), jnp.float32)}
 report("abstract data", two_matmuls(data=never, abstract_data=much))
-report("full", two_matmuls(), quick=False)
 report("mesh", two_matmuls(), mesh={"data": 3})
 report("rows", two_matmuls(rows=40))
 names = "v2:2x2 v4:2x2x1 v5e:1x1 v5e:16x16 v5p:16x16x24 v6e:8x16 tpu7x:2x2x1 tpu7x:16x24x24"
@@ -99,6 +94,21 @@ print(json.dumps(["slices", [
     [t.name, t.generation, t.num_chips * t.chip.devices_per_chip, len(d), d[0].device_kind]
     for t, d in found]]))
 """
+
+# What simulated devices show too, once more for the slice, and what only its compiler knows.
+POD_IN_FULL = (
+    SIMULATED.replace('"data": 2', '"data": 4')
+    + """
+report("full", two_matmuls(), quick=False)
+
+def huge(params, data, batch, key):
+    x = batch["x"]
+    for _ in range(3):  # 4096 x 2**19 hidden values a chip, each needed twice
+        x = jnp.tanh(x @ params["a"]) @ params["b"]
+    return jnp.mean(x**2), {}
+report("temporaries", two_matmuls(rows=2**16, h=2**19, loss=huge))
+"""
+)
 
 
 def reports(code: str, topology: str) -> tuple[dict[str, Any], str]:
@@ -110,11 +120,27 @@ def reports(code: str, topology: str) -> tuple[dict[str, Any], str]:
 
 @pytest.fixture(scope="module")
 def tpu() -> dict[str, Any]:
-    """Reports for 16 chips, from two processes at once, neither of which may write to stderr."""
-    with ThreadPoolExecutor() as pool:
-        both = list(pool.map(lambda code: reports(code, "v5e:4x4"), (SHARDED, REFUSED)))
-    assert [stderr for _, stderr in both] == ["", ""]
-    return {name: report for found, _ in both for name, report in found.items()}
+    """Reports for 16 chips, from a process that may not write to stderr."""
+    found, stderr = reports(POD, "v5e:4x4")
+    assert stderr == ""
+    return found
+
+
+@pytest.fixture(scope="module")
+def tpu_in_full() -> dict[str, Any]:
+    return reports(POD_IN_FULL, "v5e:4x4")[0]
+
+
+@pytest.fixture(scope="module")
+def simulated() -> dict[str, Any]:
+    return reports(SIMULATED, "cpu:8")[0]
+
+
+# Programs for many devices: of the slice, slow to compile, and of simulated ones.
+SLICE_TOO = [
+    ("simulated", 8),
+    pytest.param("tpu_in_full", 16, marks=[pytest.mark.aot, pytest.mark.slow]),
+]
 
 
 @pytest.mark.aot
@@ -157,55 +183,69 @@ def test_the_time_is_the_roofline_of_its_own_numbers(tpu: dict[str, Any]) -> Non
     assert step["roofline"]["step"] == pytest.approx(max(compute, memory) + links)
 
 
-@pytest.mark.aot
+@pytest.mark.parametrize(("where", "devices"), SLICE_TOO)
 def test_fsdp_rules_divide_the_parameters_of_a_chip_by_the_size_of_the_axis(
-    tpu: dict[str, Any],
+    where: str, devices: int, request: pytest.FixtureRequest
 ) -> None:
-    step = tpu["fsdp"]["programs"][0]
-    batch_bytes = 4 * ROWS * D // 16
+    step = request.getfixturevalue(where)["fsdp"]["programs"][0]
+    batch_bytes = 4 * ROWS * D // devices
     assert step["memory"]["arguments"] == pytest.approx(STATE_BYTES / 4 + batch_bytes, rel=0.02)
     assert step["memory"]["aliased"] == STATE_BYTES // 4
     assert step["collectives"]["all-gather"]["count"] >= 2  # each matrix, whole, when it is used
-    assert step["flops"] == pytest.approx(5 * MATMUL_FLOPS / 16, rel=0.02)
+    assert step["flops"] == pytest.approx(5 * MATMUL_FLOPS / devices, rel=0.02)
+
+
+@pytest.mark.parametrize(("where", "devices"), SLICE_TOO)
+def test_evaluation_is_compiled_only_when_asked_for(
+    where: str, devices: int, request: pytest.FixtureRequest
+) -> None:
+    found = request.getfixturevalue(where)
+    assert found["data"]["num_devices"] == devices
+    assert [p["name"] for p in found["data"]["programs"]] == ["step", "evaluate"]
+    assert found["data"]["programs"][1]["collectives"] == {}
+    assert [p["name"] for p in found["fsdp"]["programs"]] == ["step"]
+
+
+@pytest.mark.parametrize(("where", "devices"), SLICE_TOO)
+def test_a_loop_costs_as_often_as_it_runs(
+    where: str, devices: int, request: pytest.FixtureRequest
+) -> None:
+    step = request.getfixturevalue(where)["loop"]["programs"][0]
+    # 8 layers of two products, each with two for its gradients; the first input needs none.
+    assert step["flops"] == pytest.approx(8 * 6 * MATMUL_FLOPS / devices, rel=0.05)
+    assert step["unknown_loops"] == 0
 
 
 @pytest.mark.aot
-def test_evaluation_is_compiled_only_when_asked_for(tpu: dict[str, Any]) -> None:
-    assert [p["name"] for p in tpu["data"]["programs"]] == ["step", "evaluate"]
-    assert tpu["data"]["programs"][1]["collectives"] == {}
-    assert [p["name"] for p in tpu["fsdp"]["programs"]] == ["step"]
-
-
-@pytest.mark.aot
-def test_a_quick_compile_keeps_arguments_flops_and_collectives(tpu: dict[str, Any]) -> None:
-    quick, full = tpu["data"]["programs"][0], tpu["full"]["programs"][0]
-    assert tpu["data"]["quick"] and not tpu["full"]["quick"]
+@pytest.mark.slow
+def test_a_quick_compile_keeps_arguments_flops_and_collectives(
+    tpu_in_full: dict[str, Any],
+) -> None:
+    quick, full = (tpu_in_full[name]["programs"][0] for name in ("data", "full"))
+    assert tpu_in_full["data"]["quick"] and not tpu_in_full["full"]["quick"]
     assert quick["memory"]["arguments"] == full["memory"]["arguments"]
     assert quick["collectives"] == full["collectives"]
     assert quick["flops"] == pytest.approx(full["flops"], rel=0.01)
 
 
 @pytest.mark.aot
-def test_a_loop_costs_as_often_as_it_runs(tpu: dict[str, Any]) -> None:
-    step = tpu["loop"]["programs"][0]
-    # 8 layers of two products, each with two for its gradients; the first input needs none.
-    assert step["flops"] == pytest.approx(8 * 6 * MATMUL_FLOPS / 16, rel=0.05)
-    assert step["unknown_loops"] == 0
-
-
-@pytest.mark.aot
 @pytest.mark.parametrize(
-    ("name", "needed"),
+    ("where", "name", "needed"),
     [
-        ("temporaries", r"needs (1[6-9]|[2-4]\d)\.\d\d GiB \(perhaps less without --quick\)"),
-        ("arguments", r"needs at least 16\.0\d GiB \(state 16\.00 GiB, batch 0\.0\d GiB\)"),
-        ("abstract data", r"needs at least 128\.00 GiB \(state 0\.00 GiB, data 128\.00 GiB"),
+        pytest.param(
+            "tpu_in_full",
+            "temporaries",
+            r"needs (1[6-9]|[2-4]\d)\.\d\d GiB \(perhaps less without --quick\)",
+            marks=pytest.mark.slow,
+        ),
+        ("tpu", "arguments", r"needs at least 16\.0\d GiB \(state 16\.00 GiB, batch 0\.0\d GiB\)"),
+        ("tpu", "abstract data", r"needs at least 128\.00 GiB \(state 0\.00 GiB, data 128\.00 GiB"),
     ],
 )
 def test_what_does_not_fit_is_one_line_with_needed_and_available_memory(
-    tpu: dict[str, Any], name: str, needed: str
+    where: str, name: str, needed: str, request: pytest.FixtureRequest
 ) -> None:
-    refusal = tpu[name]
+    refusal = request.getfixturevalue(where)[name]
     assert (refusal["error"], refusal["code"]) == ("DoesNotFit", 3)
     assert "\n" not in refusal["message"]
     pattern = rf"^step does not fit v5e:4x4: {needed}.* on each TPU v5 lite, which has 15\.75 GiB; "
@@ -226,10 +266,39 @@ def test_libtpu_agrees_on_the_devices_of_every_slice(tpu: dict[str, Any]) -> Non
         assert chips.DEVICE_KINDS[kind] == generation
 
 
-def test_simulated_devices_give_the_same_collectives_and_no_time() -> None:
-    found, _ = reports('report("cpu", two_matmuls())', "cpu:8")
-    step = found["cpu"]["programs"][0]
-    assert found["cpu"]["num_devices"] == 8 and found["cpu"]["hbm_available"] is None
+@pytest.mark.parametrize(
+    ("refusal", "needed"),
+    [
+        ("Ran out of memory in memory space hbm. Used 33.25G of 15.75G hbm.", "needs 33.25 GiB"),
+        ("Allocation (size=34359738368) would exceed memory (size=17179869184)", "least 32.00 GiB"),
+    ],
+)
+def test_what_the_compiler_refuses_for_want_of_memory_is_one_line(
+    refusal: str, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = toy_config()
+
+    def refuse(*_: Any, text: str) -> Any:
+        def fail(**_: Any) -> None:
+            raise jax.errors.JaxRuntimeError(text)
+
+        return SimpleNamespace(compile=fail)
+
+    text = f"RESOURCE_EXHAUSTED: {refusal}"
+    monkeypatch.setattr(program, "lower_step", partial(refuse, text=text))
+    with pytest.raises(DoesNotFit, match=f"step does not fit local devices: .*{needed}"):
+        aot.compile_report(regression(config), config, None)
+    monkeypatch.setattr(program, "lower_step", partial(refuse, text="INTERNAL: ours"))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="ours"):
+        aot.compile_report(regression(config), config, None)
+
+
+def test_simulated_devices_give_the_same_collectives_and_no_time(
+    simulated: dict[str, Any],
+) -> None:
+    found = simulated["data"]
+    step = found["programs"][0]
+    assert found["num_devices"] == 8 and found["hbm_available"] is None
     assert step["roofline"] is None
     merged = step["collectives"]["all-reduce"]
     assert (merged["count"], merged["bytes"]) == (1, STATE_BYTES + 4)
@@ -274,60 +343,3 @@ def test_a_missing_tpu_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UserError, match=r"libtpu, which is not installed: pip install \.\[aot\]"):
         chips.environment(chips.parse_topology("v5e:4x4"))
     assert "=8" in chips.environment(chips.parse_topology("cpu:8"))["XLA_FLAGS"]
-
-
-def test_topologies_and_reports_need_no_jax() -> None:
-    code = "import sys, common.chips, common.aot_report; assert 'jax' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def example(**changes: Any) -> CompileReport:
-    program = ProgramReport(
-        name="step",
-        memory=Memory(3 * 2**30, 2 * 2**30, 2**30, 512, 4 * 2**30 + 512),
-        flops=2.0e9,
-        bytes_accessed=3 * 2**20,
-        collectives={"all-reduce": Collectives(2, 5 * 2**10, 9.0)},
-        unknown_loops=1,
-        roofline=Roofline(1e-3, 2e-3, 4e-6, 2.004e-3),
-        compile_seconds=1.25,
-    )
-    report = CompileReport(
-        "a.b:c",
-        "v5e:2x2",
-        "TPU v5 lite",
-        4,
-        4,
-        {"data": 4},
-        1234,
-        64,
-        16 * 2**30,
-        False,
-        (program,),
-    )
-    return report._replace(**changes)
-
-
-def test_the_text_is_aligned_and_the_json_holds_the_same_numbers() -> None:
-    lines = render(example()).splitlines()
-    starts = {len(line) - len(line[22:].lstrip()) for line in lines if line}
-    assert starts == {22}
-    text = "\n".join(" ".join(line.split()) for line in lines)
-    assert "memory per chip 4.00 GiB of 16.00 GiB usable (25.0%)" in text
-    assert "all-reduce 2 x, together 5.00 KiB" in text
-    assert "FLOPs per chip 2e+09 (8e+09 in all)" in text
-    assert "estimated time 2 ms, from peak rates; nothing was measured" in text
-    assert "= max(FLOPs 1 ms, traffic 2 ms) + collectives 4 us" in text
-    assert "1 of unknown length" in text
-    again = json.loads(to_json(example()))
-    assert again["programs"][0]["collectives"]["all-reduce"] == {
-        "count": 2,
-        "bytes": 5120,
-        "sent": 9.0,
-    }
-    assert again["mesh"] == {"data": 4} and again["programs"][0]["memory"]["total"] == 2**32 + 512
-
-
-def test_two_devices_a_chip_are_told_apart() -> None:
-    text = render(example(topology="tpu7x:2x2x1", num_devices=8, num_params=None))
-    assert "tpu7x:2x2x1: 4 chips = 8 x" in text and "memory per device" in text

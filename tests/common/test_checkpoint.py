@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import checkpoint, manifest
+from common import checkpoint, manifest, snapshot
 from common.checkpoint import Checkpoints
 from common.errors import DataError, UserError
 from tests.common.states import State, abstract, assert_same, make_state
@@ -230,3 +230,27 @@ def test_leaves_that_are_not_arrays_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match="extra holds a set"):
             checkpoints.save(0, {"x": jnp.zeros(1)}, extra={"seen": {1}})
     assert os.listdir(tmp_path) == []
+
+
+def test_a_digest_tells_states_apart_by_any_bit_path_type_and_shape() -> None:
+    state = make_state(1.0)
+    bias = state.params["dense"]["bias"]
+
+    def with_bias(name: str, value: Any) -> Any:
+        dense = {**state.params["dense"]}
+        del dense["bias"]
+        return state._replace(params={**state.params, "dense": {**dense, name: value}})
+
+    states = {
+        "the same": with_bias("bias", bias),
+        "one bit": with_bias("bias", bias.at[1].set(jnp.nextafter(bias[1], jnp.float32(2)))),
+        "path": with_bias("offset", bias),
+        "type": with_bias("bias", bias.view(jnp.int32)),
+        "shape": with_bias("bias", bias[None]),
+        "key": state._replace(key=jax.random.split(jax.random.key(2), 2)),
+        "empty": state._replace(empty=jnp.zeros((4, 0))),
+    }
+    digests = {name: snapshot.digest(one) for name, one in states.items()}
+
+    assert digests["the same"] == snapshot.digest(state)
+    assert len(set(digests.values())) == len(states)

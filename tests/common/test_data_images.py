@@ -4,8 +4,6 @@ import gzip
 import hashlib
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from common.data.catalogue import FASHION_MNIST, IDX_FILES, SAMPLE_SHA256
 from common.data.images import balanced_indices, downsample, find, load_images
 from common.data.sample import make_sample
 from common.errors import DataError, UserError
-from tests.processes import REPOSITORY
 
 SAMPLE = images.SAMPLE_FOLDER
 
@@ -275,12 +272,3 @@ def test_balanced_subsets_are_balanced_ordered_and_disjoint() -> None:
     assert set(first) == {i for i in (*train, *valid) if labels[i] == 1}
     with pytest.raises(UserError, match="wanted 500"):
         balanced_indices(labels, per_class=500)
-
-
-def test_no_module_of_the_package_imports_jax() -> None:
-    code = (
-        "import sys, common.data.images, common.data.cache, common.data.epochs, common.data.fetch\n"
-        "import common.data.sample.make_sample\n"
-        "assert 'jax' not in sys.modules and 'matplotlib' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)

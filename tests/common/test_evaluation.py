@@ -8,8 +8,10 @@ import pytest
 from common.evaluation import classification_values, sums_over
 
 
-@pytest.mark.parametrize("rows", [1, 7, 8, 9, 23])
-@pytest.mark.parametrize("chunk", [1, 4, 8, 100])
+# One row, slices that come out even or do not, one row a slice, one slice.
+@pytest.mark.parametrize(
+    ("rows", "chunk"), [(1, 4), (3, 1), (7, 8), (8, 4), (8, 8), (9, 8), (23, 4), (23, 100)]
+)
 def test_sums_are_those_of_every_row_once(rows: int, chunk: int) -> None:
     random = np.random.default_rng(rows)
     x, y = random.standard_normal((rows, 3)), random.integers(0, 5, rows)

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import manifest, runs
-from common.config import LOOP_DEFAULTS, canonical_json, config_hash
+from common.config import LOOP_DEFAULTS, config_hash
 from common.errors import DataError, UserError
+from common.experiment import build
+from common.train import fit
 
 ROOT = str(Path(runs.__file__).parents[1])
 
@@ -64,28 +65,15 @@ def make_config(folder: Path, **changes: Any) -> ConfigDict:
     return ConfigDict({**LOOP_DEFAULTS, **fields, **changes}).lock()
 
 
-TRAIN = """
-from common import runs
-from common.config import from_json
-from common.experiment import build
-from common.train import fit
-
-config = from_json({text!r})
-directory = runs.run_directory({workdir!r}, config)
-fit(build(config), config, directory, command=["lab", "train"])
-"""
-
-
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, child: Callable[..., Any]) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a complete run with checkpoints at 2, 4 and 6; the last is the best."""
     folder = tmp_path_factory.mktemp("line")
     (folder / "line.py").write_text(LINE)
     config = make_config(folder)
-    workdir = str(folder / "runs")
-    done = child(TRAIN.format(text=canonical_json(config), workdir=workdir))
-    assert done.returncode == 0, done.stderr
-    return runs.run_directory(workdir, config)
+    directory = runs.run_directory(folder / "runs", config)
+    fit(build(config), config, directory, command=["lab", "train"])
+    return directory
 
 
 @pytest.fixture

@@ -128,8 +128,7 @@ def test_a_mesh_that_does_not_fit_the_devices_is_named_with_their_number(
         sharding.make_mesh(sizes, jax.devices() * 3)
 
 
-CODE = """
-import json
+PLACED = """
 import jax
 import numpy as np
 from jax.sharding import PartitionSpec as P
@@ -153,14 +152,43 @@ for name, sizes in {
         "whole": jax.tree.map(lambda x: np.asarray(x).tolist(), placed),
         "doubled": jax.jit(lambda x: 2 * x)(placed["x"]).tolist(),
     }
-print(json.dumps(found))
+results["placed"] = found
 """
 
 
-def test_every_device_holds_its_rows(child: Child) -> None:
-    done = child(CODE, devices=8)
+PMAPPED = """
+import jax, numpy as np
+from common.experiment import build
+from tests.common.toys import toy_config
+
+experiment = build(toy_config("regression"))
+keys = jax.random.split(jax.random.key(0), 4)
+states = jax.jit(jax.vmap(experiment.init))(keys)
+data = jax.tree.map(jax.numpy.asarray, experiment.data())
+batches = {"index": np.stack([experiment.batch(i)["index"] for i in range(4)])}
+axes = (0, None, 0, 0)
+mapped = jax.jit(jax.vmap(experiment.step, in_axes=axes))(states, data, batches, keys)
+pmapped = jax.pmap(experiment.step, in_axes=axes, devices=jax.devices()[:4])
+spread = pmapped(states, data, batches, keys)
+assert len(jax.tree.leaves(spread)[0].devices()) == 4
+pairs = zip(jax.tree.leaves(mapped), jax.tree.leaves(spread), strict=True)
+results["pmap"] = [max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs)]
+losses = np.asarray(spread[1]["loss"])
+results["pmap"].append(float(np.ptp(losses)))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_8_devices(child: Child) -> dict[str, Any]:
+    """What both snippets found in one process."""
+    ends = "import json", "results = {}", PLACED, PMAPPED, "print(json.dumps(results))"
+    done = child("\n".join(ends), devices=8)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_device_holds_its_rows(on_8_devices: dict[str, Any]) -> None:
+    found = on_8_devices["placed"]
     x, y = np.arange(48).reshape(16, 3), np.arange(4)
 
     expected_sizes = {
@@ -179,3 +207,10 @@ def test_every_device_holds_its_rows(child: Child) -> None:
             assert np.array_equal(shards["y"], np.split(y, num_model)[column])
         assert result["whole"] == {"x": x.tolist(), "y": y.tolist()}
         assert result["doubled"] == (2 * x).tolist()
+
+
+def test_a_step_under_pmap_does_what_it_does_under_vmap(on_8_devices: dict[str, Any]) -> None:
+    # The loop does not use pmap, but others may.
+    difference, spread = on_8_devices["pmap"]
+    assert difference < 1e-6  # float32, values of order 1
+    assert spread > 1e-3  # the four members do differ

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from common import runs, train
+from common import runs, snapshot, train
 from common.config import load_config
 from common.errors import DataError, NumericalError, UserError
 from common.experiment import Experiment, build
@@ -135,6 +135,19 @@ def test_a_continued_run_names_all_its_sessions(tmp_path: Path) -> None:
     sessions = [*environment["earlier_sessions"], environment]
     assert [session["command"] for session in sessions] == [["first"], ["second"], ["third"]]
     assert all("earlier_sessions" not in session for session in sessions[:-1])
+
+
+def test_the_result_names_the_bits_of_the_last_state(tmp_path: Path) -> None:
+    digests = []
+    for folder, seed in (("one", 0), ("again", 0), ("other", 1)):
+        fit(tmp_path / folder, tiny(num_steps=10, seed=seed))
+        result = runs.read(tmp_path / folder).result
+        assert result is not None
+        state = runs.load(tmp_path / folder, "last").state
+        assert result["state_sha256"] == snapshot.digest(state)
+        digests.append(result["state_sha256"])
+
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_complete_run_is_left_alone(tmp_path: Path) -> None:

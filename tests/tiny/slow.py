@@ -1,4 +1,4 @@
-"""200 steps slow enough to be killed in their midst: an NFN with dropout on random weights.
+"""100 steps slow enough to be killed in their midst, with noise from the key of each step.
 
     lab train --config=tests/tiny/slow.py:cpu --workdir=runs
 
@@ -16,8 +16,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["preset"] != "cpu":
         raise ValueError(f"unknown preset {args['preset']!r}; expected cpu")
     config = ConfigDict()
-    config.experiment = "slow_experiment.py:slow_weights"
-    config.num_steps, config.batch_size = 200, 16
+    config.experiment = "slow_experiment.py:slow"
+    config.toy = "regression"  # or "weights": an NFN with dropout on random weights
+    config.num_steps, config.batch_size = 100, 16
     config.eval_every, config.checkpoint_every, config.log_every = 50, 20, 1
     config.best_metric = "-error"
     config.milliseconds = 15

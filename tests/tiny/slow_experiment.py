@@ -1,4 +1,4 @@
-"""`weights` of tests/common/toys.py with batches that take their time."""
+"""A network of tests/common/toys.py with batches that take their time."""
 
 import time
 
@@ -8,9 +8,9 @@ from common.experiment import Batch, Experiment
 from tests.common import toys
 
 
-def slow_weights(config: ConfigDict) -> Experiment:
-    """Returns the toy, each batch delayed by config.milliseconds."""
-    experiment = toys.weights(config)
+def slow(config: ConfigDict) -> Experiment:
+    """Returns the toy `config.toy`, each batch delayed by config.milliseconds."""
+    experiment = {"regression": toys.regression, "weights": toys.weights}[config.toy](config)
 
     def batch(step: int) -> Batch:
         time.sleep(config.milliseconds / 1000)
