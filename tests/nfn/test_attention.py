@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,6 @@ from nfn.weights import (
     residual_mlp_space,
     rnn_space,
 )
-from tests.processes import run_child
 
 SPACES = {
     "mlp": mlp_space([2, 3, 4, 2]),
@@ -38,7 +38,7 @@ SPACES = {
 }
 SPACE = SPACES["mlp"]
 C, HEADS, BATCH = 4, 2, 3
-# float64: sums of at most 100 terms of size 1, so 1e-14 is expected and 1e-12 is asked.
+# float64, relative to the largest entry: sums of at most 100 terms round to 1e-14 of it.
 TOLERANCE = 1e-12
 
 Map = Callable[[Features], Features]
@@ -72,13 +72,16 @@ def make_layer(name: str, **settings: int) -> Map:
     return jax.jit(partial(layer, **settings))
 
 
-def difference(a: Features, b: Features) -> float:
-    assert a.keys() == b.keys()
-    return max(float(np.abs(np.asarray(a[path]) - np.asarray(b[path])).max()) for path in a)
+def difference(a: Any, b: Any) -> float:
+    """Returns the largest difference of two trees, relative to their largest entry."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(*map(jax.tree.leaves, (a, b)))]
+    size = max(np.abs(pair).max() for pair in pairs)
+    return max(float(np.abs(x - y).max()) for x, y in pairs) / size
 
 
 def commutator(layer: Map, x: Features, move: Map) -> float:
-    """Returns the largest difference between moving first and moving last."""
+    """Returns the largest relative difference between moving first and moving last."""
     return difference(layer(move(x)), move(layer(x)))
 
 
@@ -94,16 +97,21 @@ def drawn(space: WeightSpace) -> Permutations:
 @pytest.mark.parametrize("name", SPACES)
 def test_attention_commutes_with_all_permutations(name: str) -> None:
     x, move = random_features(SPACES[name]), mover(SPACES[name], drawn(SPACES[name]))
+    y = make_layer(name)(x)
+    moved = move(y)
 
-    assert commutator(make_layer(name), x, move) < TOLERANCE
+    assert difference(make_layer(name)(move(x)), moved) < TOLERANCE
+    for path, leaf in y.items():  # a tensor without neurons stays where it is, no other does
+        assert difference(moved[path], leaf) > 0.01 or leaf.ndim == 2, path
 
 
 def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() -> None:
-    x, params = random_features(SPACE), make_params(SPACE)
+    space = mlp_space([2, 3, 2])  # five tokens of the hidden layer in chunks of three
+    x, params = random_features(space), make_params(space)
 
     def value(params: AttentionParams, chunk: int, size: int) -> jax.Array:
         layer = partial(
-            attention.attention, params, space=SPACE, num_heads=HEADS, query_chunk=chunk
+            attention.attention, params, space=space, num_heads=HEADS, query_chunk=chunk
         )
         y = attention.by_networks(layer, x, size)
         by_place = {  # networks in another order would be seen
@@ -113,50 +121,11 @@ def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() ->
         return jnp.sum(jnp.stack([jnp.sum(leaf**2) for leaf in by_place.values()]))
 
     gradient = jax.jit(jax.value_and_grad(value), static_argnums=(1, 2))
-    whole, chunked, some = gradient(params, 0, 0), gradient(params, 3, 0), gradient(params, 0, 2)
+    whole, chunked = gradient(params, 0, 0), gradient(params, 3, 2)
 
-    for other in (chunked, some):
-        leaves = zip(jax.tree.leaves(whole), jax.tree.leaves(other), strict=True)
-        assert max(float(jnp.abs(a - b).max()) for a, b in leaves) < TOLERANCE
-
-
-TWO_DEVICES = """
-import re
-from functools import partial
-import jax, jax.numpy as jnp, numpy as np
-from common.sharding import make_mesh
-from nfn import attention
-from nfn.features import feature_shapes
-from nfn.weights import mlp_space
-
-space, random = mlp_space((2, 4, 3, 1)), np.random.default_rng(0)
-shapes = feature_shapes(space, 4).items()
-x = {path: random.standard_normal((8, *shape)).astype(np.float32) for path, shape in shapes}
-params = attention.init_attention(jax.random.key(0), space=space, c=4)
-layer = partial(attention.attention, space=space, num_heads=2)
-
-def loss(params, x):
-    y = attention.by_networks(partial(layer, params), x, 2)
-    return jnp.sum(jnp.stack([jnp.sum(jnp.sin(leaf)) for leaf in y.values()]))
-
-alone = jax.grad(loss)(params, x)
-mesh = make_mesh({"data": -1})
-rows = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
-with jax.set_mesh(mesh):
-    compiled = jax.jit(jax.grad(loss)).lower(params, rows).compile()
-pairs = zip(jax.tree.leaves(alone), jax.tree.leaves(compiled(params, rows)), strict=True)
-errors = [float(jnp.abs(a - b).max() / (1 + jnp.abs(a).max())) for a, b in pairs]
-print(mesh.size, max(errors) < 1e-5)
-print(len(re.findall(r" while\\(", compiled.as_text())) > 0)
-print([name for name in ("all-gather", "all-to-all", "permute") if name in compiled.as_text()])
-"""
-
-
-@pytest.mark.slow
-def test_networks_in_turn_stay_on_their_devices() -> None:
-    done = run_child(TWO_DEVICES, devices=2)
-
-    assert done.stdout.splitlines() == ["2 True", "True", "[]"], done.stdout + done.stderr
+    # Leaf by leaf: what is differentiated is a hundred times as large as some of its gradients.
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(chunked), strict=True):
+        assert difference(a, b) < TOLERANCE
 
 
 def loop_reference(params: AttentionParams, x: Features) -> dict[str, np.ndarray]:

@@ -118,13 +118,19 @@ def test_decoder_and_encoder_commute_with_permutations_of_hidden_neurons(kind: s
     @jax.jit
     def both_ways(inputs: tuple[features.Features, ...]) -> Any:
         logits, posterior = outputs(*inputs)
-        return outputs(*map(move, inputs)), (move(logits), Gaussian(*map(move, posterior)))
+        moved_last = move(logits), Gaussian(*map(move, posterior))
+        return outputs(*map(move, inputs)), moved_last, (logits, posterior)
 
-    moved_first, moved_last = both_ways((draw(1, 1), draw(2, spec.latent_channels), draw(4, 1)))
+    moved_first, moved_last, unmoved = both_ways(
+        (draw(1, 1), draw(2, spec.latent_channels), draw(4, 1))
+    )
     for got, expected in zip(
         jax.tree.leaves(moved_first), jax.tree.leaves(moved_last), strict=True
     ):
         np.testing.assert_allclose(got, expected, atol=2e-5)  # float32 means over a few neurons
+    logits, posterior = unmoved
+    for path, leaf in (logits | {f"mean {p}": x for p, x in posterior.mean.items()}).items():
+        assert np.std(leaf) > 0.01, path
 
 
 def test_hnp_is_refused_where_its_layer_would_be_huge() -> None:
