@@ -25,14 +25,21 @@ def train(config: ConfigDict) -> tuple[Experiment, Any, Any]:
     return experiment, data, state
 
 
-def drawn(config: ConfigDict, *, noise: float = 0.1) -> tuple[Experiment, Any, Any]:
-    """Returns the experiment, its data, and a state nobody trained, but away from the initial one.
+def drawn(config: ConfigDict, *, scale: float = 0.3) -> tuple[Experiment, Any, Any]:
+    """Returns the experiment, its data, and a state whose parameters are draws from N(0, scale^2).
 
     For what holds for any parameters: those that start at 0 would not show a fault.
     """
-    experiment, random = build(config), np.random.default_rng(0)
-    state = jax.jit(experiment.init)(program.root_key(config))
-    params = jax.tree.map(
-        lambda leaf: leaf + noise * random.standard_normal(leaf.shape, np.float32), state.params
+    experiment = build(config)
+    shapes = jax.eval_shape(experiment.init, program.root_key(config))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = zeros._replace(params=draws_like(shapes.params, scale=scale))
+    return experiment, experiment.data(), state
+
+
+def draws_like(shapes: Any, *, scale: float = 0.3) -> Any:
+    """Returns draws from N(0, scale^2) in these shapes: a program less than initializing."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: (scale * random.standard_normal(leaf.shape)).astype(leaf.dtype), shapes
     )
-    return experiment, jax.tree.map(np.asarray, experiment.data()), state._replace(params=params)

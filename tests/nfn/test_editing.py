@@ -20,9 +20,10 @@ from nfn.equivariant.editing.models import EditorSpec, editor
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
 from nfn.stack import stack_space
 from nfn.tasks.edit_targets import edit_weights
-from nfn.tasks.editing import edit_spec, renderings
-from nfn.tasks.sirens import siren_set_spec, statistics_of
+from nfn.tasks.editing import edit_sirens, edit_spec, renderings
+from nfn.tasks.sirens import siren_set_spec, siren_space, statistics_of
 from nfn.weights import WeightSpace, hidden_only, mlp_space
+from tests.small_runs import draws_like
 
 CONFIG = "nfn/equivariant/configs/editing.py"
 SMALL = {
@@ -142,7 +143,7 @@ def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
     space = mlp_space_of((2, 6, 5, 1))
     spec = editor_sizes(kind=kind, canonical=canonical)
     network = editor(space, spec, omega=5.0)
-    params = jax.jit(network.init)(jax.random.key(2))
+    params = draws_like(jax.eval_shape(network.init, jax.random.key(2)))
     sirens = random_sirens(3, (2, 6, 5, 1), jnp.float32)
     order = features.random_permutation(jax.random.key(3), hidden_only(space))
 
@@ -205,6 +206,32 @@ def shown(config: Any, params: SirenParams) -> tuple[jax.Array, jax.Array]:
         return renderings(edited, spec), renderings(params, spec)
 
     return both(params)
+
+
+def test_an_editor_without_the_symmetry_is_seen_to_change_under_permutations() -> None:
+    """It silences the first hidden neuron, whichever that is."""
+    config = load_config(f"{CONFIG}:cpu,edit=contrast", SMALL)
+    spec = siren_set_spec(config.data)
+    network = editor(siren_space(spec), editor_sizes(kind="mlp", canonical=False), omega=spec.omega)
+
+    def silence(params: Any, weights: SirenParams, statistics: Any, key: Any = None) -> SirenParams:
+        del params, statistics, key
+        after = weights["dense_1"]
+        return weights | {"dense_1": after | {"kernel": after["kernel"].at[:, 0].set(0)}}
+
+    experiment = edit_sirens(config, network._replace(apply=silence))
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+    assert experiment.final is not None
+    data = jax.tree.map(jnp.asarray, experiment.data())
+    final = jax.jit(partial(experiment.final, draws_like(state, scale=0.0)))
+    measured = {name: total / n for name, (total, n) in final(data, jax.random.key(2)).items()}
+
+    test = data["test"]
+    edited = silence(None, test["params"], None)
+    expected = jnp.mean((jax.jit(renderings, static_argnums=1)(edited, spec) - test["target"]) ** 2)
+    assert measured["permuted_change"] > 1e-4
+    assert measured["test_mse"] == pytest.approx(expected, rel=1e-4)
+    assert abs(measured["permuted_test_mse"] - measured["test_mse"]) > 1e-5
 
 
 @pytest.mark.parametrize("kind", ["np", "mlp_aug"])

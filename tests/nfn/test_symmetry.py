@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from nfn.features import permute_features, permute_params, random_permutation
 from nfn import probes, symmetry
+from nfn.features import permute_features, permute_params, random_permutation
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
 from nfn.weights import hidden_only, space_from_params
 
 OMEGA = 10.0
-# One hidden layer has another rule; of three the second is decided before and moved after the third.
+# One hidden layer has another rule than more; of three, the order of their signs matters.
 WIDTHS = [(2, 5, 1), (2, 4, 5, 4, 2)]
 
 # One compilation for a shape instead of one for every small operation.

@@ -138,6 +138,19 @@ def test_a_network_depends_on_its_number_only() -> None:
     np.testing.assert_allclose(together.test_accuracy, whole.test_accuracy, atol=0.05)
 
 
+def test_dropout_changes_what_is_trained() -> None:
+    rows = np.full(6, 5, np.int32)  # the same network six times, but for dropout
+    drawn = draw_hyperparameters(CNN, rows, seed=0, num_images=60)
+    drawn = drawn._replace(dropout=np.array([0, 0, 0.5, 0.5, 0.1, 0], np.float32))
+    trained = train_networks(jax.random.key(3), images(), rows, drawn, recipe=CNN)
+
+    kernel = trained.params["Conv_1"]["kernel"].reshape(6, -1)
+    np.testing.assert_array_equal(kernel[0], kernel[1])
+    np.testing.assert_array_equal(kernel[2], kernel[3])
+    for other in (2, 4):
+        assert np.abs(kernel[other] - kernel[0]).max() > 1e-3
+
+
 def test_snapshots_are_trainings_cut_short() -> None:
     data = images(channels=(36,))
     recipe = CNN._replace(channels=(36,), dense=(5, 3), snapshots=3, dropout=(0.0, 0.0))
