@@ -91,7 +91,14 @@ def drawn(space: WeightSpace) -> Permutations:
     return {g: jnp.asarray(np.roll(np.arange(n), 1)) for g, n in space.group_sizes.items()}
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(
+    "name",
+    # The others are slow: chains are compared with loops and with the authors' package by default.
+    [
+        *("hidden only", "cnn", "rnn"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlp", "one output", "residual")),
+    ],
+)
 def test_attention_commutes_with_all_permutations(name: str) -> None:
     x, move = random_features(SPACES[name]), mover(SPACES[name], drawn(SPACES[name]))
     y = make_layer(name)(x)

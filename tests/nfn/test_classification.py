@@ -25,7 +25,7 @@ SMALL = {
     "data.test_per_class": "6",
     "data.fit_steps": "30",
     "model.channels": "8",
-    "model.num_layers": "2",
+    "model.num_layers": "1",
     "model.frequencies": "4",
     "model.head_widths": "(16,)",
     "model.mlp_widths": "(16,)",

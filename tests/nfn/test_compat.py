@@ -76,8 +76,13 @@ def assert_close(actual: Features, expected: Features) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *((name, kind) for name in SPACES for kind in ("np", "hnp")),
+        *((name, kind) for name in (*BOTH, "3-2-2-1") for kind in ("np", "hnp")),
         *((name, kind) for name in BOTH for kind in ("pt", "np io")),
+        *(
+            pytest.param(name, kind, marks=pytest.mark.slow)
+            for name in ("2-3-2", "2-3-4-3-2")
+            for kind in ("np", "hnp")
+        ),
     ],
 )
 def test_layers_compute_what_the_package_computes(name: str, kind: str) -> None:
@@ -139,7 +144,7 @@ def test_the_package_stores_as_many_parameters_as_its_modules_have(
     ("space", "kind", "missing"),
     [
         (mlp_space([3, 2, 2, 1]), "np", 0),
-        (mlp_space([2, 3, 2]), "hnp", 2),
+        pytest.param(mlp_space([2, 3, 2]), "hnp", 2, marks=pytest.mark.slow),
         (cnn_space(channels=(1, 3, 2), filters=((1, 2), (1, 1))), "hnp", 2),
     ],
 )

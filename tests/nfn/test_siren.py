@@ -13,8 +13,6 @@ from common.errors import NumericalError
 from nfn.sine import SineMethod
 from nfn.siren import FittedSirens, coordinate_grid, fit_sirens, init_siren, render, siren
 
-pytestmark = pytest.mark.optimized  # fits run for longer than they compile
-
 WIDTHS = (2, 8, 8, 1)
 FIT: dict[str, Any] = {
     "widths": WIDTHS,

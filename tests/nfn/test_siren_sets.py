@@ -10,8 +10,6 @@ from nfn import siren_sets
 from nfn.siren import render
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
 
-pytestmark = pytest.mark.optimized  # fits run for longer than they compile
-
 Arrays = dict[str, np.ndarray]
 
 

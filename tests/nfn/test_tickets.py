@@ -40,7 +40,7 @@ SMALL = {
     "batch_size": "2",
     "evaluate_chunk": "2",
 }
-SPACE = mlp_space((5, 4, 3, 2))
+SPACE = mlp_space((3, 4, 2))
 SPEC = CvaeSpec("np", 6, 1, 2, layer_norm=True, dtype="float32", remat=False)
 
 

@@ -134,8 +134,16 @@ def test_a_network_depends_on_its_number_only() -> None:
             jax.tree.leaves(getattr(whole, name)), jax.tree.leaves(getattr(pair, name)), strict=True
         ):
             np.testing.assert_array_equal(all_rows[[4, 2]], rows)
-    together = train_zoo(data, CNN, np.arange(6), chunk=6, mapping="vmap")
-    np.testing.assert_allclose(together.test_accuracy, whole.test_accuracy, atol=0.05)
+
+
+@pytest.mark.slow  # how accelerators train them
+def test_networks_trained_together_are_as_good_as_one_after_another() -> None:
+    alone = train_zoo(images(), CNN, np.arange(6), chunk=6)
+    together = train_zoo(images(), CNN, np.arange(6), chunk=6, mapping="vmap")
+
+    # 40 test images; another order of rounding changes the answer for one of them.
+    np.testing.assert_allclose(together.test_accuracy, alone.test_accuracy, atol=0.05)
+    assert np.std(alone.test_accuracy) > 0
 
 
 def test_dropout_changes_what_is_trained() -> None:
