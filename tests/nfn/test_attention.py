@@ -72,7 +72,9 @@ def make_layer(name: str, **settings: int) -> Map:
 def difference(a: Any, b: Any) -> float:
     """Returns the largest difference of two trees, relative to their largest entry."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    pairs = [(np.asarray(x), np.asarray(y)) for x, y in zip(*map(jax.tree.leaves, (a, b)))]
+    pairs = [
+        (np.asarray(x), np.asarray(y)) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    ]
     size = max(np.abs(pair).max() for pair in pairs)
     return max(float(np.abs(x - y).max()) for x, y in pairs) / size
 

@@ -1,4 +1,4 @@
-"""Fits, zoos and attention over two devices: the same bits, and networks that stay where they are."""
+"""Fits, zoos and attention over two devices: the same bits, and networks stay where they are."""
 
 import hashlib
 import json

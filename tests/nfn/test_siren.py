@@ -154,7 +154,7 @@ def test_another_chunk_or_a_piece_of_the_set_begins_the_same_fits(begun: FittedS
     # Chunks of 3 and a piece from 4 on, which is in other places of them: another program.
     piece = fit_sirens(smooth_images(10)[4:], **FIT | {"steps": 5, "chunk": 3, "first": 4})
 
-    for some, whole in zip(jax.tree.leaves(piece.params), jax.tree.leaves(begun.params)):
+    for some, whole in zip(*map(jax.tree.leaves, (piece.params, begun.params)), strict=True):
         # Five steps of Adam move a weight by 0.1 at most; rounding to 1e-7 of a gradient changes
         # them by as much, except where the gradient is itself as small.
         np.testing.assert_allclose(some, whole[4:], atol=1e-3)
