@@ -232,7 +232,7 @@ def test_an_editor_without_the_symmetry_is_seen_to_change_under_permutations() -
     edited = silence(None, test["params"], None)
     expected = jnp.mean((jax.jit(renderings, static_argnums=1)(edited, spec) - test["target"]) ** 2)
     assert measured["permuted_change"] > 1e-4
-    assert measured["test_mse"] == pytest.approx(expected, rel=1e-4)
+    assert measured["test_mse"] == pytest.approx(float(expected), rel=1e-4)
     assert abs(measured["permuted_test_mse"] - measured["test_mse"]) > 1e-5
 
 
