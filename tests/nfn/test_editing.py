@@ -34,7 +34,7 @@ SMALL = {
     "data.fit_steps": "20",
     "data.widths": "(2, 6, 6, 1)",
     "model.channels": "4",
-    "model.num_layers": "2",
+    "model.num_layers": "1",
     "model.frequencies": "3",
     "model.mlp_widths": "(8,)",
     "batch_size": "4",
