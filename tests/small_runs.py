@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -41,5 +42,5 @@ def draws_like(shapes: Any, *, scale: float = 0.3) -> Any:
     """Returns draws from N(0, scale^2) in these shapes: a program less than initializing."""
     random = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: (scale * random.standard_normal(leaf.shape)).astype(leaf.dtype), shapes
+        lambda leaf: jnp.asarray(scale * random.standard_normal(leaf.shape), leaf.dtype), shapes
     )

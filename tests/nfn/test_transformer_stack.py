@@ -56,7 +56,7 @@ def test_a_block_adds_attention_then_two_maps_of_every_weight_each_after_a_norm(
     spec = SPEC._replace(share_ff=share_ff, dtype="float64")
     init = partial(transformer_stack.init_transformer, space=SPACE, spec=spec)
     shapes = jax.eval_shape(init, jax.random.key(0)).blocks[0]
-    params = jax.tree.map(lambda leaf: leaf.astype(np.float64), draws_like(shapes))
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), draws_like(shapes))
     x = random_features(8)
 
     @jax.jit
@@ -66,6 +66,7 @@ def test_a_block_adds_attention_then_two_maps_of_every_weight_each_after_a_norm(
         return transformer_stack.block(params, x, space=SPACE, spec=spec), y
 
     actual, y = block_and_attention(x)
+    p = jax.tree.map(np.asarray, params)
 
     gelu = lambda z: z * 0.5 * (1 + np.vectorize(math.erf)(z / math.sqrt(2)))
     for path, leaf in x.items():
@@ -73,9 +74,9 @@ def test_a_block_adds_attention_then_two_maps_of_every_weight_each_after_a_norm(
         name = attention.SHARED if share_ff else path
         centered = z - z.mean(-1, keepdims=True)
         read = centered / (z.std(-1, ddof=1, keepdims=True) + 1e-5)
-        read = read * params.norm_ff.gamma[path] + params.norm_ff.beta[path]
-        inner = gelu(read @ params.up.matrices[name] + params.up.biases[name])
-        expected = z + inner @ params.down.matrices[name] + params.down.biases[name]
+        read = read * p.norm_ff.gamma[path] + p.norm_ff.beta[path]
+        inner = gelu(read @ p.up.matrices[name] + p.up.biases[name])
+        expected = z + inner @ p.down.matrices[name] + p.down.biases[name]
         np.testing.assert_allclose(actual[path], expected, rtol=0, atol=1e-12 * np.abs(z).max())
         assert np.abs(y[path]).max() > 0.1
 
