@@ -1,5 +1,7 @@
 """Networks that read weights: what a trunk, its pool and its head do with dropout and channels."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,16 +34,16 @@ def test_a_reader_is_the_head_of_the_pooled_trunk_and_drops_channels_with_a_key_
         # The trunk gets the first of two keys, the head the second.
         answers = {"plain": reader.apply(params, x)}
         for seed in (1, 2):
-            key = jax.random.key(seed)
-            features[f"key {seed}"] = trunk.apply(params.stack, x, None, jax.random.split(key)[0])
-            answers[f"key {seed}"] = reader.apply(params, x, None, key)
+            key_trunk, _ = jax.random.split(jax.random.key(seed))
+            features[f"key {seed}"] = trunk.apply(params.stack, x, None, key_trunk)
+            answers[f"key {seed}"] = reader.apply(params, x, None, jax.random.key(seed))
         pooled = {
             name: invariant_pool(refold(SPACE, hidden_only(SPACE), y), space=hidden_only(SPACE))
             for name, y in features.items()
         }
         return {f"pooled {k}": v for k, v in pooled.items()} | answers
 
-    found = {name: np.asarray(leaf) for name, leaf in everything(networks()).items()}
+    found: dict[str, Any] = jax.tree.map(np.asarray, everything(networks()))
 
     head = jax.tree.map(np.asarray, params.head)
     first, last = head["params"]["Dense_0"], head["params"]["Dense_1"]

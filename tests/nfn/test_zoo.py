@@ -113,7 +113,7 @@ def test_training_takes_the_steps_of_optax(optimizer: str) -> None:
         return fit + l2 * sum(jnp.sum(w**2) for w in jax.tree.leaves(params))
 
     @jax.jit
-    def step(params: dict, state: optax.OptState) -> tuple[dict, optax.OptState]:
+    def step(params: Any, state: optax.OptState) -> tuple[Any, optax.OptState]:
         updates, state = tx.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
@@ -149,7 +149,7 @@ def test_networks_trained_together_are_as_good_as_one_after_another() -> None:
 def test_dropout_changes_what_is_trained() -> None:
     rows = np.full(6, 5, np.int32)  # the same network six times, but for dropout
     drawn = draw_hyperparameters(CNN, rows, seed=0, num_images=60)
-    drawn = drawn._replace(dropout=np.array([0, 0, 0.5, 0.5, 0.1, 0], np.float32))
+    drawn = drawn._replace(dropout=jnp.array([0, 0, 0.5, 0.5, 0.1, 0]))
     trained = train_networks(jax.random.key(3), images(), rows, drawn, recipe=CNN)
 
     kernel = trained.params["Conv_1"]["kernel"].reshape(6, -1)
