@@ -64,7 +64,6 @@ def test_training_predictors_ranks_networks_they_have_not_seen() -> None:
     experiment, data, state = train(config)
     assert experiment.final is not None
     metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
-    print(metrics)
 
     assert metrics["train_tau"] > 0.3
     assert metrics["test_tau"] > 0.3
