@@ -140,7 +140,8 @@ def fit_sirens(
     """Fits one independently drawn SIREN to each image: Adam on the mean square over all pixels.
 
     Network i is `fit_siren` with the key of `seed` into which i is folded. It has the same bits
-    for any number of devices and, on CPU, for any `chunk` above 1.
+    for any number of devices and whatever the other images are. Another `chunk` is another
+    program: it rounds differently, and the steps of a long fit amplify that.
 
     Args:
         images: [n, h, w] or [n, h, w, c]; uint8, or float in [0, 1].
@@ -150,7 +151,8 @@ def fit_sirens(
         learning_rate: Of Adam, at the first step.
         schedule: "cosine" takes the learning rate to 0 at the last step.
         seed: Of the initializations.
-        first: Number of the first network, for a piece of a larger set.
+        first: Number of the first network, for a piece of a larger set; the same bits as in the
+            whole if it is a multiple of `chunk`.
         chunk: Networks under one vmap, the same for every device; the last chunk is padded.
         sine: How to compute it, see `nfn.sine`.
         on_chunk: Called as on_chunk(done, n) whenever more networks are done.

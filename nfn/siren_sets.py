@@ -19,7 +19,7 @@ from nfn.sine import SineMethod
 from nfn.siren import Schedule, StackedParams, fit_sirens
 
 TRAIN, VALID, TEST = 0, 1, 2  # values of "split"
-PIECE = 4_096  # networks of a piece of a large set
+PIECE = 4_096  # networks of a piece of a large set, cut to whole chunks
 
 
 class SirenSetSpec(NamedTuple):
@@ -92,7 +92,7 @@ def siren_set(spec: SirenSetSpec) -> Arrays:
     """Returns the arrays of a set: the function to be given to `common.data.cached`.
 
     A large set is fitted in pieces, each with a cache entry of its own: a killed process loses
-    the piece at hand. Any number of pieces makes the same networks.
+    the piece at hand. Any number of pieces makes the same networks, to the bit.
 
     Returns:
         "dense_0/kernel" [n, in, out], "dense_0/bias" [n, out], ... float32; "label" int32 [n],
@@ -106,7 +106,8 @@ def siren_set(spec: SirenSetSpec) -> Arrays:
     selection = select(images, spec)
     classes = _classes(images, selection)
     n = len(classes)
-    pieces = [SirenPiece(spec, i, min(i + PIECE, n)) for i in range(0, n, PIECE)]
+    size = max(1, PIECE // spec.chunk) * spec.chunk  # every network keeps its place in its chunk
+    pieces = [SirenPiece(spec, i, min(i + size, n)) for i in range(0, n, size)]
     parts = cached_parts(pieces, siren_piece) if len(pieces) > 1 else [siren_piece(pieces[0])]
     return {
         **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]},

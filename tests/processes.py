@@ -26,8 +26,10 @@ def run_child(
     A process over its time limit is killed with all it started, and run once more: a rendezvous of
     more simulated devices than cores can hang. The second time-out raises TimeoutExpired.
     """
-    flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(REPOSITORY), **(env or {})}
+    flags = [os.environ.get("XLA_FLAGS", "")]  # the instruction set alone, see tests/conftest.py
+    flags += [f"--xla_force_host_platform_device_count={devices}"] if devices > 1 else []
+    environment = {**os.environ, "XLA_FLAGS": " ".join(flags), "PYTHONPATH": str(REPOSITORY)}
+    environment |= env or {}
     start = ["-c", what, *arguments] if isinstance(what, str) else ["-m", "common.cli", *what]
     command = [sys.executable, *start]
     try:

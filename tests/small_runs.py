@@ -1,8 +1,9 @@
-"""Trains a small experiment in the process of the test, without checkpoints."""
+"""A small experiment in the process of the test, without checkpoints: trained, or drawn."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -23,3 +24,23 @@ def train(config: ConfigDict) -> tuple[Experiment, Any, Any]:
         batches = program.stack_batches(experiment, config, first)
         state, _ = step(state, data, program.place_batches(batches, layout), key, np.int32(first))
     return experiment, data, state
+
+
+def drawn(config: ConfigDict, *, scale: float = 0.3) -> tuple[Experiment, Any, Any]:
+    """Returns the experiment, its data, and a state whose parameters are draws from N(0, scale^2).
+
+    For what holds for any parameters: those that start at 0 would not show a fault.
+    """
+    experiment = build(config)
+    shapes = jax.eval_shape(experiment.init, program.root_key(config))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    state = zeros._replace(params=draws_like(shapes.params, scale=scale))
+    return experiment, experiment.data(), state
+
+
+def draws_like(shapes: Any, *, scale: float = 0.3) -> Any:
+    """Returns draws from N(0, scale^2) in these shapes: a program less than initializing."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(scale * random.standard_normal(leaf.shape), leaf.dtype), shapes
+    )

@@ -76,8 +76,15 @@ def assert_close(actual: Features, expected: Features) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *((name, kind) for name in SPACES for kind in ("np", "hnp")),
-        *((name, kind) for name in BOTH for kind in ("pt", "np io")),
+        *((name, kind) for name in (*BOTH, "3-2-2-1") for kind in ("np", "hnp")),
+        *(("cnn", kind) for kind in ("pt", "np io")),
+        *(
+            pytest.param(name, kind, marks=pytest.mark.slow)
+            for name, kind in (
+                *((name, kind) for name in ("2-3-2", "2-3-4-3-2") for kind in ("np", "hnp")),
+                *(("3-4-5-2", kind) for kind in ("pt", "np io")),
+            )
+        ),
     ],
 )
 def test_layers_compute_what_the_package_computes(name: str, kind: str) -> None:
@@ -139,7 +146,7 @@ def test_the_package_stores_as_many_parameters_as_its_modules_have(
     ("space", "kind", "missing"),
     [
         (mlp_space([3, 2, 2, 1]), "np", 0),
-        (mlp_space([2, 3, 2]), "hnp", 2),
+        pytest.param(mlp_space([2, 3, 2]), "hnp", 2, marks=pytest.mark.slow),
         (cnn_space(channels=(1, 3, 2), filters=((1, 2), (1, 1))), "hnp", 2),
     ],
 )
@@ -175,7 +182,7 @@ def test_features_go_there_and_back(name: str) -> None:
             np.testing.assert_array_equal(array, arrays[f"{key}.{i}"])
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", ["cnn", pytest.param("3-4-5-2", marks=pytest.mark.slow)])
 def test_statistics_agree(name: str) -> None:
     space = SPACES[name]
     x = package_features(f"{name}/in", space)
@@ -187,7 +194,7 @@ def test_statistics_agree(name: str) -> None:
         np.testing.assert_allclose(actual, expected[:, channel], atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", ["cnn", pytest.param("3-4-5-2", marks=pytest.mark.slow)])
 def test_pools_encodings_and_norms_agree(name: str) -> None:
     space = SPACES[name]
     x = package_features(f"{name}/in", space)

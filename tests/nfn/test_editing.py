@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import chex
@@ -19,10 +19,11 @@ from nfn import features, image_edits, layers, siren_edits
 from nfn.equivariant.editing.models import EditorSpec, editor
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
 from nfn.stack import stack_space
-from nfn.tasks.edit_targets import edit_weights
-from nfn.tasks.editing import edit_spec, renderings
-from nfn.tasks.sirens import siren_set_spec, statistics_of
+from nfn.tasks.edit_targets import EditSpec, edit_weights
+from nfn.tasks.editing import edit_sirens, edit_spec, renderings
+from nfn.tasks.sirens import siren_set_spec, siren_space, statistics_of
 from nfn.weights import WeightSpace, hidden_only, mlp_space
+from tests.small_runs import draws_like
 
 CONFIG = "nfn/equivariant/configs/editing.py"
 SMALL = {
@@ -33,7 +34,7 @@ SMALL = {
     "data.fit_steps": "20",
     "data.widths": "(2, 6, 6, 1)",
     "model.channels": "4",
-    "model.num_layers": "2",
+    "model.num_layers": "1",
     "model.frequencies": "3",
     "model.mlp_widths": "(8,)",
     "batch_size": "4",
@@ -50,7 +51,7 @@ EXACT: dict[str, Callable[[SirenParams], SirenParams]] = {
 
 def random_sirens(count: int, widths: tuple[int, ...], dtype: Any) -> SirenParams:
     keys = jax.random.split(jax.random.key(0), count)
-    params = jax.vmap(lambda key: init_siren(key, widths=widths, omega=5.0))(keys)
+    params = jax.jit(jax.vmap(lambda key: init_siren(key, widths=widths, omega=5.0)))(keys)
     return jax.tree.map(lambda leaf: leaf.astype(dtype), params)
 
 
@@ -62,10 +63,10 @@ def test_exact_edits_of_weights_are_exact_edits_of_the_image(name: str) -> None:
         c, s = math.cos(ANGLE), math.sin(ANGLE)
         back = x @ jnp.array([[c, -s], [s, c]])  # rows R^-1 x, with R^-1 = R^T
         moved = {"translate": x - OFFSET[None], "rotate": back, "rescale": x}[name]
-        expected = siren(params, moved, omega=5.0)
+        expected = jax.jit(lambda p: siren(p, moved, omega=5.0))(params)
         if name == "rescale":
             expected = -1.5 * expected + 0.25
-        shown = siren(EXACT[name](params), x, omega=5.0)
+        shown = jax.jit(lambda p: siren(EXACT[name](p), x, omega=5.0))(params)
 
         np.testing.assert_allclose(shown, expected, atol=1e-12)
 
@@ -73,12 +74,37 @@ def test_exact_edits_of_weights_are_exact_edits_of_the_image(name: str) -> None:
 def test_images_turn_counterclockwise_and_move_down_and_right() -> None:
     params = random_sirens(1, (2, 5, 1), jnp.float32)
     params = jax.tree.map(lambda leaf: leaf[0], params)
-    show = lambda p: np.asarray(siren(p, coordinate_grid(9), omega=5.0)).reshape(9, 9)
-    turned = show(siren_edits.rotate(params, math.pi / 2))
-    moved = show(siren_edits.translate(params, jnp.array([1, 2]) * 2 / 8))
+    network = jax.jit(lambda p: siren(p, coordinate_grid(9), omega=5.0))
+    show = lambda p: np.asarray(network(p)).reshape(9, 9)
+    turned = show(edit_weights(params, edit=EditSpec("rotate", (0, 0), 90.0), size=9))
+    moved = show(edit_weights(params, edit=EditSpec("translate", (1, 2), 0.0), size=9))
 
     np.testing.assert_allclose(turned, np.rot90(show(params)), atol=1e-5)
     np.testing.assert_allclose(moved[1:, 2:], show(params)[:-1, :-2], atol=1e-5)
+
+
+@cache
+def layer_and_edits(kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Returns the outputs of a layer for 40 SIRENs by its parameters, the SIRENs, edited ones."""
+    space = stack_space(mlp_space_of((2, 3, 3, 1)), kind)
+    sirens = random_sirens(40, (2, 3, 3, 1), jnp.float64)
+    init, apply = {
+        "pt": (layers.init_pointwise, layers.pointwise),
+    }.get(kind, (layers.init_equivariant_linear, layers.equivariant_linear))
+    params = init(jax.random.key(1), space=space, c_in=1, c_out=1)
+    flat, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), params))
+
+    def vector(sirens: SirenParams) -> jax.Array:
+        return ravel_pytree(features.features_from_params(space, sirens))[0]
+
+    @jax.jit
+    def everything(flat: jax.Array, sirens: SirenParams) -> tuple[Any, ...]:
+        x = features.features_from_params(space, sirens)
+        output = lambda flat: ravel_pytree(apply(unravel(flat), x, space=space))[0]
+        edited = {name: vector(edit(sirens)) for name, edit in EXACT.items()}
+        return jax.jacfwd(output)(flat), vector(sirens), edited
+
+    return jax.tree.map(np.asarray, everything(flat, sirens))
 
 
 @pytest.mark.parametrize("kind", ["np", "hnp", "pt"])
@@ -87,24 +113,8 @@ def test_hnp_contains_the_exact_edits_as_linear_maps_and_np_and_pt_do_not(
     name: str, kind: str
 ) -> None:
     with jax.enable_x64(True):
-        space = stack_space(mlp_space_of((2, 3, 3, 1)), kind)
-        sirens = random_sirens(40, (2, 3, 3, 1), jnp.float64)
-        init, apply = {
-            "pt": (layers.init_pointwise, layers.pointwise),
-        }.get(kind, (layers.init_equivariant_linear, layers.equivariant_linear))
-        params = init(jax.random.key(1), space=space, c_in=1, c_out=1)
-        flat, unravel = ravel_pytree(jax.tree.map(lambda p: p.astype(jnp.float64), params))
-
-        def output(flat: jax.Array, sirens: SirenParams) -> jax.Array:
-            before = features.features_from_params(space, sirens)
-            return ravel_pytree(apply(unravel(flat), before, space=space))[0]
-
-        def features_before_and_after(sirens: SirenParams) -> tuple[jax.Array, ...]:
-            both = (sirens, EXACT[name](sirens))
-            return tuple(ravel_pytree(features.features_from_params(space, x))[0] for x in both)
-
-        before, wanted = (np.asarray(x) for x in jax.jit(features_before_and_after)(sirens))
-        matrix = np.asarray(jax.jit(jax.jacfwd(output))(flat, sirens))
+        matrix, before, edited = layer_and_edits(kind)
+    wanted = edited[name]
 
     solution, *_ = np.linalg.lstsq(matrix, wanted)
     error, change = np.linalg.norm(matrix @ solution - wanted), np.linalg.norm(wanted - before)
@@ -125,7 +135,10 @@ def mlp_space_of(widths: tuple[int, ...]) -> WeightSpace:
 
 @pytest.mark.parametrize(
     ("kind", "canonical"),
-    [("np", False), ("np", True), ("hnp", False), ("pt", False), ("mlp", False)],
+    [
+        *(("np", True), ("hnp", False), ("mlp", False)),
+        *(pytest.param(kind, False, marks=pytest.mark.slow) for kind in ("np", "pt")),
+    ],
 )
 def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
     kind: str, canonical: bool
@@ -133,18 +146,28 @@ def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
     space = mlp_space_of((2, 6, 5, 1))
     spec = editor_sizes(kind=kind, canonical=canonical)
     network = editor(space, spec, omega=5.0)
-    params = jax.jit(network.init)(jax.random.key(2))
+    params = draws_like(jax.eval_shape(network.init, jax.random.key(2)))
     sirens = random_sirens(3, (2, 6, 5, 1), jnp.float32)
-    statistics = statistics_of(network.read, network.space, normalize=True)(sirens)
     order = features.random_permutation(jax.random.key(3), hidden_only(space))
-    move = jax.jit(lambda weights: features.permute_params(hidden_only(space), weights, order))
-    apply = jax.jit(network.apply)
-    moved_last = move(apply(params, sirens, statistics))
-    moved_first = apply(params, move(sirens), statistics)
-    difference = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), moved_last, moved_first)
 
-    largest = max(float(leaf) for leaf in jax.tree.leaves(difference))
+    @jax.jit
+    def edit_and_move(params: Any, sirens: SirenParams) -> tuple[SirenParams, ...]:
+        statistics = statistics_of(network.read, network.space, normalize=True)(sirens)
+        move = partial(features.permute_params, hidden_only(space), permutations=order)
+        edited = network.apply(params, sirens, statistics)
+        return edited, move(edited), network.apply(params, move(sirens), statistics)
+
+    edited, moved_last, moved_first = edit_and_move(params, sirens)
+
+    largest = largest_difference(moved_last, moved_first)
     assert largest > 1e-2 if kind == "mlp" else largest < 1e-5
+    assert largest_difference(edited, sirens) > 0.1  # it does edit, and weights do move
+    assert largest_difference(edited, moved_last) > 0.1
+
+
+def largest_difference(a: SirenParams, b: SirenParams) -> float:
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max()) for x, y in pairs)
 
 
 def editor_sizes(*, kind: str, canonical: bool) -> EditorSpec:
@@ -167,13 +190,50 @@ def test_targets_are_the_edited_image_or_the_exactly_edited_network() -> None:
     assert target.shape == (4, 196, 1)
     np.testing.assert_allclose(target[:1].reshape(1, 14, 14), expected, atol=1e-6)
 
-    for edit in ("translate", "rotate"):
-        config, experiment = small(edit)
-        spec, data = siren_set_spec(config.data), experiment.data()
-        move = partial(edit_weights, edit=edit_spec(config), size=spec.size)
-        params = jax.tree.map(jnp.asarray, data["test"]["params"])
-        shown = renderings(jax.vmap(lambda p, m=move: m(p))(params), spec)
-        np.testing.assert_allclose(shown, data["test"]["target"], atol=1e-5)
+    config, experiment = small("rotate")
+    test = experiment.data()["test"]
+    edited, untouched = shown(config, jax.tree.map(jnp.asarray, test["params"]))
+    np.testing.assert_allclose(edited, test["target"], atol=1e-5)
+    assert np.abs(edited - untouched).max() > 0.1
+
+
+def shown(config: Any, params: SirenParams) -> tuple[jax.Array, jax.Array]:
+    """Returns what networks show after the edit of a config, and before it."""
+    spec = siren_set_spec(config.data)
+    move = partial(edit_weights, edit=edit_spec(config), size=spec.size)
+
+    @jax.jit
+    def both(params: SirenParams) -> tuple[jax.Array, jax.Array]:
+        edited = jax.vmap(lambda single: move(single))(params)
+        return renderings(edited, spec), renderings(params, spec)
+
+    return both(params)
+
+
+def test_an_editor_without_the_symmetry_is_seen_to_change_under_permutations() -> None:
+    """It silences the first hidden neuron, whichever that is."""
+    config = load_config(f"{CONFIG}:cpu,edit=contrast", SMALL)
+    spec = siren_set_spec(config.data)
+    network = editor(siren_space(spec), editor_sizes(kind="mlp", canonical=False), omega=spec.omega)
+
+    def silence(params: Any, weights: SirenParams, statistics: Any, key: Any = None) -> SirenParams:
+        del params, statistics, key
+        after = weights["dense_1"]
+        return weights | {"dense_1": after | {"kernel": after["kernel"].at[:, 0].set(0)}}
+
+    experiment = edit_sirens(config, network._replace(apply=silence))
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+    assert experiment.final is not None
+    data = jax.tree.map(jnp.asarray, experiment.data())
+    final = jax.jit(partial(experiment.final, draws_like(state, scale=0.0)))
+    measured = {name: total / n for name, (total, n) in final(data, jax.random.key(2)).items()}
+
+    test = data["test"]
+    edited = silence(None, test["params"], None)
+    expected = jnp.mean((jax.jit(renderings, static_argnums=1)(edited, spec) - test["target"]) ** 2)
+    assert measured["permuted_change"] > 1e-4
+    assert measured["test_mse"] == pytest.approx(float(expected), rel=1e-4)
+    assert abs(measured["permuted_test_mse"] - measured["test_mse"]) > 1e-5
 
 
 @pytest.mark.parametrize("kind", ["np", "mlp_aug"])

@@ -119,7 +119,7 @@ def test_weights_get_the_code_of_their_input_or_output(space: WeightSpace) -> No
             np.testing.assert_allclose(whole[(1, *index)][2:], expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("space", [MLP_SPACE, CONV_LAST])
+@pytest.mark.parametrize("space", [CONV_LAST, pytest.param(MLP_SPACE, marks=pytest.mark.slow)])
 def test_codes_move_with_hidden_neurons_only(space: WeightSpace) -> None:
     x = random_features(space, 2, 2)
     embedding = encodings.init_io_embedding(jax.random.key(0), space=space, c=2)
@@ -157,7 +157,7 @@ def test_codes_need_a_space_with_inputs_and_outputs() -> None:
         encodings.init_io_embedding(jax.random.key(0), space=space, c=1)
 
 
-@pytest.mark.parametrize("space", [MLP_SPACE, hidden_only(MLP_SPACE), CONV_LAST])
+@pytest.mark.parametrize("space", [hidden_only(MLP_SPACE), CONV_LAST])
 def test_normalized_data_have_mean_0_and_std_1_in_every_folded_channel(space: WeightSpace) -> None:
     x = random_features(space, 2, 4, 3)
     x = {path: 3 * leaf + 5 for path, leaf in x.items()}

@@ -32,10 +32,11 @@ MLP_SPACE = mlp_space([3, 4, 5, 2])
 CNN_SPACE = cnn_space(channels=(2, 3, 4), filters=((3, 2), (1, 2)), dense=(3,))
 SPACES = [
     MLP_SPACE,
-    hidden_only(MLP_SPACE),
-    CNN_SPACE,
     hidden_only(CNN_SPACE),
-    mlp_space([2, 4, 1]),
+    *(
+        pytest.param(space, marks=pytest.mark.slow)
+        for space in (hidden_only(MLP_SPACE), CNN_SPACE, mlp_space([2, 4, 1]))
+    ),
 ]
 
 # One compilation a space instead of one for every small operation.

@@ -1,21 +1,23 @@
 """Predicting generalization as a whole: splits, statistics, invariance after training, sizes."""
 
-import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 from common import program
 from common.config import load_config
-from common.experiment import Experiment, build
+from common.experiment import build
 from nfn import features
+from nfn.stack import StackSpec, linear_trunk
 from nfn.statistics import tensor_statistics
+from nfn.tasks.accuracy import predict_accuracy, trunk_predictor
 from nfn.tasks.zoos import zoo_data, zoo_space
 from nfn.weights import hidden_only, mlp_space
-from tests.small_runs import train
+from tests.small_runs import drawn, train
 
 CONFIG = "nfn/equivariant/configs/generalization.py"
 MLP_CONFIG = "nfn/equivariant/configs/mlp_generalization.py"
@@ -42,21 +44,13 @@ SMALL = {
 }
 
 
-@functools.cache
-def trained(kind: str) -> tuple[Experiment, Any, Any]:
-    """Returns a small experiment, its data and its state after `num_steps`."""
-    config = load_config(f"{CONFIG}:cpu,kind={kind}", SMALL)
-    return train(config)
-
-
 @pytest.mark.parametrize("kind", ["np", pytest.param("hnp", marks=pytest.mark.slow), "statnn"])
 def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
-    experiment, data, state = trained(kind)
+    experiment, data, state = drawn(load_config(f"{CONFIG}:cpu,kind={kind}", SMALL))
     assert experiment.predict is not None
     space = hidden_only(zoo_space(load_config(f"{CONFIG}:cpu", SMALL).data))
     weights = data["test"]["params"]
-    x = features.features_from_params(space, weights)
-    moved = features.params_from_features(space, features.permute_each(jax.random.key(7), space, x))
+    moved = jax.jit(features.permute_networks, static_argnums=1)(jax.random.key(7), space, weights)
     predict = jax.jit(experiment.predict)
     predictions = np.asarray(predict(state, data, weights))
 
@@ -66,13 +60,40 @@ def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
 
 
 def test_training_predictors_ranks_networks_they_have_not_seen() -> None:
-    experiment, data, state = trained("hnp")
-    assert experiment.final is not None
     config = load_config(f"{CONFIG}:cpu,kind=hnp", SMALL)
+    experiment, data, state = train(config)
+    assert experiment.final is not None
     metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
 
     assert metrics["train_tau"] > 0.3
+    assert metrics["test_tau"] > 0.3
     assert metrics["permuted_change"] < 1e-5
+
+
+def test_a_predictor_without_the_symmetry_is_seen_to_change_under_permutations() -> None:
+    """Its answer is the first weight of the first hidden neuron."""
+
+    def apply(params: Any, weights: Any, statistics: Any, key: Any = None) -> jax.Array:
+        del statistics, key
+        return params["gain"] * weights["Conv_0"]["kernel"][:, 0, 0, 0, 0]
+
+    config = load_config(f"{CONFIG}:cpu", SMALL)
+    space = zoo_space(config.data)
+    trunk = linear_trunk(space, StackSpec("np", (2,)))
+    predictor = trunk_predictor(trunk, head_widths=(), head_dropout=0.0)._replace(
+        init=lambda key: {"gain": jnp.ones(())}, apply=apply
+    )
+    experiment = predict_accuracy(config, predictor)
+    state = experiment.init(jax.random.key(0))
+    assert experiment.final is not None
+    data = experiment.data()
+    metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
+    test = data["test"]
+    predictions = 1 / (1 + np.exp(-test["params"]["Conv_0"]["kernel"][:, 0, 0, 0, 0]))
+
+    assert metrics["permuted_change"] > 0.02
+    assert metrics["test_error"] == pytest.approx(np.abs(predictions - test["accuracy"]).mean())
+    assert metrics["test_tau"] == pytest.approx(kendalltau(predictions, test["accuracy"])[0])
 
 
 def test_seeds_share_validation_and_test_networks_and_larger_sets_hold_smaller_ones() -> None:

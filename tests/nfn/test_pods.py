@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 NFN, NFT = "nfn/equivariant/configs", "nfn/transformer/configs"
-OTHERS = ("editing", "generalization", "mlp_generalization")
+EXPERIMENTS = ("inr_classification", "editing", "generalization", "mlp_generalization")
 
 
 def report_of(child: Any, spec: str) -> dict[str, Any]:
@@ -17,22 +17,16 @@ def report_of(child: Any, spec: str) -> dict[str, Any]:
 
 
 @pytest.mark.aot
+@pytest.mark.slow  # the TPU compiler takes half a minute for each; tests/common has one by default
 @pytest.mark.parametrize(
     "spec",
     [
-        f"{NFN}/inr_classification.py:pod",
+        *(f"{NFN}/{name}.py:pod" for name in EXPERIMENTS),
+        *(f"{NFN}/{name}.py:pod,kind=hnp" for name in EXPERIMENTS),
+        *(f"{NFN}/tickets.py:pod{kind}" for kind in ("", ",kind=pt")),
         *(
-            pytest.param(f"{path}:pod{kind}", marks=pytest.mark.slow)
-            for path, kind in (
-                *((f"{NFN}/{name}.py", "") for name in OTHERS),
-                *((f"{NFN}/{name}.py", ",kind=hnp") for name in ("inr_classification", *OTHERS)),
-                (f"{NFN}/tickets.py", ""),
-                (f"{NFN}/tickets.py", ",kind=pt"),
-                (f"{NFT}/editing.py", ""),
-                (f"{NFT}/generalization.py", ""),
-                (f"{NFT}/inr2array.py", ""),
-                (f"{NFT}/inr_classification.py", ""),
-            )
+            f"{NFT}/{name}.py:pod"
+            for name in ("editing", "generalization", "inr2array", "inr_classification")
         ),
     ],
 )

@@ -46,16 +46,26 @@ def test_permuted_networks_have_the_same_array() -> None:
         jax.random.key(1), num_latents=LATENTS, c_in=CHANNELS, width=WIDTH
     )
     latents = jax.random.normal(jax.random.key(2), (LATENTS, CHANNELS))
-    x = networks()
-    permutations = features.random_permutation(jax.random.key(3), SPACE)
-    moved = features.permute_features(SPACE, x, permutations)
 
-    for array in (
-        lambda y: pooling.perceiver_pool(params, pooling.weight_tokens(SPACE, y)),
-        lambda y: pooling.cross_attention_encoder(latents, y, space=SPACE),
-    ):
+    @jax.jit
+    def arrays(x: features.Features) -> dict[str, jax.Array]:
+        return {
+            "pool": pooling.perceiver_pool(params, pooling.weight_tokens(SPACE, x)),
+            "encoder": pooling.cross_attention_encoder(latents, x, space=SPACE),
+        }
+
+    x = networks()
+    moved = features.permute_features(
+        SPACE, x, features.random_permutation(jax.random.key(3), SPACE)
+    )
+    before, after = arrays(x), arrays(moved)
+
+    assert any(jnp.abs(moved[path] - leaf).max() > 1 for path, leaf in x.items())
+    for name, array in before.items():
         # Sums over tokens in another order: float32 rounding of values of order 1.
-        chex.assert_trees_all_close(array(moved), array(x), atol=1e-5)
+        chex.assert_trees_all_close(after[name], array, atol=1e-5)
+        # Other networks have other arrays, in the row of every latent.
+        assert np.std(array, axis=0).max(axis=-1).min() > 0.02, name
 
 
 def test_the_pool_is_attention_with_keys_and_values_then_a_gated_layer() -> None:
@@ -81,7 +91,9 @@ def test_the_pool_is_attention_with_keys_and_values_then_a_gated_layer() -> None
 
     expected = np.stack([one(rows) for rows in np.asarray(tokens, np.float64)])
 
-    chex.assert_trees_all_close(pooling.perceiver_pool(params, tokens), expected, atol=1e-5)
+    chex.assert_trees_all_close(
+        jax.jit(pooling.perceiver_pool)(params, tokens), expected, atol=1e-5
+    )
 
 
 def test_the_pool_of_the_paper_has_its_number_of_parameters() -> None:
@@ -96,16 +108,15 @@ def test_the_decoder_answers_every_weight_by_its_query() -> None:
     array = jax.random.normal(jax.random.key(4), (3, LATENTS, CHANNELS))
     queries = jax.random.normal(jax.random.key(5), (SPACE.size, CHANNELS))
 
-    decoded = pooling.cross_attention_decoder(queries, array, space=SPACE)
+    @jax.jit
+    def decoded(array: jax.Array) -> jax.Array:
+        found = pooling.cross_attention_decoder(queries, array, space=SPACE)
+        return pooling.weight_tokens(SPACE, found)
 
-    tokens = pooling.weight_tokens(SPACE, decoded)
     z = np.asarray(array)
     expected = [softmax(np.asarray(queries) @ rows.T / math.sqrt(CHANNELS)) @ rows for rows in z]
-    chex.assert_trees_all_close(tokens, np.stack(expected), atol=1e-5)
+    chex.assert_trees_all_close(decoded(array), np.stack(expected), atol=1e-5)
     single = jnp.broadcast_to(array[:, :1], array.shape)
-    constant = pooling.cross_attention_decoder(queries, single, space=SPACE)
     chex.assert_trees_all_close(
-        pooling.weight_tokens(SPACE, constant),
-        jnp.broadcast_to(array[:, :1], (3, SPACE.size, CHANNELS)),
-        atol=1e-5,
+        decoded(single), jnp.broadcast_to(array[:, :1], (3, SPACE.size, CHANNELS)), atol=1e-5
     )

@@ -1,6 +1,5 @@
 """SIRENs: definition, initialization, symmetry, and fits that depend on their own image only."""
 
-import hashlib
 import math
 from typing import Any
 
@@ -13,9 +12,6 @@ import pytest
 from common.errors import NumericalError
 from nfn.sine import SineMethod
 from nfn.siren import FittedSirens, coordinate_grid, fit_sirens, init_siren, render, siren
-from tests.processes import Child
-
-pytestmark = pytest.mark.optimized  # fits run for longer than they compile
 
 WIDTHS = (2, 8, 8, 1)
 FIT: dict[str, Any] = {
@@ -32,13 +28,6 @@ def smooth_images(n: int, size: int = 8) -> np.ndarray:
     row, column = np.meshgrid(*[np.linspace(-1, 1, size)] * 2, indexing="ij")
     images = [0.5 + 0.4 * np.sin(2 * row + i) * np.cos((1 + i % 3) * column) for i in range(n)]
     return np.stack(images).astype(np.float32)
-
-
-def fingerprint(fitted: FittedSirens) -> str:
-    leaves = jax.tree.leaves(fitted)
-    return hashlib.sha256(
-        b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in leaves)
-    ).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +54,8 @@ def test_parameter_counts_are_the_papers(widths: tuple[int, ...], size: int) -> 
 
 def test_initial_weights_are_uniform_within_the_bounds_of_the_paper() -> None:
     keys = jax.random.split(jax.random.key(0), 400)
-    params = jax.vmap(lambda key: init_siren(key, widths=(2, 32, 32, 1), omega=30.0))(keys)
+    init = jax.vmap(lambda key: init_siren(key, widths=(2, 32, 32, 1), omega=30.0))
+    params = jax.jit(init)(keys)
     hidden = math.sqrt(6 / 32) / 30
     bounds = {
         "dense_0": {"kernel": 1 / 2, "bias": 1 / math.sqrt(2)},
@@ -92,7 +82,7 @@ def test_siren_is_what_its_definition_says(sine: SineMethod) -> None:
         x = np.sin(30 * x) if layer != "dense_2" else x
 
     # A phase of up to 30 radians has an ulp of 2e-6; the second layer amplifies it about 10 times.
-    values = siren(params, coordinates, omega=30.0, sine=sine)
+    values = jax.jit(lambda p: siren(p, coordinates, omega=30.0, sine=sine))(params)
     np.testing.assert_allclose(values, x, atol=5e-5)
 
 
@@ -118,10 +108,15 @@ def test_moving_the_image_is_an_edit_of_the_first_bias() -> None:
     assert float(jnp.abs(moved - siren(params, coordinates, omega=10.0)).max()) > 0.1
 
 
-def test_fitting_brings_smooth_images_above_30_db(fitted: FittedSirens) -> None:
-    before = fit_sirens(smooth_images(10), **FIT | {"steps": 1, "learning_rate": 1e-9})
+@pytest.fixture(scope="module")
+def begun() -> FittedSirens:
+    return fit_sirens(smooth_images(10), **FIT | {"steps": 5})
 
-    assert before.psnr.max() < 20
+
+def test_fitting_brings_smooth_images_above_30_db(
+    begun: FittedSirens, fitted: FittedSirens
+) -> None:
+    assert begun.psnr.max() < 25
     assert fitted.psnr.min() > 30
     chex.assert_trees_all_close(fitted.psnr, 10 * np.log10(4 / fitted.mse), rtol=1e-5)
 
@@ -144,17 +139,26 @@ def test_color_images_of_bytes_are_fitted_in_all_channels() -> None:
     assert np.sqrt(np.mean(error**2, axis=(0, 1, 2))).max() < 0.05  # for every channel
 
 
-def test_a_network_does_not_depend_on_chunks_and_other_images(fitted: FittedSirens) -> None:
+def test_a_network_does_not_depend_on_other_images(fitted: FittedSirens) -> None:
     images = smooth_images(10)
     images[[0, 3, 9]] = 0.25
-    other = fit_sirens(images, **FIT | {"chunk": 3})
+    other = fit_sirens(images, **FIT)
 
     same = np.array([1, 2, 4, 5, 6, 7, 8])
-    # A chunk of 1 would be another program: a matmul that is not batched.
     chex.assert_trees_all_equal(*[jax.tree.map(lambda x: x[same], f) for f in (other, fitted)])
-    assert (
-        np.abs(other.params["dense_0"]["kernel"] - fitted.params["dense_0"]["kernel"])[0].max() > 0
-    )
+    change = np.abs(other.params["dense_0"]["kernel"] - fitted.params["dense_0"]["kernel"])
+    assert change[[0, 3, 9]].max(axis=(1, 2)).min() > 0.01
+
+
+def test_another_chunk_or_a_piece_of_the_set_begins_the_same_fits(begun: FittedSirens) -> None:
+    # Chunks of 3 and a piece from 4 on, which is in other places of them: another program.
+    piece = fit_sirens(smooth_images(10)[4:], **FIT | {"steps": 5, "chunk": 3, "first": 4})
+
+    for some, whole in zip(*map(jax.tree.leaves, (piece.params, begun.params)), strict=True):
+        # Five steps of Adam move a weight by 0.1 at most; rounding to 1e-7 of a gradient changes
+        # them by as much, except where the gradient is itself as small.
+        np.testing.assert_allclose(some, whole[4:], atol=1e-3)
+        assert np.abs(whole[:-4] - whole[4:]).max() > 0.05  # networks are no closer than that
 
 
 def test_equal_images_get_independent_networks() -> None:
@@ -164,17 +168,6 @@ def test_equal_images_get_independent_networks() -> None:
     first, second = fitted.params["dense_0"]["kernel"]
     assert np.abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.9
     assert fitted.psnr.min() > 30
-
-
-def test_two_devices_give_the_same_bits_as_one(fitted: FittedSirens, child: Child) -> None:
-    code = (
-        "import jax; from tests.nfn.test_siren import *; assert jax.local_device_count() == 2; "
-        "print(fingerprint(fit_sirens(smooth_images(10), **FIT)))"
-    )
-    done = child(code, devices=2)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == fingerprint(fitted)
 
 
 def test_progress_is_reported_and_ends_at_all(

@@ -56,8 +56,16 @@ LARGE = {
     ),
     "784-128-128-10": (mlp_space([784, 128, 128, 10]), (62, 6), (1_269_190, 807)),
 }
+# Slow are those whose kind of coupling another space has too: chains, and groups on two axes.
+SLOW = ("2-3-2", "2-3-3-2", "square residual 2-4-1")
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TINY]
 CASES = [
-    pytest.param(space if kind == "np" else hidden_only(space), counts, id=f"{kind} {name}")
+    pytest.param(
+        space if kind == "np" else hidden_only(space),
+        counts,
+        id=f"{kind} {name}",
+        marks=[pytest.mark.slow] * (name in SLOW),
+    )
     for name, (space, *both) in TINY.items()
     for kind, counts in zip(("np", "hnp"), both, strict=True)
 ]
@@ -243,7 +251,7 @@ def test_every_average_over_the_group_is_a_layer(
     assert residual(linear, theta) > 0.5
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", NAMES)
 def test_pt_is_inside_np_and_np_inside_hnp(name: str) -> None:
     full, (num_np, _), (num_hnp, _) = TINY[name]
     pt, _ = maps_of_parameters("pointwise", full)

@@ -1,31 +1,39 @@
 """The symmetries of sine neurons: what keeps the function, and what is invariant under them."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from nfn import probes, symmetry
 from nfn.features import permute_features, permute_params, random_permutation
-from nfn.probes import activation_channels, sine_invariant_channels
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
-from nfn.symmetry import canonical_siren, random_sine_symmetry
 from nfn.weights import hidden_only, space_from_params
 
 OMEGA = 10.0
-WIDTHS = [(2, 5, 1), (2, 5, 4, 3), (2, 4, 5, 4, 2)]
+# One hidden layer has another rule than more; of three, the order of their signs matters.
+WIDTHS = [(2, 5, 1), (2, 4, 5, 4, 2)]
+
+# One compilation for a shape instead of one for every small operation.
+canonical_siren = jax.jit(symmetry.canonical_siren, static_argnames="omega")
+random_sine_symmetry = jax.jit(symmetry.random_sine_symmetry, static_argnames="omega")
+activation_channels = jax.jit(probes.activation_channels, static_argnames=("space", "omega"))
+sine_invariant_channels = jax.jit(
+    probes.sine_invariant_channels, static_argnames=("space", "omega")
+)
+outputs = jax.jit(lambda params: siren(params, coordinate_grid(6), omega=OMEGA))
 
 
-def wild_siren(seed: int, widths: tuple[int, ...]) -> SirenParams:
+@partial(jax.jit, static_argnums=1)
+def wild_siren(seed: int | jax.Array, widths: tuple[int, ...]) -> SirenParams:
     """Returns a SIREN whose phases wind around several times."""
     params = init_siren(jax.random.key(seed), widths=widths, omega=OMEGA)
     for name in params:
         params[name] = {**params[name], "bias": params[name]["bias"] * 5}
     return params
-
-
-def outputs(params: SirenParams) -> jax.Array:
-    return siren(params, coordinate_grid(6), omega=OMEGA)
 
 
 @pytest.mark.parametrize("widths", WIDTHS)
@@ -58,6 +66,8 @@ def test_all_equivalent_weights_have_one_canonical_form(widths: tuple[int, ...])
     expected = permute_params(space, canonical_siren(params, omega=OMEGA), order)
 
     chex.assert_trees_all_close(canonical_siren(moved, omega=OMEGA), expected, atol=1e-5)
+    weights = [layer["kernel"] for layer in expected.values()]
+    assert min(float(jnp.abs(kernel).max()) for kernel in weights) > 0.02
 
 
 def test_the_canonical_form_takes_any_batch() -> None:
@@ -67,8 +77,9 @@ def test_the_canonical_form_takes_any_batch() -> None:
     single = jax.tree.map(lambda leaf: leaf[2], stacked)
     whole = canonical_siren(stacked, omega=OMEGA)
 
-    chex.assert_trees_all_equal(
-        jax.tree.map(lambda leaf: leaf[2], whole), canonical_siren(single, omega=OMEGA)
+    # One more rounding, where a program subtracts a product at once: biases of 3 and less.
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: leaf[2], whole), canonical_siren(single, omega=OMEGA), atol=1e-6
     )
 
 

@@ -1,5 +1,7 @@
 """Zoos: networks that are Flax's, training that is optax's, the same bits however it is cut."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,6 @@ from nfn.weights import space_from_params
 from nfn.zoo import ZooImages, train_networks, train_zoo, zoo_images
 from nfn.zoo_networks import init_network, network, network_space
 from nfn.zoo_recipes import ACTIVATIONS, OPTIMIZERS, Recipe, draw_hyperparameters
-from tests.processes import Child
 
 CNN = Recipe(
     channels=(1, 4, 5),
@@ -64,12 +65,15 @@ def images(channels: tuple[int, ...] = CNN.channels) -> ZooImages:
 def test_a_network_is_that_of_flax(
     channels: tuple[int, ...], dense: tuple[int, ...], shape: tuple[int, ...]
 ) -> None:
-    params = init_network(jax.random.key(0), channels=channels, dense=dense, scale=1.5)
-    params = jax.tree.map(lambda w: w + 0.1, params)  # biases count too
-    x = jax.random.normal(jax.random.key(1), (3, *shape))
+    @jax.jit
+    def both(key_params: jax.Array, key_x: jax.Array) -> tuple[Any, ...]:
+        params = init_network(key_params, channels=channels, dense=dense, scale=1.5)
+        params = jax.tree.map(lambda w: w + 0.1, params)  # biases count too
+        x = jax.random.normal(key_x, (3, *shape))
+        flax = FlaxCNN(channels, dense).apply({"params": params}, x)
+        return params, network(params, x, activation=jnp.tanh), flax
 
-    ours = network(params, x, activation=jnp.tanh)
-    flax = FlaxCNN(channels, dense).apply({"params": params}, x)
+    params, ours, flax = both(jax.random.key(0), jax.random.key(1))
 
     np.testing.assert_allclose(
         ours, np.asarray(flax), rtol=0, atol=1e-5
@@ -81,9 +85,10 @@ def test_a_network_is_that_of_flax(
 def test_training_takes_the_steps_of_optax(optimizer: str) -> None:
     # A training set of one image: every batch is the same, whatever is drawn.
     data = images()
-    recipe = CNN._replace(fractions=(1 / 60,), optimizers=(optimizer,), dropout=(0.0, 0.0))
-    drawn = draw_hyperparameters(recipe, [5], seed=0, num_images=60)
-    key = jax.random.key(3)
+    recipe = CNN._replace(fractions=(1 / 60,), dropout=(0.0, 0.0))
+    only = recipe._replace(optimizers=(optimizer,))
+    drawn = draw_hyperparameters(only, [5], seed=0, num_images=60)
+    key = jax.random.key(3)  # one program for all optimizers: which one is among its inputs
     trained = train_networks(key, data, np.array([5], np.int32), drawn, recipe=recipe)
 
     rate, l2 = float(drawn.learning_rate[0]), float(drawn.l2[0])
@@ -107,10 +112,14 @@ def test_training_takes_the_steps_of_optax(optimizer: str) -> None:
         fit = optax.softmax_cross_entropy_with_integer_labels(logits, labels[:1]).mean()
         return fit + l2 * sum(jnp.sum(w**2) for w in jax.tree.leaves(params))
 
+    @jax.jit
+    def step(params: Any, state: optax.OptState) -> tuple[Any, optax.OptState]:
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
     state = tx.init(params)
     for _ in range(recipe.steps):
-        updates, state = tx.update(jax.grad(loss)(params), state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = step(params, state)
     for ours, theirs in zip(jax.tree.leaves(trained.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(ours[0, 0], theirs, rtol=0, atol=2e-5)
 
@@ -125,8 +134,29 @@ def test_a_network_depends_on_its_number_only() -> None:
             jax.tree.leaves(getattr(whole, name)), jax.tree.leaves(getattr(pair, name)), strict=True
         ):
             np.testing.assert_array_equal(all_rows[[4, 2]], rows)
-    together = train_zoo(data, CNN, np.arange(6), chunk=6, mapping="vmap")
-    np.testing.assert_allclose(together.test_accuracy, whole.test_accuracy, atol=0.05)
+
+
+@pytest.mark.slow  # how accelerators train them
+def test_networks_trained_together_are_as_good_as_one_after_another() -> None:
+    alone = train_zoo(images(), CNN, np.arange(6), chunk=6)
+    together = train_zoo(images(), CNN, np.arange(6), chunk=6, mapping="vmap")
+
+    # 40 test images; another order of rounding changes the answer for one of them.
+    np.testing.assert_allclose(together.test_accuracy, alone.test_accuracy, atol=0.05)
+    assert np.std(alone.test_accuracy) > 0
+
+
+def test_dropout_changes_what_is_trained() -> None:
+    rows = np.full(6, 5, np.int32)  # the same network six times, but for dropout
+    drawn = draw_hyperparameters(CNN, rows, seed=0, num_images=60)
+    drawn = drawn._replace(dropout=jnp.array([0, 0, 0.5, 0.5, 0.1, 0]))
+    trained = train_networks(jax.random.key(3), images(), rows, drawn, recipe=CNN)
+
+    kernel = trained.params["Conv_1"]["kernel"].reshape(6, -1)
+    np.testing.assert_array_equal(kernel[0], kernel[1])
+    np.testing.assert_array_equal(kernel[2], kernel[3])
+    for other in (2, 4):
+        assert np.abs(kernel[other] - kernel[0]).max() > 1e-3
 
 
 def test_snapshots_are_trainings_cut_short() -> None:
@@ -160,7 +190,7 @@ def test_networks_that_diverge_are_drawn_again() -> None:
     with pytest.raises(
         NumericalError, match=r"networks 0 to 1 .* diverged 8 times; lower learning"
     ):
-        train_zoo(data, hopeless, [0, 1], chunk=2)
+        train_zoo(data, hopeless, [0, 1], chunk=6)
 
 
 def test_images_of_another_size_are_refused() -> None:
@@ -168,18 +198,3 @@ def test_images_of_another_size_are_refused() -> None:
         images(channels=(49,))
     with pytest.raises(ValueError, match=r"channels=\(3, 4\): images have 1 channels"):
         images(channels=(3, 4))
-
-
-def test_two_devices_train_the_same_bits_as_one(child: Child) -> None:
-    code = """
-import hashlib, jax, numpy as np
-from nfn.zoo import train_zoo
-from tests.nfn.test_zoo import CNN, images
-trained = train_zoo(images(), CNN, np.arange(5), chunk=2)
-data = b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(trained))
-print(jax.device_count(), hashlib.sha256(data).hexdigest())
-"""
-    outputs = [child(code, devices=count, seconds=60).stdout.split() for count in (1, 2)]
-
-    assert [count for count, _ in outputs] == ["1", "2"]
-    assert outputs[0][1] == outputs[1][1]

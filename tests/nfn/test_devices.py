@@ -1,0 +1,81 @@
+"""Fits, zoos and attention over two devices: the same bits, and networks stay where they are."""
+
+import hashlib
+import json
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from nfn.siren import fit_sirens
+from nfn.zoo import train_zoo
+from tests.nfn.test_siren import FIT, smooth_images
+from tests.nfn.test_zoo import CNN, images
+from tests.processes import Child
+
+pytestmark = pytest.mark.optimized  # as the child, which has no setting of the tests
+
+
+def fingerprints() -> dict[str, str]:
+    """Returns checksums of fitted SIRENs and of a zoo, made by all devices of this process."""
+    made = {
+        "sirens": fit_sirens(smooth_images(10), **FIT),
+        "zoo": train_zoo(images(), CNN, np.arange(5), chunk=2),
+    }
+    return {name: fingerprint(tree) for name, tree in made.items()}
+
+
+def fingerprint(tree: Any) -> str:
+    leaves = [np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
+    return hashlib.sha256(b"".join(leaves)).hexdigest()
+
+
+def test_two_devices_fit_and_train_the_same_bits_as_one(child: Child) -> None:
+    code = (
+        "import json, jax; from tests.nfn.test_devices import fingerprints; "
+        "assert jax.local_device_count() == 2; print(json.dumps(fingerprints()))"
+    )
+    done = child(code, devices=2)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == fingerprints()
+
+
+IN_TURN = """
+import re
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np
+from common.sharding import make_mesh
+from nfn import attention
+from nfn.features import feature_shapes
+from nfn.weights import mlp_space
+
+space, random = mlp_space((2, 4, 3, 1)), np.random.default_rng(0)
+shapes = feature_shapes(space, 4).items()
+x = {path: random.standard_normal((8, *shape)).astype(np.float32) for path, shape in shapes}
+params = attention.init_attention(jax.random.key(0), space=space, c=4)
+layer = partial(attention.attention, space=space, num_heads=2)
+
+def loss(params, x):
+    y = attention.by_networks(partial(layer, params), x, 2)
+    return jnp.sum(jnp.stack([jnp.sum(jnp.sin(leaf)) for leaf in y.values()]))
+
+alone = jax.grad(loss)(params, x)
+mesh = make_mesh({"data": -1})
+rows = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+with jax.set_mesh(mesh):
+    compiled = jax.jit(jax.grad(loss)).lower(params, rows).compile()
+pairs = zip(jax.tree.leaves(alone), jax.tree.leaves(compiled(params, rows)), strict=True)
+errors = [float(jnp.abs(a - b).max() / (1 + jnp.abs(a).max())) for a, b in pairs]
+print(mesh.size, max(errors) < 1e-5)
+print(len(re.findall(r" while\\(", compiled.as_text())) > 0)
+print([name for name in ("all-gather", "all-to-all", "permute") if name in compiled.as_text()])
+"""
+
+
+@pytest.mark.slow
+def test_networks_in_turn_stay_on_their_devices(child: Child) -> None:
+    done = child(IN_TURN, devices=2)
+
+    assert done.stdout.splitlines() == ["2 True", "True", "[]"], done.stdout + done.stderr
