@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +23,10 @@ from sciml.conservation import (
     trapezoid_weights,
 )
 from sciml.constraints import Gaussian, LinearConstraint, condition, condition_samples
-from sciml.covariances import (
-    marginal_variance,
-    to_dense,
-)
+from sciml.covariances import marginal_variance, to_dense
 from sciml.metrics import coverage, crps_gaussian, gaussian_log_likelihood
 from tests.processes import run_child
-from tests.sciml.conserved import N, conserved_slices, kkt
+from tests.sciml.conserved import N, conditioned, conserved_slices, kkt
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +66,27 @@ def test_cells_add_up_to_the_slice_and_do_not_depend_on_each_other() -> None:
             assert not row[:a].any() and not row[b + 1 :].any()
 
 
+@partial(jax.jit, static_argnames="correlation")
+def corrected(prior: Gaussian, *, correlation: float) -> dict[str, jax.Array]:
+    """Returns what the shape correction makes of a prior with independent points."""
+    after = shape_correction(prior, correlation=correlation)
+    assert isinstance(prior.covariance, jax.Array)
+    return {
+        "mean": after.mean,
+        "covariance": to_dense(after.covariance),
+        "variance": marginal_variance(after.covariance),
+        "noise": difference_variance(prior.covariance, correlation=correlation),
+        "dense": condition(smoothness(prior.covariance, correlation=correlation), prior).mean,
+    }
+
+
 @pytest.mark.parametrize("correlation", [0.0, 0.9, 1.0])
 def test_shape_correction_is_conditioning_on_second_differences(correlation: float) -> None:
     generator = np.random.default_rng(0)
     mean, variance = generator.normal(size=(2, N)), generator.uniform(0.01, 2, N)
     prior = Gaussian(jnp.asarray(mean), jnp.asarray(variance))
 
-    after = shape_correction(prior, correlation=correlation)
+    after = corrected(prior, correlation=correlation)
 
     rows = np.array([[1.0 * (j == i) - 2 * (j == i + 1) + (j == i + 2) for j in range(N)]
                      for i in range(N - 2)])  # fmt: skip
@@ -85,29 +97,27 @@ def test_shape_correction_is_conditioning_on_second_differences(correlation: flo
         for i in range(1, N - 1)
     ]  # fmt: skip
     np.testing.assert_allclose(difference_rows(N), rows)
-    found = difference_variance(jnp.asarray(variance), correlation=a)
+    found = np.asarray(after["noise"])
     if a < 1:
         np.testing.assert_allclose(found, noise, rtol=1e-10)
     system = rows @ np.diag(variance) @ rows.T + np.diag(found)
     gain = np.diag(variance) @ rows.T @ np.linalg.inv(system)
     covariance = np.diag(variance) - gain @ rows @ np.diag(variance)
-    np.testing.assert_allclose(after.mean, mean - mean @ rows.T @ gain.T, atol=1e-10)
-    np.testing.assert_allclose(to_dense(after.covariance), covariance, atol=1e-10)
-    np.testing.assert_allclose(marginal_variance(after.covariance), np.diag(covariance), atol=1e-10)
-    dense = condition(smoothness(jnp.asarray(variance), correlation=a), prior)
-    np.testing.assert_allclose(dense.mean, after.mean, atol=1e-10)
-    assert np.abs(np.asarray(after.mean) @ rows.T).max() < np.abs(mean @ rows.T).max() / 2
+    np.testing.assert_allclose(after["mean"], mean - mean @ rows.T @ gain.T, atol=1e-10)
+    np.testing.assert_allclose(after["covariance"], covariance, atol=1e-10)
+    np.testing.assert_allclose(after["variance"], np.diag(covariance), atol=1e-10)
+    np.testing.assert_allclose(after["dense"], after["mean"], atol=1e-10)
+    assert np.abs(np.asarray(after["mean"]) @ rows.T).max() < np.abs(mean @ rows.T).max() / 2
 
 
 def test_shape_correction_keeps_lines_and_survives_certain_differences() -> None:
     line = 2 * jnp.arange(N, dtype=jnp.float64) - 3
     same = jnp.full(N, 0.3)
     for correlation in (0.0, 0.9, 1.0):
-        after = shape_correction(Gaussian(line, same), correlation=correlation)
-        np.testing.assert_allclose(after.mean, line, atol=1e-12)
-        assert np.all(np.asarray(marginal_variance(after.covariance)) > 0)
-        assert np.all(np.asarray(marginal_variance(after.covariance)) < 0.3)
-    np.testing.assert_allclose(difference_variance(same, correlation=1.0), VARIANCE_FLOOR * 1.8)
+        after = corrected(Gaussian(line, same), correlation=correlation)
+        np.testing.assert_allclose(after["mean"], line, atol=1e-12)
+        assert np.all(after["variance"] > 0) and np.all(after["variance"] < 0.3)
+    np.testing.assert_allclose(after["noise"], VARIANCE_FLOOR * 1.8)  # of correlation 1
     # The floor is not reached at the correlation of the paper, whatever the variances.
     wild = jnp.asarray(10 ** np.random.default_rng(0).uniform(-6, 0, 1000))
     alone = wild[:-2] + 4 * wild[1:-1] + wild[2:]
@@ -118,19 +128,21 @@ def test_correction_then_mass_equals_one_dense_conditioning_in_both_types() -> N
     generator = np.random.default_rng(0)
     x, mean = np.sort(generator.uniform(size=N)), generator.normal(size=N)
     variance = 10 ** generator.uniform(-4, 0, N)
+
+    @jax.jit
+    def moved(x, mean, variance, mass):
+        return conditioned(mass_constraint(x, mass), shape_correction(Gaussian(mean, variance)))
+
     for dtype, atol in ((np.float64, 1e-10), (np.float32, 2e-4)):
         x_, mean_, variance_ = (jnp.asarray(a, dtype) for a in (x, mean, variance))
-        after = condition(
-            mass_constraint(x_, jnp.asarray(0.7, dtype)),
-            shape_correction(Gaussian(mean_, variance_)),
-        )
+        after = moved(x_, mean_, variance_, jnp.asarray(0.7, dtype))
         rows = np.asarray(difference_rows(N))
         noise = np.asarray(difference_variance(jnp.asarray(variance)))
         smooth = np.linalg.inv(np.diag(1 / variance) + rows.T / noise @ rows)
         weights = np.asarray(trapezoid_weights(jnp.asarray(x)))
         wanted = kkt(weights[None], np.array([0.7]), smooth @ (mean / variance), smooth)
-        np.testing.assert_allclose(after.mean, wanted[0], atol=atol)
-        np.testing.assert_allclose(to_dense(after.covariance), wanted[1], atol=atol)
+        np.testing.assert_allclose(after[0], wanted[0], atol=atol)
+        np.testing.assert_allclose(after[1], wanted[1], atol=atol)
 
 
 def test_eight_devices_conserve_as_one_does() -> None:
