@@ -1,7 +1,7 @@
 """The driven cavity: orders of convergence, circulation, symmetries, and published extrema."""
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 
 import chex
 import jax
@@ -42,11 +42,16 @@ def ratio(coarse: np.ndarray, middle: np.ndarray, fine: np.ndarray) -> float:
 LIDS, TIMES = [1.0, 1.4, -1.4], [0.0, 0.1, 0.7]
 
 
-@pytest.fixture(scope="module")
-def flows() -> np.ndarray:
-    """Returns the flow [lid, x, y, time] of the lids on all points of a small solver."""
+@cache
+def flows_once() -> np.ndarray:
     with jax.enable_x64(True):
         return vorticity(17, TIMES, LIDS, nu=0.02, solver_points=17)
+
+
+@pytest.fixture
+def flows() -> np.ndarray:
+    """Returns the flow [lid, x, y, time] of the lids on all points of a small solver."""
+    return flows_once()
 
 
 @pytest.mark.usefixtures("float64")

@@ -1,6 +1,7 @@
 """The heat series against Crank-Nicolson in NumPy, and its initial and boundary data."""
 
 import itertools
+from functools import cache
 
 import chex
 import jax
@@ -46,18 +47,23 @@ TIMES = [0.0, 0.01, 0.25, 0.7, 1.5, 2.0]
 OMEGAS = [OMEGA, 2.2, 3.0, 3.7]
 
 
-@pytest.fixture(scope="module")
+@cache
+def solved(points: int, *, is_double: bool) -> Solution:
+    with jax.enable_x64(is_double):
+        found = solve(HeatParams(jnp.asarray(OMEGAS)), points, jnp.asarray(TIMES))
+        return jax.tree.map(np.asarray, found)
+
+
+@pytest.fixture
 def coarse() -> Solution:
     """Returns solutions of all wave numbers in float32."""
-    return solve(HeatParams(jnp.asarray(OMEGAS)), 51, jnp.asarray(TIMES))
+    return solved(51, is_double=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fine() -> Solution:
     """Returns the same on a fine grid in float64."""
-    with jax.enable_x64(True):
-        found = solve(HeatParams(jnp.asarray(OMEGAS)), 401, jnp.asarray(TIMES))
-        return jax.tree.map(np.asarray, found)
+    return solved(401, is_double=True)
 
 
 def test_the_series_is_what_crank_nicolson_converges_to(coarse: Solution) -> None:
