@@ -82,10 +82,17 @@ class Problem:
         return cell_constraint(x, EDGES, values, sigma=sigma)
 
 
+@jax.jit
+def conditioned(constraint: LinearConstraint, prior: Gaussian) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and matrix of the update: one program for each structure of its arguments."""
+    after = condition(constraint, prior)
+    return after.mean, to_dense(after.covariance)
+
+
 def posterior(problem: Problem, sigma: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and matrix of the update."""
-    after = condition(problem.constraint(sigma), problem.prior)
-    return np.asarray(after.mean), np.asarray(to_dense(after.covariance))
+    mean, covariance = conditioned(problem.constraint(sigma), problem.prior)
+    return np.asarray(mean), np.asarray(covariance)
 
 
 def largest_array(function: Callable[..., Any], *arguments: Any) -> int:

@@ -108,7 +108,10 @@ def test_predictions_read_nothing_of_the_solution_but_its_boundary_data() -> Non
     answers = [answer(state, data, r) for r in (rows, other, moved)]
 
     np.testing.assert_array_equal(answers[0], answers[1])
-    assert jnp.abs(answers[0] - answers[2])[:, 1:-1].max() > 1e-3
+    assert np.abs(np.asarray(answers[0] - answers[2]))[:, 1:-1].max() > 1e-3
+    (ends,) = rows["boundary"]
+    for at, values in ((0, ends.low), (-1, ends.high)):  # after training, to the bit
+        np.testing.assert_array_equal(answers[0][:, at], values[..., -1])
 
 
 def test_input_fields_of_the_base_network_are_the_initial_state_and_coordinates() -> None:
@@ -142,6 +145,7 @@ def test_relative_l2_is_one_for_zero_and_scales() -> None:
     np.testing.assert_allclose(relative_l2(1.5 * true, true), 0.5, rtol=1e-5)
 
 
+@pytest.mark.slow  # two processes that train; tests/common has the loop on eight devices
 def test_eight_devices_train_as_one_does_and_keep_the_boundary(child, tmp_path) -> None:
     fields = [f"--config.{k}={v}" for k, v in (SMALL | {"batch_size": "8"}).items()]
     losses = []

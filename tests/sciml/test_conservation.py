@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,13 +23,10 @@ from sciml.conservation import (
     trapezoid_weights,
 )
 from sciml.constraints import Gaussian, LinearConstraint, condition, condition_samples
-from sciml.covariances import (
-    marginal_variance,
-    to_dense,
-)
+from sciml.covariances import marginal_variance, to_dense
 from sciml.metrics import coverage, crps_gaussian, gaussian_log_likelihood
 from tests.processes import run_child
-from tests.sciml.conserved import N, conserved_slices, kkt
+from tests.sciml.conserved import N, conditioned, conserved_slices, kkt
 
 
 @pytest.fixture(autouse=True)
@@ -38,34 +36,55 @@ def float64() -> Iterator[None]:
 
 
 def test_weights_of_the_rules() -> None:
-    x = jnp.asarray(np.sort(np.random.default_rng(0).uniform(2, 5, 15)))
+    x = np.sort(np.random.default_rng(0).uniform(2, 5, 15))
     low, high = float(x[0]), float(x[-1])
 
-    weights = trapezoid_weights(x)
+    weights = np.asarray(trapezoid_weights(jnp.asarray(x)))
     assert float(weights.sum()) == pytest.approx(high - low, rel=1e-14)
     assert float(weights @ (3 * x - 2)) == pytest.approx(
         1.5 * (high**2 - low**2) - 2 * (high - low), rel=1e-13
     )
     assert float(weights @ x**2) > (high**3 - low**3) / 3 + 1e-3  # convex: from above
-    right = right_riemann_weights(x)
+    right = np.asarray(right_riemann_weights(jnp.asarray(x)))
     assert float(right @ x) == pytest.approx(
         sum(float(b * (b - a)) for a, b in zip(x[:-1], x[1:], strict=True)), rel=1e-13
     )
-    grid = jnp.arange(40) * (2 * np.pi / 40)
-    uniform = mass_constraint(grid, jnp.asarray(0.0), rule="uniform").rows[0]
-    assert abs(float(uniform @ (np.exp(-0.5) * jnp.sin(grid)))) < 1e-15  # heat: no mass
-    assert float(uniform @ jnp.cos(3 * grid) ** 2) == pytest.approx(np.pi, rel=1e-13)
+    grid = np.arange(40) * (2 * np.pi / 40)
+    constraint = mass_constraint(jnp.asarray(grid), jnp.asarray(0.0), rule="uniform")
+    uniform = np.asarray(constraint.rows)[0]
+    # Heat has no mass: 40 terms of size 0.1, rounded.
+    assert abs(float(uniform @ (np.exp(-0.5) * np.sin(grid)))) < 1e-14
+    assert float(uniform @ np.cos(3 * grid) ** 2) == pytest.approx(np.pi, rel=1e-13)
 
 
 def test_cells_add_up_to_the_slice_and_do_not_depend_on_each_other() -> None:
-    x = jnp.asarray(np.sort(np.random.default_rng(0).uniform(size=9)))
+    x = np.sort(np.random.default_rng(0).uniform(size=9))
+
+    def weights(x: np.ndarray) -> np.ndarray:
+        return np.r_[np.diff(x), 0] / 2 + np.r_[0, np.diff(x)] / 2
+
     for edges in ((0, 8), (0, 1, 2, 8), tuple(range(9))):
-        rows = np.asarray(cell_constraint(x, edges, jnp.ones(len(edges) - 1)).rows)
-        np.testing.assert_allclose(rows.sum(axis=0), trapezoid_weights(x), rtol=1e-14)
+        masses = jnp.asarray(np.ones(len(edges) - 1))
+        rows = np.asarray(cell_constraint(jnp.asarray(x), edges, masses).rows)
+        np.testing.assert_allclose(rows.sum(axis=0), weights(x), rtol=1e-14)
         assert np.linalg.matrix_rank(rows) == len(edges) - 1
         for row, a, b in zip(rows, edges, edges[1:], strict=False):
-            np.testing.assert_allclose(row[a : b + 1], trapezoid_weights(x[a : b + 1]), rtol=1e-14)
+            np.testing.assert_allclose(row[a : b + 1], weights(x[a : b + 1]), rtol=1e-14)
             assert not row[:a].any() and not row[b + 1 :].any()
+
+
+@partial(jax.jit, static_argnames="correlation")
+def corrected(prior: Gaussian, *, correlation: float) -> dict[str, jax.Array]:
+    """Returns what the shape correction makes of a prior with independent points."""
+    after = shape_correction(prior, correlation=correlation)
+    assert isinstance(prior.covariance, jax.Array)
+    return {
+        "mean": after.mean,
+        "covariance": to_dense(after.covariance),
+        "variance": marginal_variance(after.covariance),
+        "noise": difference_variance(prior.covariance, correlation=correlation),
+        "dense": condition(smoothness(prior.covariance, correlation=correlation), prior).mean,
+    }
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9, 1.0])
@@ -74,7 +93,7 @@ def test_shape_correction_is_conditioning_on_second_differences(correlation: flo
     mean, variance = generator.normal(size=(2, N)), generator.uniform(0.01, 2, N)
     prior = Gaussian(jnp.asarray(mean), jnp.asarray(variance))
 
-    after = shape_correction(prior, correlation=correlation)
+    after = corrected(prior, correlation=correlation)
 
     rows = np.array([[1.0 * (j == i) - 2 * (j == i + 1) + (j == i + 2) for j in range(N)]
                      for i in range(N - 2)])  # fmt: skip
@@ -85,52 +104,52 @@ def test_shape_correction_is_conditioning_on_second_differences(correlation: flo
         for i in range(1, N - 1)
     ]  # fmt: skip
     np.testing.assert_allclose(difference_rows(N), rows)
-    found = difference_variance(jnp.asarray(variance), correlation=a)
+    found = np.asarray(after["noise"])
     if a < 1:
         np.testing.assert_allclose(found, noise, rtol=1e-10)
     system = rows @ np.diag(variance) @ rows.T + np.diag(found)
     gain = np.diag(variance) @ rows.T @ np.linalg.inv(system)
     covariance = np.diag(variance) - gain @ rows @ np.diag(variance)
-    np.testing.assert_allclose(after.mean, mean - mean @ rows.T @ gain.T, atol=1e-10)
-    np.testing.assert_allclose(to_dense(after.covariance), covariance, atol=1e-10)
-    np.testing.assert_allclose(marginal_variance(after.covariance), np.diag(covariance), atol=1e-10)
-    dense = condition(smoothness(jnp.asarray(variance), correlation=a), prior)
-    np.testing.assert_allclose(dense.mean, after.mean, atol=1e-10)
-    assert np.abs(np.asarray(after.mean) @ rows.T).max() < np.abs(mean @ rows.T).max() / 2
+    np.testing.assert_allclose(after["mean"], mean - mean @ rows.T @ gain.T, atol=1e-10)
+    np.testing.assert_allclose(after["covariance"], covariance, atol=1e-10)
+    np.testing.assert_allclose(after["variance"], np.diag(covariance), atol=1e-10)
+    np.testing.assert_allclose(after["dense"], after["mean"], atol=1e-10)
+    assert np.abs(np.asarray(after["mean"]) @ rows.T).max() < np.abs(mean @ rows.T).max() / 2
 
 
 def test_shape_correction_keeps_lines_and_survives_certain_differences() -> None:
-    line = 2 * jnp.arange(N, dtype=jnp.float64) - 3
-    same = jnp.full(N, 0.3)
+    line, same = jnp.asarray(2.0 * np.arange(N) - 3), jnp.asarray(np.full(N, 0.3))
     for correlation in (0.0, 0.9, 1.0):
-        after = shape_correction(Gaussian(line, same), correlation=correlation)
-        np.testing.assert_allclose(after.mean, line, atol=1e-12)
-        assert np.all(np.asarray(marginal_variance(after.covariance)) > 0)
-        assert np.all(np.asarray(marginal_variance(after.covariance)) < 0.3)
-    np.testing.assert_allclose(difference_variance(same, correlation=1.0), VARIANCE_FLOOR * 1.8)
+        after = corrected(Gaussian(line, same), correlation=correlation)
+        np.testing.assert_allclose(after["mean"], line, atol=1e-12)
+        assert np.min(after["variance"]) > 0 and np.max(after["variance"]) < 0.3
+    np.testing.assert_allclose(after["noise"], VARIANCE_FLOOR * 1.8)  # of correlation 1
     # The floor is not reached at the correlation of the paper, whatever the variances.
-    wild = jnp.asarray(10 ** np.random.default_rng(0).uniform(-6, 0, 1000))
+    wild = 10 ** np.random.default_rng(0).uniform(-6, 0, 1000)
     alone = wild[:-2] + 4 * wild[1:-1] + wild[2:]
-    assert float((difference_variance(wild) / alone).min()) > 10 * VARIANCE_FLOOR
+    noise = np.asarray(jax.jit(difference_variance)(jnp.asarray(wild)))
+    assert (noise / alone).min() > 10 * VARIANCE_FLOOR
 
 
 def test_correction_then_mass_equals_one_dense_conditioning_in_both_types() -> None:
     generator = np.random.default_rng(0)
     x, mean = np.sort(generator.uniform(size=N)), generator.normal(size=N)
     variance = 10 ** generator.uniform(-4, 0, N)
+
+    @jax.jit
+    def moved(x, mean, variance, mass):
+        return conditioned(mass_constraint(x, mass), shape_correction(Gaussian(mean, variance)))
+
     for dtype, atol in ((np.float64, 1e-10), (np.float32, 2e-4)):
         x_, mean_, variance_ = (jnp.asarray(a, dtype) for a in (x, mean, variance))
-        after = condition(
-            mass_constraint(x_, jnp.asarray(0.7, dtype)),
-            shape_correction(Gaussian(mean_, variance_)),
-        )
+        after = moved(x_, mean_, variance_, jnp.asarray(0.7, dtype))
         rows = np.asarray(difference_rows(N))
         noise = np.asarray(difference_variance(jnp.asarray(variance)))
         smooth = np.linalg.inv(np.diag(1 / variance) + rows.T / noise @ rows)
         weights = np.asarray(trapezoid_weights(jnp.asarray(x)))
         wanted = kkt(weights[None], np.array([0.7]), smooth @ (mean / variance), smooth)
-        np.testing.assert_allclose(after.mean, wanted[0], atol=atol)
-        np.testing.assert_allclose(to_dense(after.covariance), wanted[1], atol=atol)
+        np.testing.assert_allclose(after[0], wanted[0], atol=atol)
+        np.testing.assert_allclose(after[1], wanted[1], atol=atol)
 
 
 def test_eight_devices_conserve_as_one_does() -> None:
@@ -152,22 +171,28 @@ def test_scores_of_gaussian_predictions() -> None:
     true = generator.normal(size=(3, 5))
     arrays = [jnp.asarray(a) for a in (mean, variance, true)]
 
+    @jax.jit
+    def scores(mean, variance, true):
+        certain = crps_gaussian(mean, 0 * variance, true)
+        likelihood = gaussian_log_likelihood(mean, variance, true)
+        return likelihood, crps_gaussian(mean, variance, true), certain
+
+    likelihood, found, certain = scores(*arrays)
     density = norm.logpdf(true, mean, np.sqrt(variance)).mean(axis=1)
-    np.testing.assert_allclose(gaussian_log_likelihood(*arrays), density, rtol=1e-12)
+    np.testing.assert_allclose(likelihood, density, rtol=1e-12)
 
     def crps(m: float, v: float, y: float) -> float:  # its definition, ∫ (F(z) - [z >= y])² dz
         below = quad(lambda z: norm.cdf(z, m, np.sqrt(v)) ** 2, -15, y)[0]
         return below + quad(lambda z: norm.sf(z, m, np.sqrt(v)) ** 2, y, 15)[0]
 
     wanted = np.vectorize(crps)(mean, variance, true).mean(axis=1)
-    np.testing.assert_allclose(crps_gaussian(*arrays), wanted, rtol=1e-6)
-    certain = crps_gaussian(arrays[0], jnp.zeros((3, 5)), arrays[2])
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
     np.testing.assert_allclose(certain, np.abs(true - mean).mean(axis=1), rtol=1e-12)
 
     drawn = mean + np.sqrt(variance) * generator.normal(size=(20_000, 3, 5))
     level = 0.7
     wide = [jnp.asarray(np.broadcast_to(a, drawn.shape)) for a in (mean, variance)]
-    share = coverage(wide[0], wide[1], jnp.asarray(drawn), level=level)
+    share = np.asarray(jax.jit(partial(coverage, level=level))(*wide, jnp.asarray(drawn)))
     assert share.shape == (20_000,)
     assert float(share.mean()) == pytest.approx(level, abs=6 * np.sqrt(level * 0.3 / drawn.size))
 

@@ -62,16 +62,22 @@ def case(kind: str, n: int, dtype=np.float64) -> tuple[Covariance, np.ndarray]:
     return Downdated(once[0], array(again)), once[1] - again @ again.T
 
 
-@pytest.mark.parametrize("n", [3, 8, 13])
+@jax.jit
+def seen(covariance: Covariance, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns all that can be seen of a covariance: one program for each kind and size."""
+    return times(covariance, x), marginal_variance(covariance), to_dense(covariance)
+
+
+@pytest.mark.parametrize("n", [3, 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_the_matrix_it_stands_for(kind: str, n: int) -> None:
     covariance, matrix = case(kind, n)
     x = np.random.default_rng(1).normal(size=(n, 4))
     close = dict(rtol=1e-10, atol=1e-10 * np.abs(matrix).max())
 
-    np.testing.assert_allclose(times(covariance, jnp.asarray(x)), matrix @ x, **close)
-    np.testing.assert_allclose(marginal_variance(covariance), np.diag(matrix), **close)
-    full = np.asarray(to_dense(covariance))
+    product, diagonal, full = (np.asarray(a) for a in seen(covariance, jnp.asarray(x)))
+    np.testing.assert_allclose(product, matrix @ x, **close)
+    np.testing.assert_allclose(diagonal, np.diag(matrix), **close)
     np.testing.assert_allclose(full, matrix, **close)
     np.testing.assert_array_equal(full, full.T)
     assert num_points(covariance) == n
@@ -80,9 +86,9 @@ def test_every_kind_is_the_matrix_it_stands_for(kind: str, n: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_work_is_done_in_the_type_of_the_numbers(kind: str) -> None:
     covariance, _ = case(kind, 5, np.float32)
-    made = [times(covariance, jnp.ones((5, 1), jnp.float32)), marginal_variance(covariance)]
+    made = list(jax.eval_shape(seen, covariance, jnp.ones((5, 1), jnp.float32)))
     if kind not in ("downdated", "twice"):
-        made.append(draw(jax.random.key(0), covariance, (2,)))
+        made.append(jax.eval_shape(lambda c: draw(jax.random.key(0), c, (2,)), covariance))
     assert {a.dtype for a in made} == {jnp.dtype("float32")}
 
 
@@ -91,13 +97,15 @@ def test_draws_have_the_covariance(kind: str) -> None:
     covariance, matrix = case(kind, 4)
     num = 100_000
 
-    samples = np.asarray(draw(jax.random.key(0), covariance, (num // 4, 4))).reshape(num, 4)
+    drawn = jax.jit(draw, static_argnums=2)(jax.random.key(0), covariance, (num // 4, 4))
+    samples = np.asarray(drawn).reshape(num, 4)
 
     # Six standard errors of the entries of an empirical covariance, and of an empirical mean.
     spread = np.sqrt((np.outer(np.diag(matrix), np.diag(matrix)) + matrix**2) / num)
     assert np.all(np.abs(samples.T @ samples / num - matrix) < 6 * spread)
     assert np.all(np.abs(samples.mean(axis=0)) < 6 * np.sqrt(np.diag(matrix) / num))
-    assert draw(jax.random.key(0), covariance).shape == (4,)
+    one = jax.eval_shape(lambda c: draw(jax.random.key(0), c), covariance)
+    assert one.shape == (4,)
 
 
 def test_a_downdated_covariance_is_not_drawn_from() -> None:
@@ -120,19 +128,21 @@ def test_banded_factor_and_solves_are_those_of_lapack(n: int) -> None:
     outside = bands.copy()
     outside[1, -1:] = outside[2, -2:] = np.nan  # never read
 
-    factor = cholesky_bands(jnp.asarray(outside))
+    @jax.jit
+    def everything(bands: jax.Array, x: jax.Array) -> tuple[jax.Array, ...]:
+        factor = cholesky_bands(bands)
+        solved = solve_lower(factor, x), solve_upper(factor, x)
+        return factor, *solved, inverse_diagonal(factor), cholesky_bands(-bands)
+
+    factor, below, above, diagonal, bad = everything(jnp.asarray(outside), jnp.asarray(x))
 
     lower = np.linalg.cholesky(full)
     wanted = np.stack([np.pad(np.diag(lower, -k), (0, k)) for k in range(3)])
     np.testing.assert_allclose(factor, wanted, atol=1e-12)
-    np.testing.assert_allclose(
-        solve_lower(factor, jnp.asarray(x)), np.linalg.solve(lower, x), rtol=1e-10
-    )
-    np.testing.assert_allclose(
-        solve_upper(factor, jnp.asarray(x)), np.linalg.solve(lower.T, x), rtol=1e-10
-    )
-    np.testing.assert_allclose(inverse_diagonal(factor), np.diag(np.linalg.inv(full)), rtol=1e-10)
-    assert jnp.isnan(cholesky_bands(-jnp.asarray(bands))).any()  # not positive definite
+    np.testing.assert_allclose(below, np.linalg.solve(lower, x), rtol=1e-10)
+    np.testing.assert_allclose(above, np.linalg.solve(lower.T, x), rtol=1e-10)
+    np.testing.assert_allclose(diagonal, np.diag(np.linalg.inv(full)), rtol=1e-10)
+    assert jnp.isnan(bad).any()  # not positive definite
 
 
 @pytest.mark.parametrize("kind", LINEAR)
@@ -160,6 +170,7 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
     x = jnp.asarray(np.random.default_rng(2).normal(size=(6, 2)))
 
     @jax.jit
+    @jax.value_and_grad
     def loss(covariance: Covariance) -> jax.Array:
         out = jnp.sum(jnp.sin(times(covariance, x)))
         out = out + jnp.sum(jnp.cos(marginal_variance(covariance)))
@@ -169,21 +180,22 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
 
     generator = np.random.default_rng(4)
     step = jax.tree.map(lambda a: jnp.asarray(1e-6 * generator.normal(size=a.shape)), covariance)
-    grad = jax.grad(loss)(covariance)
+    grad = loss(covariance)[1]
     slope = sum(jax.tree.leaves(jax.tree.map(lambda g, s: jnp.sum(g * s), grad, step)))
-    ahead = loss(jax.tree.map(jnp.add, covariance, step))
-    behind = loss(jax.tree.map(jnp.subtract, covariance, step))
+    ahead, _ = loss(jax.tree.map(jnp.add, covariance, step))
+    behind, _ = loss(jax.tree.map(jnp.subtract, covariance, step))
     assert float(ahead - behind) / 2 == pytest.approx(float(slope), rel=1e-4, abs=1e-12)
     assert abs(float(slope)) > 1e-8
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_of_covariances_is_one_covariance_at_a_time(kind: str) -> None:
-    one, two = case(kind, 7)[0], jax.tree.map(lambda a: 2 * a, case(kind, 7)[0])
-    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), one, two)
+    one = jax.tree.map(np.asarray, case(kind, 8)[0])
+    both = jax.tree.map(lambda a: np.stack([a, 2 * a]), one)
 
-    batched = jax.vmap(marginal_variance)(both)
+    batched = jax.jit(jax.vmap(marginal_variance))(both)
 
-    np.testing.assert_allclose(batched[0], marginal_variance(one), rtol=1e-12)
-    np.testing.assert_allclose(batched[1], marginal_variance(two), rtol=1e-12)
+    for i in range(2):
+        alone = seen(jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), both), jnp.ones((8, 4)))[1]
+        np.testing.assert_allclose(batched[i], alone, rtol=1e-12)
     assert not np.allclose(batched[0], batched[1])

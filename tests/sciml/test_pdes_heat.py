@@ -1,6 +1,7 @@
 """The heat series against Crank-Nicolson in NumPy, and its initial and boundary data."""
 
 import itertools
+from functools import cache
 
 import chex
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from sciml.pdes.heat import HeatParams, sample_heat, solve_heat
+from sciml.pdes.solution import Solution
 
 NU, FLUX = 0.01, 5.0
 OMEGA = 2.6
@@ -41,11 +43,33 @@ def crank_nicolson(cells: int, steps: int, final_time: float) -> np.ndarray:
     return u
 
 
-def test_the_series_is_what_crank_nicolson_converges_to() -> None:
-    times = jnp.asarray([0.7])
-    series = np.asarray(solve(HeatParams(jnp.asarray([OMEGA])), 51, times).frames[0, :, 0])
+TIMES = [0.0, 0.01, 0.25, 0.7, 1.5, 2.0]
+OMEGAS = [OMEGA, 2.2, 3.0, 3.7]
+
+
+@cache
+def solved(points: int, *, is_double: bool) -> Solution:
+    with jax.enable_x64(is_double):
+        found = solve(HeatParams(jnp.asarray(OMEGAS)), points, jnp.asarray(TIMES))
+        return jax.tree.map(np.asarray, found)
+
+
+@pytest.fixture
+def coarse() -> Solution:
+    """Returns solutions of all wave numbers in float32."""
+    return solved(51, is_double=False)
+
+
+@pytest.fixture
+def fine() -> Solution:
+    """Returns the same on a fine grid in float64."""
+    return solved(401, is_double=True)
+
+
+def test_the_series_is_what_crank_nicolson_converges_to(coarse: Solution) -> None:
+    series = np.asarray(coarse.frames[0, :, TIMES.index(0.7)])
     errors = [
-        np.abs(crank_nicolson(cells, cells, float(times[0]))[:: cells // 50] - series).max()
+        np.abs(crank_nicolson(cells, cells, 0.7)[:: cells // 50] - series).max()
         for cells in (50, 100, 200, 400)
     ]
 
@@ -57,52 +81,49 @@ def test_the_series_is_what_crank_nicolson_converges_to() -> None:
 
 
 @pytest.mark.parametrize("terms", [256, 1024])
-def test_the_number_of_terms_does_not_matter(terms: int) -> None:
-    params = sample_heat(jax.random.key(0), 4)
-    times = jnp.asarray([0.01, 0.5, 2.0])
-    default = solve(params, 33, times)
+def test_the_number_of_terms_does_not_matter(coarse: Solution, terms: int) -> None:
+    other = solve(HeatParams(jnp.asarray(OMEGAS)), 51, jnp.asarray(TIMES), terms=terms)
 
     # Truncation at 256 terms 7e-7, and the sum in float32 6e-6.
-    other = solve(params, 33, times, terms=terms).frames
-    chex.assert_trees_all_close(other, default.frames, atol=1e-5)
+    chex.assert_trees_all_close(other.frames, coarse.frames, atol=1e-5)
 
 
-def test_boundary_data_are_the_slopes() -> None:
-    times = jnp.asarray([0.0, 0.25, 0.5, 1.5])
-    with jax.enable_x64(True):
-        params = HeatParams(jnp.asarray([2.2, 3.7]))
-        solution = solve(params, 401, jnp.asarray(np.asarray(times, np.float64)))
-        u = np.asarray(solution.frames)[..., 1:]
-    (ends,) = solution.boundary
+def test_boundary_data_are_the_slopes(fine: Solution) -> None:
+    u = fine.frames[..., 2:]  # times at which the start is smoothed enough for differences
+    (ends,) = fine.boundary
     one_sided = np.array([-11 / 6, 3, -3 / 2, 1 / 3]) * 400  # third order
 
-    wanted = FLUX * np.sin(np.pi * np.asarray(times))[None].repeat(2, 0)
-    chex.assert_trees_all_close(ends.high, wanted, atol=1e-5)
-    chex.assert_trees_all_equal(np.asarray(ends.low), np.zeros((2, 4)))
+    wanted = FLUX * np.sin(np.pi * np.asarray(TIMES))[None].repeat(4, 0)
+    chex.assert_trees_all_close(ends.high, wanted, atol=1e-12)
+    chex.assert_trees_all_equal(ends.low, np.zeros((4, 6)))
     low = np.einsum("j,bjt->bt", one_sided, u[:, :4])
     high = -np.einsum("j,bjt->bt", one_sided, u[:, :-5:-1])
-    # u'''' h³ / 4 with u'''' up to 4 (nu t)^-3/2 near the end, where the flux starts at t = 0.
+    # u h³ / 4 with u up to 4 (nu t)^-3/2 near the end, where the flux starts at t = 0.
     chex.assert_trees_all_close(low, np.zeros_like(low), atol=2e-3)
-    chex.assert_trees_all_close(high, np.asarray(ends.high)[:, 1:], atol=2e-3)
+    chex.assert_trees_all_close(high, ends.high[:, 2:], atol=2e-3)
 
 
-def test_the_mean_grows_by_the_flux() -> None:
-    params, times = sample_heat(jax.random.key(2), 3), jnp.asarray([0.4, 1.0])
-    u = np.asarray(solve(params, 801, times).frames, np.float64)
-    mean = np.trapezoid(u, dx=1 / 800, axis=1)
-    omega, t = np.asarray(params.omega, np.float64), np.asarray(times, np.float64)
+def test_the_mean_grows_by_the_flux(fine: Solution) -> None:
+    mean = np.trapezoid(fine.frames, dx=1 / 400, axis=1)
+    omega, t = np.asarray(OMEGAS), np.asarray(TIMES)
 
     # d/dt mean = nu flux sin(pi t).
     wanted = np.sinc(omega)[:, None] + NU * FLUX / np.pi * (1 - np.cos(np.pi * t))[None]
+    # The trapezoidal rule: h² / 12 times slopes up to 4 pi at the ends.
     chex.assert_trees_all_close(mean, wanted, atol=1e-5)
+    assert np.ptp(wanted, axis=1).min() > 0.02
 
 
-def test_the_start_is_the_initial_data() -> None:
-    solution = solve(HeatParams(jnp.asarray([3.0])), 13, jnp.zeros(1))
+def test_the_start_is_the_initial_data(coarse: Solution) -> None:
+    wanted = np.cos(np.outer(OMEGAS, np.pi * np.linspace(0, 1, 51)))
+    # Angles of size 4 pi in float32, rounded twice.
+    chex.assert_trees_all_close(coarse.initial, wanted, atol=2e-6)
+    chex.assert_trees_all_equal(coarse.frames[..., 0], coarse.initial)
 
-    wanted = np.cos(3 * np.pi * np.linspace(0, 1, 13))
-    chex.assert_trees_all_close(solution.initial[0], wanted, atol=2e-6)
-    chex.assert_trees_all_equal(solution.frames[..., 0], solution.initial)
+
+def test_samples_are_drawn_from_the_range() -> None:
+    omega = np.asarray(sample_heat(jax.random.key(0), 1000).omega)
+    assert 2.01 <= omega.min() < 2.1 and 3.9 < omega.max() < 3.99
 
 
 def test_a_series_without_terms_is_refused() -> None:

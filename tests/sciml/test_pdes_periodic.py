@@ -52,8 +52,8 @@ def runge_kutta(u: np.ndarray, final_time: float, steps: int) -> np.ndarray:
 def test_it_agrees_with_a_pseudospectral_solver() -> None:
     solution = solve(waves(), 129, jnp.asarray([0.15, 0.6]), nu=NU)
     start = np.asarray(solution.initial)[:, :-1]
-    middle = runge_kutta(start, 0.15, 1_000)
-    last = runge_kutta(middle, 0.45, 3_000)
+    middle = runge_kutta(start, 0.15, 500)  # stable up to steps of 3.4e-4
+    last = runge_kutta(middle, 0.45, 1_500)
 
     assert np.abs(last - start).max() > 0.5
     wanted = np.stack([middle, last], axis=-1)
@@ -80,7 +80,7 @@ def test_mass_is_conserved_and_the_last_point_is_the_first() -> None:
 def test_the_resolution_inside_does_not_matter() -> None:
     params = sample_burgers_periodic(jax.random.key(1), 4)
     times = jnp.asarray([1e-3, 0.1, 1.0])
-    coarse, fine = (solve(params, 33, times, nu=0.02, resolution=n).frames for n in (1024, 2048))
+    coarse, fine = (solve(params, 17, times, nu=0.02, resolution=n).frames for n in (1024, 2048))
 
     assert np.ptp(coarse) > 1
     chex.assert_trees_all_close(coarse, fine, atol=1e-9)
@@ -91,10 +91,13 @@ def test_it_moves_with_the_mean_velocity() -> None:
     params, t = waves(), 0.5
     resting = params._replace(mean=jnp.zeros(2))
     moving = params._replace(mean=jnp.asarray([0.5, -0.5]))  # by a quarter of the circle
-    u, v = (solve(p, 65, jnp.asarray([t]), nu=NU).frames[:, :-1, 0] for p in (resting, moving))
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), resting, moving)
+    u, v = np.split(np.asarray(solve(both, 65, jnp.asarray([t]), nu=NU).frames)[:, :-1, 0], 2)
 
-    chex.assert_trees_all_close(v[0], 0.5 + jnp.roll(u[0], 16), atol=1e-12)
-    chex.assert_trees_all_close(v[1], -0.5 + jnp.roll(u[1], -16), atol=1e-12)
+    assert np.ptp(u) > 1
+
+    chex.assert_trees_all_close(v[0], 0.5 + np.roll(u[0], 16), atol=1e-12)
+    chex.assert_trees_all_close(v[1], -0.5 + np.roll(u[1], -16), atol=1e-12)
 
 
 @pytest.mark.usefixtures("float64")
@@ -127,7 +130,7 @@ def test_values_out_of_range_are_nan_and_never_wrong() -> None:
 @pytest.mark.usefixtures("float64")
 def test_the_heat_kernel_has_unit_mass_and_damps_waves() -> None:
     spread = np.array([0.0, 0.002, 0.004, 0.03, 0.19, 0.21, 2.0])  # all three branches
-    kernel = np.asarray(heat_kernel(jnp.asarray(spread**2 / 2), 256, 1.0))
+    kernel = np.asarray(jax.jit(heat_kernel, static_argnums=(1, 2))(spread**2 / 2, 256, 1.0))
     damped = np.fft.rfft(kernel).real[:, :4] / 256
 
     wanted = np.exp(-np.outer(spread**2 / 2, (2 * np.pi * np.arange(4)) ** 2))
