@@ -80,7 +80,7 @@ smoke:
 	  $(MAKE) --no-print-directory VENV=.venv-3.11 PYTHON="$$python" smoke-tests; \
 	else echo "smoke: no Python 3.11 here, the older stack is not tried"; fi
 smoke-tests: $(STAMP)
-	@$(BIN)/python -m pytest -q $(PYTEST_PARALLEL) -m smoke
+	@$(BIN)/python -m pytest -q $(PYTEST_PARALLEL) -m "smoke and not slow"
 
 # What every topic and file of the suite costs, compiled cold.
 test-cost: $(STAMP)

@@ -29,6 +29,7 @@ def conforms(variant: Variant) -> None:
     check_experiment(experiment)  # also that no function holds data
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("variant", [*parameters(), *parameters(slow=True)])
 def test_the_experiment_conforms(variant: Variant) -> None:
     conforms(variant)

@@ -102,6 +102,7 @@ SLOW = pytest.mark.slow
 NFN = "--config.toy=weights"  # compiles for long
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("devices", "kills", "options"),
     [
