@@ -56,7 +56,9 @@ def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
 
 
 def test_a_stopped_stage_goes_on_where_it_was() -> None:
-    config = stages.section(outer(num_steps=200_000, eval_every=0, checkpoint_every=0), "stage")
+    config = stages.section(
+        outer(num_steps=200_000, eval_every=0, checkpoint_every=0, log_every=1), "stage"
+    )
     folder = stages.stage_directory(config)
 
     def stop() -> None:
