@@ -165,8 +165,9 @@ def test_normalized_data_have_mean_0_and_std_1_in_every_folded_channel(space: We
     for spec in space.tensors:
         leaf = np.asarray(y[spec.path])
         axes = tuple(range(leaf.ndim - 1))
-        np.testing.assert_allclose(leaf.mean(axes), 0, atol=1e-14)
-        np.testing.assert_allclose(leaf.std(axes), 1, atol=1e-14)
+        # Sums of at most 60 terms of size 5 before they are centered: 1e-15 is seen.
+        np.testing.assert_allclose(leaf.mean(axes), 0, atol=1e-13)
+        np.testing.assert_allclose(leaf.std(axes), 1, atol=1e-13)
         assert leaf.shape == x[spec.path].shape
 
 

@@ -46,7 +46,7 @@ def test_a_reader_is_the_head_of_the_pooled_trunk_and_drops_channels_with_a_key_
     found: dict[str, Any] = jax.tree.map(np.asarray, everything(networks()))
 
     head = jax.tree.map(np.asarray, params.head)
-    first, last = head["params"]["Dense_0"], head["params"]["Dense_1"]
+    first, last = head["Dense_0"], head["Dense_1"]
 
     def hidden(pooled: np.ndarray) -> np.ndarray:
         return np.maximum(pooled @ first["kernel"] + first["bias"], 0)
