@@ -85,7 +85,7 @@ def test_conditioning_is_the_posterior_of_a_gaussian(numbers, is_diagonal, noise
     covariance = np.linalg.inv(precision)
     mean = (numbers["u"] @ np.linalg.inv(prior) + numbers["values"] @ rows / sigma) @ covariance
     np.testing.assert_allclose(found, mean, atol=1e-4)
-    full = np.asarray(full)
+    full = np.asarray(full, np.float64)
     np.testing.assert_allclose(full, covariance, atol=1e-4)
     np.testing.assert_array_equal(full, full.T)
     assert np.linalg.eigvalsh(full).min() > -1e-5
@@ -103,7 +103,8 @@ def test_gradients_agree_with_finite_differences(numbers) -> None:
     _, grads = loss(given.rows, given.values)
     assert min(float(jnp.abs(grad).max()) for grad in grads) > 0.1
     for position, grad in enumerate(grads):
-        step = 1e-2 * np.random.default_rng(position).normal(size=grad.shape).astype(np.float32)
+        noise = np.random.default_rng(position).normal(size=np.shape(grad))
+        step = np.asarray(1e-2 * noise, np.float32)
         arguments = [given.rows, given.values]
         sides = []
         for sign in (1, -1):
