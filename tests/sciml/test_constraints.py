@@ -43,14 +43,15 @@ def test_the_projection_is_the_nearest_field_that_satisfies_the_constraint(numbe
 
     @jax.jit
     def projected(u):
-        out = project(given, u)
-        return out, violation_loss(given, out), violation_loss(given, u)
+        out, damped = project(given, u), project(given, u, damping=1e-3)
+        return out, damped, violation_loss(given, out), violation_loss(given, u)
 
-    out, left, missed = projected(jnp.asarray(numbers["u"], jnp.float32))
+    out, damped, left, missed = projected(jnp.asarray(numbers["u"], jnp.float32))
 
     rows, missing = numbers["rows"], numbers["values"] - numbers["u"] @ numbers["rows"].T
     wanted = numbers["u"] + missing @ np.linalg.pinv(rows).T  # least norm solution
     np.testing.assert_allclose(out, wanted, atol=2e-5)
+    np.testing.assert_allclose(damped, wanted, atol=1e-3)  # (damping · condition number)²
     np.testing.assert_allclose(out @ given.rows.T, given.values, atol=2e-5)
     np.testing.assert_allclose(projected(out)[0], out, atol=2e-5)
     np.testing.assert_allclose(left, 0, atol=1e-8)
