@@ -104,7 +104,7 @@ def test_shape_correction_is_conditioning_on_second_differences(correlation: flo
         for i in range(1, N - 1)
     ]  # fmt: skip
     np.testing.assert_allclose(difference_rows(N), rows)
-    found = np.asarray(after["noise"])
+    found = np.asarray(after["noise"], np.float64)
     if a < 1:
         np.testing.assert_allclose(found, noise, rtol=1e-10)
     system = rows @ np.diag(variance) @ rows.T + np.diag(found)

@@ -43,14 +43,15 @@ def test_the_projection_is_the_nearest_field_that_satisfies_the_constraint(numbe
 
     @jax.jit
     def projected(u):
-        out = project(given, u)
-        return out, violation_loss(given, out), violation_loss(given, u)
+        out, damped = project(given, u), project(given, u, damping=1e-3)
+        return out, damped, violation_loss(given, out), violation_loss(given, u)
 
-    out, left, missed = projected(jnp.asarray(numbers["u"], jnp.float32))
+    out, damped, left, missed = projected(jnp.asarray(numbers["u"], jnp.float32))
 
     rows, missing = numbers["rows"], numbers["values"] - numbers["u"] @ numbers["rows"].T
     wanted = numbers["u"] + missing @ np.linalg.pinv(rows).T  # least norm solution
     np.testing.assert_allclose(out, wanted, atol=2e-5)
+    np.testing.assert_allclose(damped, wanted, atol=1e-3)  # (damping · condition number)²
     np.testing.assert_allclose(out @ given.rows.T, given.values, atol=2e-5)
     np.testing.assert_allclose(projected(out)[0], out, atol=2e-5)
     np.testing.assert_allclose(left, 0, atol=1e-8)
@@ -85,7 +86,7 @@ def test_conditioning_is_the_posterior_of_a_gaussian(numbers, is_diagonal, noise
     covariance = np.linalg.inv(precision)
     mean = (numbers["u"] @ np.linalg.inv(prior) + numbers["values"] @ rows / sigma) @ covariance
     np.testing.assert_allclose(found, mean, atol=1e-4)
-    full = np.asarray(full)
+    full = np.asarray(full, np.float64)
     np.testing.assert_allclose(full, covariance, atol=1e-4)
     np.testing.assert_array_equal(full, full.T)
     assert np.linalg.eigvalsh(full).min() > -1e-5
@@ -103,7 +104,8 @@ def test_gradients_agree_with_finite_differences(numbers) -> None:
     _, grads = loss(given.rows, given.values)
     assert min(float(jnp.abs(grad).max()) for grad in grads) > 0.1
     for position, grad in enumerate(grads):
-        step = 1e-2 * np.random.default_rng(position).normal(size=grad.shape).astype(np.float32)
+        noise = np.random.default_rng(position).normal(size=np.shape(grad))
+        step = np.asarray(1e-2 * noise, np.float32)
         arguments = [given.rows, given.values]
         sides = []
         for sign in (1, -1):

@@ -225,8 +225,8 @@ def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
     rows, found, (moments, shocks) = measured_and_predicted(jax.random.key(0))
     assert set(moments) == set(shocks) == set(METHODS)
     for method in METHODS:
-        pair = tuple(np.asarray(a) for a in moments[method])
-        wanted = numbers_of(pair, np.asarray(shocks[method]), rows)
+        mean, variance = (np.asarray(a) for a in moments[method])
+        wanted = numbers_of((mean, variance), np.asarray(shocks[method]), rows)
         miss = float(found[f"{method}_abs_ce"].max())
         assert (miss < 1e-6) == (method != "anp"), (method, miss)
         assert wanted["mse"].min() > 1e-3 and wanted["shock_rmse"].max() > 1e-3
