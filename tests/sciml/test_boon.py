@@ -129,6 +129,33 @@ def test_input_fields_of_the_base_network_are_the_initial_state_and_coordinates(
     assert jnp.abs(other - out[1]).max() > 1e-4
 
 
+def test_measures_are_those_of_predictions_by_definition() -> None:
+    experiment = build(config_of(f"{SINGLE},pde=stokes,kind=plain"))
+    assert experiment.predict is not None
+    answer, data = experiment.predict, jax.tree.map(jnp.asarray, experiment.data())
+    rows = jax.tree.map(np.asarray, data["valid"])
+
+    @jax.jit
+    def run(key):
+        state = experiment.init(key)
+        found = experiment.evaluate(state, data, jax.random.key(1))
+        return answer(state, data, data["valid"]), found
+
+    field, sums = run(jax.random.key(0))
+    true, (ends,) = rows["frames"][..., -1], rows["boundary"]
+    error = np.linalg.norm(field - true, axis=1) / np.linalg.norm(true, axis=1)
+    misses = np.abs(field[:, [0, -1]] - np.stack([ends.low[:, -1], ends.high[:, -1]], axis=1))
+    wanted = {
+        "relative_l2": error,
+        "boundary_error": misses.max(axis=1),
+        "boundary_rmse": np.sqrt((misses**2).mean(axis=1)),
+    }
+    assert misses.min() > 1e-4 and error.min() > 0.1  # nothing is trained or imposed
+    for name, values in wanted.items():
+        total, count = sums[f"valid_{name}"]
+        np.testing.assert_allclose(total / count, values.mean(), rtol=1e-4, err_msg=name)
+
+
 def test_the_paper_preset_has_the_sizes_of_the_notebooks() -> None:
     config = load_config("sciml/boon/configs/single_step.py:paper,kind=plain")
     experiment = build(config)

@@ -55,7 +55,8 @@ def test_band_limited_fields_survive_the_transform_and_others_lose_the_rest() ->
 
     back = jax.jit(lambda u: dft.inverse(dft.forward(u, (5,)), (24,)))(field)
 
-    np.testing.assert_allclose(back[:, 0, 0], kept, atol=2e-6)
+    # float32 sums of 24 terms of size 2, twice.
+    np.testing.assert_allclose(back[:, 0, 0], kept, atol=5e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,21 +9,17 @@ BOON = "sciml/boon/configs"
 
 
 @pytest.mark.aot
+@pytest.mark.slow  # a compilation for a pod is a default test of common
 @pytest.mark.parametrize(
     "spec",
     [
         f"{BOON}/single_step.py:pod",
-        *(
-            pytest.param(spec, marks=pytest.mark.slow)
-            for spec in (
-                "sciml/probconserv/configs/neural_process.py:pod",
-                "sciml/probconserv/configs/neural_process.py:pod,pde=stefan,soft=1",
-                f"{BOON}/single_step.py:pod,pde=heat,base=mwt",
-                f"{BOON}/multi_step.py:pod",
-                f"{BOON}/multi_step.py:pod,pde=cavity",
-                f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
-            )
-        ),
+        "sciml/probconserv/configs/neural_process.py:pod",
+        "sciml/probconserv/configs/neural_process.py:pod,pde=stefan,soft=1",
+        f"{BOON}/single_step.py:pod,pde=heat,base=mwt",
+        f"{BOON}/multi_step.py:pod",
+        f"{BOON}/multi_step.py:pod,pde=cavity",
+        f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
     ],
 )
 def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
