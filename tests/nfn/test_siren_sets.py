@@ -1,9 +1,11 @@
 """Sets of SIRENs: which images they are of, and what they share with larger sets."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from common.data.cache import cached
+from common.data.cache import cached, cached_parts
 from common.data.images import ImageSet, downsample, load_images
 from common.errors import DataError
 from nfn import siren_sets
@@ -90,9 +92,18 @@ def test_more_copies_extend_a_set(spec: SirenSetSpec, arrays: Arrays) -> None:
 def test_a_set_made_in_pieces_is_the_same(
     spec: SirenSetSpec, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(siren_sets, "PIECE", spec.chunk + 1)  # whole chunks: pieces of one
+    pieces = []
+
+    def recorded(found: list[siren_sets.SirenPiece], make: Any) -> list[Arrays]:
+        pieces.extend(found)
+        return cached_parts(found, make)
+
+    monkeypatch.setattr(siren_sets, "cached_parts", recorded)
+    monkeypatch.setattr(siren_sets, "PIECE", spec.chunk + 1)  # pieces of whole chunks: of one
     in_pieces = siren_set(spec)
 
+    # Every network keeps its place in its chunk, where a vectorized loop may round otherwise.
+    assert [piece.start for piece in pieces] == list(range(0, len(arrays["psnr"]), spec.chunk))
     assert in_pieces.keys() == arrays.keys()
     for name, values in arrays.items():
         np.testing.assert_array_equal(in_pieces[name], values, err_msg=name)
