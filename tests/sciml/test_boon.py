@@ -112,6 +112,14 @@ def test_predictions_read_nothing_of_the_solution_but_its_boundary_data() -> Non
     (ends,) = rows["boundary"]
     for at, values in ((0, ends.low), (-1, ends.high)):  # after training, to the bit
         np.testing.assert_array_equal(answers[0][:, at], values[..., -1])
+    # The loss of a step: the sum over its batch of relative errors, and it has a gradient.
+    batch = experiment.batch(0)
+    _, metrics = jax.jit(experiment.step)(state, data, batch, jax.random.key(0))
+    chosen = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+    wanted, got = chosen["frames"][..., -1], answer(state, data, chosen)
+    errors = np.linalg.norm(got - wanted, axis=-1) / np.linalg.norm(wanted, axis=-1)
+    assert metrics["loss"] == pytest.approx(errors.sum(), rel=1e-4)  # float32
+    assert metrics["grad_norm"] > 1e-3 * metrics["loss"]
 
 
 def test_input_fields_of_the_base_network_are_the_initial_state_and_coordinates() -> None:

@@ -14,10 +14,11 @@ from scipy import stats
 from common.config import load_config
 from common.errors import UserError
 from common.experiment import build
+from common.steps import TrainState
 from sciml.conservation import trapezoid_weights
 from sciml.pdes.conservation import LAWS
 from sciml.probconserv import data as data_sets
-from sciml.probconserv.anp import init_anp
+from sciml.probconserv.anp import init_anp, negative_elbo
 from sciml.probconserv.experiments import measure_spec, model_spec, pde_penalty
 from sciml.probconserv.measure import measured, predicted
 from sciml.probconserv.updates import (
@@ -256,6 +257,25 @@ def test_a_short_training_measures_every_method_and_only_updates_conserve(dropou
     if "1" in dropouts:
         assert found["test_u*=0.6_anp_mse"] != found["test_u*=0.6_dropout_anp_mse"]
         assert found["test_u*=0.6_probconserv_shock_rmse"] > 0
+
+
+def test_the_validation_loss_is_the_negative_elbo_of_a_target_without_dropout() -> None:
+    config = small(f"{CONFIG},pde=stefan")
+    experiment = build(config)
+    rows, key = experiment.data()["valid"], jax.random.key(4)
+    params = experiment.init(jax.random.key(0)).params
+    quiet = model_spec(config.model)._replace(dropout=0.0)
+
+    @jax.jit
+    def both(params: Any) -> tuple[Any, jax.Array]:
+        state = TrainState(params, ())
+        pair = experiment.evaluate(state, {"valid": rows}, key)["valid_loss"]
+        return pair, negative_elbo(params, rows, jax.random.clone(key), spec=quiet)
+
+    (total, count), wanted = both(params)
+    assert config.model.dropout > 0
+    assert count == rows.target_values.size
+    assert total == pytest.approx(float(wanted), rel=1e-5)  # float32, the same sums
 
 
 @pytest.mark.slow
