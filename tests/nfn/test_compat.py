@@ -66,11 +66,11 @@ def package_features(prefix: str, space: WeightSpace) -> Features:
     return features_from_package(space, weights, biases)
 
 
-def assert_close(actual: Features, expected: Features) -> None:
+def assert_close(actual: Features, expected: Features, atol: float = TOLERANCE) -> None:
     assert actual.keys() == expected.keys()
     for path, leaf in expected.items():
         assert np.std(leaf) > 0.05
-        np.testing.assert_allclose(actual[path], leaf, atol=TOLERANCE)
+        np.testing.assert_allclose(actual[path], leaf, atol=atol)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,8 @@ def test_pools_encodings_and_norms_agree(name: str) -> None:
 
     frequencies = jnp.asarray(golden()[f"{name}/fourier/state/_B"])
     waves = fourier_features(encodings.FourierParams(frequencies), x, space=space)
-    assert_close(waves, package_features(f"{name}/fourier/out", space))
+    # Phases of tens of radians: a unit in their last place is 4e-6.
+    assert_close(waves, package_features(f"{name}/fourier/out", space), atol=1e-4)
 
     coded = io_encoding(x, space=space, num_bands=2, max_frequency=3)
     assert_close(coded, package_features(f"{name}/io code/out", space))

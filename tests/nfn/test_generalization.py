@@ -27,7 +27,7 @@ SMALL = {
     "data.zoo_steps": "30",
     "data.zoo_batch_size": "16",
     "data.runs": "60",
-    "data.piece": "30",
+    "data.piece": "60",  # filled up to 64 networks
     "data.train_runs": "36",
     "data.valid_runs": "12",
     "data.test_runs": "12",
@@ -114,12 +114,14 @@ def test_seeds_share_validation_and_test_networks_and_larger_sets_hold_smaller_o
 
 def test_a_zoo_with_snapshots_has_the_shapes_it_announces() -> None:
     small = {name: value for name, value in SMALL.items() if name != "data.channels"}
-    config = load_config(f"{MLP_CONFIG}:cpu", {**small, "data.snapshots": "3"})
+    config = load_config(f"{MLP_CONFIG}:cpu", {**small, "data.snapshots": "3", "data.piece": "30"})
     experiment = build(config)
     data = experiment.data()
 
     counts = {part: len(data[part]["accuracy"]) for part in PARTS}
     assert counts == {"train": 3 * 36, "valid": 3 * 12, "test": 3 * 12}
+    kernels = np.concatenate([data[part]["params"]["Dense_0"]["kernel"] for part in PARTS])
+    assert len(np.unique(kernels.reshape(len(kernels), -1), axis=0)) == 3 * 60  # of both pieces
     abstract = experiment.abstract_data
     assert abstract is not None
     expected = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), abstract())

@@ -22,7 +22,7 @@ from nfn.transformer.inr2array.decoders import additive_decoder, separate_decode
 from nfn.transformer.inr2array.experiment import autoencoder
 from nfn.transformer.inr2array.rendering import cell_groups, cell_of_pixels, render_cells
 from nfn.weights import space_from_params
-from tests.small_runs import train
+from tests.small_runs import draws_like, train
 
 CONFIG = "nfn/transformer/configs/inr2array.py"
 CLASSIFICATION = "nfn/transformer/configs/inr_classification.py"
@@ -62,11 +62,11 @@ def test_permuted_sirens_have_the_same_array(kind: str, inputs: str, probes: int
     config = load_config(f"{CONFIG}:cpu,kind={kind}", fields)
     encoder = autoencoder(config).encoder
     space = sirens.siren_space(sirens.siren_set_spec(config.data))
+    params = draws_like(jax.eval_shape(encoder.init, jax.random.key(1)))
     read = sirens.statistics_of(encoder.read, encoder.space, normalize=True)
 
     @jax.jit
     def arrays(weights: SirenParams) -> jax.Array:
-        params = encoder.init(jax.random.key(1))
         moved = permute_networks(jax.random.key(2), space, weights)
         other = random_sine_symmetry(jax.random.key(3), weights, omega=OMEGA)
         rows = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), weights, moved, other)
