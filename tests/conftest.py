@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
+# Two workers on two cores: threads of BLAS that wait for work would take the other one's core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # cached programs are loaded with a false alarm
 # The machine's own data and devices are not the test's; the instruction set is who runs it to say.
 os.environ.pop("DATA_DIR", None)
