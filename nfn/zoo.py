@@ -1,8 +1,8 @@
 """Zoos: small classifiers trained by the thousand, each with hyper-parameters of its own.
 
 `train_zoo` is the whole; `train_networks` is one group of networks on the devices, compiled once.
-Network i is a pure function of (images, recipe, seed, i): it has the same bits for any number of
-devices, any chunk and any number of networks around it.
+Network i is a pure function of (images, recipe, seed, i): on one kind of CPU it has the same bits
+for any chunk and any number of networks around it. Another number of devices may round otherwise.
 """
 
 import math

@@ -1,6 +1,7 @@
-"""Fits, zoos and attention over two devices: the same bits, and networks stay where they are."""
+"""Fits, zoos and attention over two devices: the same networks, which stay where they are."""
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -19,29 +20,28 @@ MLP = CNN._replace(channels=(36,), dense=(5, 3))  # less to compile than a CNN
 pytestmark = pytest.mark.optimized  # as the child, which has no setting of the tests
 
 
-def fingerprints() -> dict[str, str]:
-    """Returns checksums of fitted SIRENs and of a zoo, made by all devices of this process."""
-    made = {
-        "sirens": fit_sirens(smooth_images(10), **FIT),
-        "zoo": train_zoo(images(MLP.channels), MLP, np.arange(5), chunk=2),
-    }
-    return {name: fingerprint(tree) for name, tree in made.items()}
+def made() -> dict[str, Any]:
+    """Returns a checksum of fitted SIRENs, and the weights of a zoo, by all devices."""
+    fitted = fit_sirens(smooth_images(10), **FIT)
+    bits = b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(fitted))
+    zoo = train_zoo(images(MLP.channels), MLP, np.arange(5), chunk=2)
+    weights = [np.ravel(leaf).tolist() for leaf in jax.tree.leaves(zoo.params)]
+    return {"sirens": hashlib.sha256(bits).hexdigest(), "zoo": list(itertools.chain(*weights))}
 
 
-def fingerprint(tree: Any) -> str:
-    leaves = [np.ascontiguousarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
-    return hashlib.sha256(b"".join(leaves)).hexdigest()
-
-
-def test_two_devices_fit_and_train_the_same_bits_as_one(child: Child) -> None:
+def test_two_devices_fit_the_same_sirens_to_the_bit_and_train_the_same_zoo(child: Child) -> None:
     code = (
-        "import json, jax; from tests.nfn.test_devices import fingerprints; "
-        "assert jax.local_device_count() == 2; print(json.dumps(fingerprints()))"
+        "import json, jax; from tests.nfn.test_devices import made; "
+        "assert jax.local_device_count() == 2; print(json.dumps(made()))"
     )
     done = child(code, devices=2)
-
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == fingerprints()
+    two, one = json.loads(done.stdout), made()
+
+    assert two["sirens"] == one["sirens"]
+    # 12 steps of at most 0.01: one more rounding in a product is all that a device may change.
+    np.testing.assert_allclose(two["zoo"], one["zoo"], rtol=0, atol=1e-4)
+    assert np.std(one["zoo"]) > 0.05
 
 
 IN_TURN = """

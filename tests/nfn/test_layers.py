@@ -113,21 +113,18 @@ def rolls(space: WeightSpace, *groups: str) -> Permutations:
     return {g: jnp.asarray(np.roll(np.arange(sizes[g]), 1)) for g in groups if g in sizes}
 
 
+CODED = ("pt", "np + io code", "np + io embedding")
+PAIRS = [(kind, name) for kind in ("np", "hnp") for name in SPACES]
+PAIRS += [(kind, name) for kind in CODED for name in ("mlp", "conv last")]
+# The other pairs are slow: test_span.py has both kinds of such spaces by default.
+DEFAULT = [("np", name) for name in ("cnn", "rnn", "residual")]
+DEFAULT += [("hnp", name) for name in ("mlp", "mlp with one output", "conv last")]
+DEFAULT += [(kind, "conv last") for kind in CODED]
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [
-        *(("np", name) for name in ("cnn", "rnn", "residual")),
-        *(("hnp", name) for name in ("mlp", "mlp with one output", "conv last")),
-        *((kind, "conv last") for kind in ("pt", "np + io code", "np + io embedding")),
-        *(  # test_span.py has both kinds of all spaces by default, with one channel
-            pytest.param(kind, name, marks=pytest.mark.slow)
-            for kind, name in (
-                *(("np", name) for name in ("mlp", "mlp with one output", "conv last")),
-                *(("hnp", name) for name in ("cnn", "rnn", "residual")),
-                *((kind, "mlp") for kind in ("pt", "np + io code", "np + io embedding")),
-            )
-        ),
-    ],
+    [pytest.param(*p, marks=[pytest.mark.slow] * (p not in DEFAULT)) for p in PAIRS],
 )
 def test_layers_commute_with_exactly_the_permutations_they_promise(kind: str, name: str) -> None:
     space = SPACES[name]
@@ -149,20 +146,14 @@ def test_layers_commute_with_exactly_the_permutations_they_promise(kind: str, na
             assert change > 1e-2
 
 
+SLOW_PAIRS = (("np", "mlp"), ("hnp", "cnn"), ("hnp", "rnn"), ("pt", "cnn"), ("pt", "rnn"))
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
         *(("np", "cnn"), ("np", "rnn"), ("hnp", "mlp"), ("pt", "mlp")),
-        *(
-            pytest.param(kind, name, marks=pytest.mark.slow)
-            for kind, name in (
-                ("np", "mlp"),
-                ("hnp", "cnn"),
-                ("hnp", "rnn"),
-                ("pt", "cnn"),
-                ("pt", "rnn"),
-            )
-        ),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW_PAIRS),
     ],
 )
 def test_only_the_pointwise_layer_has_the_decoupled_symmetry(kind: str, name: str) -> None:
@@ -345,15 +336,6 @@ def test_pools_are_invariant_means_in_the_order_of_the_tensors(name: str) -> Non
     moved = mover(space, rolls(space, "input"))(x)
     change = invariant_pool(refold(space, hidden, moved), space=hidden) - pooled
     assert np.abs(change).max() > 1e-2
-
-
-def test_pools_have_the_sizes_of_the_paper() -> None:
-    zoo = cnn_space(channels=(1, 16, 16, 16), filters=((3, 3),) * 3, dense=(10,))
-    sizes = [
-        sum(spec.multiplicity for spec in hidden_only(space).tensors)
-        for space in (mlp_space([2, 32, 32, 1]), mlp_space([2, 32, 32, 3]), zoo)
-    ]
-    assert sizes == [7, 11, 50]
 
 
 def test_dropout_zeroes_whole_kernel_channels_and_single_bias_entries() -> None:

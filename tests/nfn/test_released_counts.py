@@ -84,3 +84,11 @@ def test_editors_of_sirens(dataset: str, kind: str, millions: float) -> None:
 
     tolerance = 0.05 if millions > 10 else 0.005
     assert (ours + extra) / 1e6 == pytest.approx(millions, abs=tolerance)
+
+
+def test_pools_have_the_sizes_of_the_paper() -> None:
+    sizes = [
+        sum(spec.multiplicity for spec in hidden_only(space).tensors)
+        for space in (GRAY, COLOR, ZOO)
+    ]
+    assert sizes == [7, 11, 50]
