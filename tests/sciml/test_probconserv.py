@@ -262,7 +262,8 @@ def test_a_short_training_measures_every_method_and_only_updates_conserve(dropou
 def test_the_validation_loss_is_the_negative_elbo_of_a_target_without_dropout() -> None:
     config = small(f"{CONFIG},pde=stefan")
     experiment = build(config)
-    rows, key = experiment.data()["valid"], jax.random.key(4)
+    rows = jax.tree.map(jnp.asarray, experiment.data()["valid"])
+    key = jax.random.key(4)
     params = experiment.init(jax.random.key(0)).params
     quiet = model_spec(config.model)._replace(dropout=0.0)
 
