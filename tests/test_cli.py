@@ -350,7 +350,7 @@ def assert_parses(command: str) -> None:
 
 def test_the_status_in_the_map_is_what_the_command_prints() -> None:
     text = (REPOSITORY / "WORKSPACE.md").read_text()
-    written = re.search(r"<!-- lab list --markdown -->\n(.*)<!-- end -->", text, re.DOTALL)
+    written = re.search(r"<!-- lab list --markdown -->\n(.*?)<!-- end -->", text, re.DOTALL)
 
     assert written is not None
     assert written[1] == status.list_markdown(), "paste the output of `lab list --markdown`"
