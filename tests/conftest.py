@@ -30,7 +30,13 @@ import tests.annotations  # noqa: F401 - named below
 from tests.processes import REPOSITORY, Child, run_child
 
 # Files that take longest start first: a worker that gets one last keeps the other waiting.
-HEAVY = ("tests/common/test_train.py", "tests/nfn/test_classification.py")
+HEAVY = (
+    "tests/test_experiments.py",
+    "tests/sciml/test_probconserv.py",
+    "tests/nfn/test_generalization.py",
+    "tests/nfn/test_editing.py",
+    "tests/sciml/test_refinement.py",
+)
 MAX_RESIDENT_BYTES = 1_000_000_000  # of a worker between two files; below 2 GB within one
 PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
 
