@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common import runs
+from common import json_files, provenance, runs, source
 from common.config import config_hash, load_config
 from common.errors import LabError, NumericalError, UserError, nearest
 
@@ -74,11 +74,12 @@ def main(text: str) -> int:
             "config_hash": config_hash(config),
             "seed": config.seed,
             "wall_time_s": round(time.monotonic() - start, 3),
+            "code": source.digests(config, asked["function"]),
             "data": {},
-            "environment": runs.environment(["python", "-m", "common.cell", text]),
+            "environment": provenance.environment(["python", "-m", "common.cell", text]),
         }
         Path(asked["result"]).parent.mkdir(parents=True, exist_ok=True)
-        runs.write_json(Path(asked["result"]), result)
+        runs.write_json(Path(asked["result"]), json_files.sealed(result))
     except LabError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

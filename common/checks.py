@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from ml_collections import ConfigDict
 
 from common import fingerprint, sharding
 from common.errors import DataError, NumericalError, UserError, nearest
 from common.fingerprint import Fingerprint
+
+if TYPE_CHECKING:
+    from common.experiment import Experiment
 
 PyTree = Any
 
@@ -64,7 +66,11 @@ def best_metric_exists(metric: str, known: Sequence[str]) -> None:
         )
 
 
-def data_are_the_same(began: Fingerprint, here: Fingerprint) -> None:
+def data_are_the_same(
+    began: Fingerprint,
+    here: Fingerprint,
+    advice: str = "bring them back, or start again with another --workdir",
+) -> None:
     """Checks the data of a resumed run; warns of data that were made again with other bits.
 
     What both sides say they are made of decides (`Experiment.identity`); if one side says nothing,
@@ -75,10 +81,7 @@ def data_are_the_same(began: Fingerprint, here: Fingerprint) -> None:
     """
     other = fingerprint.contradiction(began, here)
     if other:
-        raise DataError(
-            f"the run began with other data: {other}; bring them back, or start again with another "
-            "--workdir"
-        )
+        raise DataError(f"the run began with other data: {other}; {advice}")
     if began.sha256 == here.sha256:
         return
     machines = f"on {began.cpu or 'an unknown CPU'}, now on {here.cpu or 'an unknown CPU'}"
@@ -88,6 +91,33 @@ def data_are_the_same(began: Fingerprint, here: Fingerprint) -> None:
         machines,
         _how_far(fingerprint.differences(began, here)),
     )
+
+
+def data_are_those_of(
+    run: Path, extra: dict[str, Any], data: PyTree, experiment: "Experiment"
+) -> None:
+    """Checks the data made for a run that is loaded, as `data_are_the_same` those of a resumed one.
+
+    Args:
+        run: Its folder.
+        extra: What was saved with its checkpoint.
+        data: What the experiment's `data()` gives now, on the host.
+        experiment: Its experiment.
+
+    Raises:
+        DataError: If the run was trained with other data; names the run.
+    """
+    if "data_sha256" not in extra:  # a checkpoint of other code than the loop
+        return
+    identity = experiment.identity() if experiment.identity else None
+    try:
+        data_are_the_same(
+            fingerprint.from_record(extra),
+            fingerprint.fingerprint(data, identity),
+            "bring them back",
+        )
+    except DataError as error:
+        raise DataError(f"{run}: {error}") from error
 
 
 def _how_far(found: Sequence[fingerprint.Difference]) -> str:
@@ -100,16 +130,3 @@ def _how_far(found: Sequence[fingerprint.Difference]) -> str:
     if worst.distance <= worst.allowed:
         return f"{text}, as by rounding"
     return f"{text}, more than by rounding, as sets of networks trained again do"
-
-
-def experiment_is_the_same(directory: Path, done: ConfigDict, config: ConfigDict) -> None:
-    """Checks that a finished run is not that of a namesake: two users' "experiment.py:build".
-
-    Raises:
-        UserError: If its config file lay in another folder.
-    """
-    if ".py:" in config.experiment and done.config_dir != config.config_dir:
-        raise UserError(
-            f"{directory}: is the run of an experiment in {done.config_dir}, which has the name "
-            f"and config of the one in {config.config_dir}; choose another --workdir"
-        )

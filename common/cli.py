@@ -91,7 +91,7 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any
     overrides, rest = _split_overrides(name, arguments) if verb.takes_config else ({}, arguments)
     values = _flag_values(definitions)
     try:
-        words = values(["lab", *rest])[1:]
+        words = values(["lab", *map(_underscored, rest)])[1:]
     except flags.UnrecognizedFlagError as error:
         known = [flag.name for flag in definitions] + ["config.FIELD"] * verb.takes_config
         raise UserError(
@@ -211,6 +211,12 @@ def _split_overrides(name: str, arguments: Sequence[str]) -> tuple[dict[str, str
             raise UserError(f"{word}: names no field; `lab {name} --config.FIELD=VALUE`")
         overrides[field] = text
     return overrides, rest
+
+
+def _underscored(word: str) -> str:
+    """Returns "--dry_run" for "--dry-run": both are taken, help shows the latter."""
+    name, separator, value = word.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + separator + value if name[:2] == "--" else word
 
 
 def _flag_values(definitions: Sequence[Flag]) -> flags.FlagValues:

@@ -13,11 +13,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common import chips, papers, runs, status
+from common import chips, manifest, papers, runs, status, upkeep
 from common.config import load_config
 from common.errors import DataError, LabError, UserError
 
 StartJax = Callable[..., None]
+FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
 
 
 def list_papers(*, markdown: bool, tables: bool) -> None:
@@ -42,12 +43,13 @@ def train(
     jobs: int,
     prepare: bool,
     distributed: bool,
+    allow_changed_code: bool,
     start_jax: StartJax,
 ) -> None:
     """Trains one config, or every member of a sweep; or only makes its data."""
     settings = load_config(config, overrides)
     if sweep:
-        _sweep(sweep, config, overrides, workdir, jobs, slurm)
+        _sweep(sweep, config, overrides, workdir, jobs, slurm, allow_changed_code)
         return
     directory = runs.run_directory(workdir, settings)
     if not prepare:
@@ -74,6 +76,7 @@ def train(
         tensorboard=tensorboard,
         wandb=wandb,
         command=["lab", *sys.argv[1:]],
+        allow_changed_code=allow_changed_code,
     )
     best = "" if result.best_step is None else f", best at step {result.best_step}"
     _say(f"{result.status}: step {result.step}{best}")
@@ -90,6 +93,7 @@ def table(
     workdir: str,
     out: str | None,
     jobs: int,
+    allow_changed_code: bool,
 ) -> None:
     """Runs what a table lacks and prints it; fails if a cell has no number."""
     from common.table_render import render_text
@@ -104,6 +108,7 @@ def table(
         workdir=workdir,
         out=out,
         jobs=jobs or None,
+        allow_changed_code=allow_changed_code,
     )
     width = shutil.get_terminal_size((100, 24)).columns
     _say(render_text(measured.data, width=width, color=sys.stdout.isatty()))
@@ -127,30 +132,35 @@ def claims(*, preset: str, run: bool, workdir: str, jobs: int) -> None:
                 workdir=workdir,
                 out=None,
                 jobs=jobs,
+                allow_changed_code=False,
             )
     _say(status.claims_text(preset))
 
 
-def evaluate(*, run: str, step: str, start_jax: StartJax) -> None:
+def evaluate(*, run: str, step: str, allow_changed_code: bool, start_jax: StartJax) -> None:
     """Prints the metrics of a saved run, computed again from its checkpoint."""
     if step not in ("best", "last") and not step.isdecimal():
         raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
-    config = runs.read(run).config
-    start_jax(x64=config.x64)
-    loaded = runs.load(run, int(step) if step.isdecimal() else step)
+    found = runs.read(run)
+    runs.check(found, allow_changed_code=allow_changed_code)
+    start_jax(x64=found.config.x64)
+    chosen = int(step) if step.isdecimal() else step
+    loaded = runs.load(run, chosen, allow_changed_code=allow_changed_code)
     _say(_metrics(loaded.evaluate()))
 
 
-def runs_list(*, workdir: str) -> None:
-    """Prints one line for each run folder, the latest last."""
+def runs_list(*, workdir: str, failed_starts: bool) -> None:
+    """Prints one line for each run folder, the latest last; or those that never made a step."""
+    failed = upkeep.failed_starts(_existing(workdir))
+    if failed_starts:
+        _say("\n".join(map(str, failed)) or f"no failed starts below {workdir}")
+        return
     found = runs.find(workdir)
     for run in found:
-        state = "not complete"
-        if run.result is not None:
-            metrics = run.result["metrics"].get("best") or run.result["metrics"]["last"]
-            state = f"{run.result['status']}, step {run.result['step']}: {_metrics(metrics)}"
-        _say(f"{run.path}  {state}")
-    if not found:
+        _say(f"{run.path}  {_state(run, failed)}")
+    for folder in set(failed) - {run.path for run in found}:
+        _say(f"{folder}  {FAILED_START}")
+    if not found and not failed:
         _say(f"no runs below {workdir}")
 
 
@@ -170,11 +180,26 @@ def runs_verify(*, workdir: str, run: str | None) -> None:
         raise DataError(f"{len(bad)} damaged checkpoints, among them {bad[0]}")
 
 
-def runs_prune(*, workdir: str, run: str | None, keep: int) -> None:
-    """Removes checkpoints but the newest `keep` and the best of each run."""
+def runs_prune(
+    *, workdir: str, run: str | None, keep: int, dry_run: bool, failed_starts: bool
+) -> None:
+    """Removes checkpoints but the newest `keep` and the best of each run; or failed starts."""
+    done = "would remove" if dry_run else "removed"
+    if failed_starts:
+        _remove_failed_starts(workdir, run, done, dry_run)
+        return
+    problems = []
     for folder in _folders(workdir, run):
-        removed = ", ".join(map(str, runs.prune(folder, keep=keep))) or "none"
-        _say(f"{folder}: removed steps: {removed}")
+        try:
+            removed = ", ".join(upkeep.prune(folder, keep=keep, dry_run=dry_run)) or "nothing"
+            _say(f"{folder}: {done}: {removed}")
+        except LabError as error:
+            if run:
+                raise
+            _say(f"left alone: {error}")
+            problems += [error] if isinstance(error, DataError) else []  # not of a running one
+    if problems:
+        raise DataError(f"{len(problems)} run folders could not be pruned, first {problems[0]}")
 
 
 def compile_step(
@@ -232,13 +257,25 @@ def data_verify() -> None:
 
 
 def _sweep(
-    path: str, config: str, overrides: Mapping[str, str], workdir: str, jobs: int, slurm: bool
+    path: str,
+    config: str,
+    overrides: Mapping[str, str],
+    workdir: str,
+    jobs: int,
+    slurm: bool,
+    allow_changed_code: bool,
 ) -> None:
     """Trains every member of a sweep that has no result yet; fails if one did."""
     from common.sweep import run_sweep
 
     swept = run_sweep(
-        path, config=config, overrides=overrides, workdir=workdir, jobs=jobs or None, slurm=slurm
+        path,
+        config=config,
+        overrides=overrides,
+        workdir=workdir,
+        jobs=jobs or None,
+        slurm=slurm,
+        allow_changed_code=allow_changed_code,
     )
     _say(swept.summary())
     if swept.problems:
@@ -257,7 +294,43 @@ def _failed(message: str, problems: Iterable[str]) -> LabError:
 
 def _folders(workdir: str, run: str | None) -> list[Path]:
     """Returns the run folder asked for, or all of them."""
-    return [runs.read(run).path] if run else [found.path for found in runs.find(workdir)]
+    if run:
+        return [runs.read(run).path]
+    return [found.path for found in runs.find(_existing(workdir))]
+
+
+def _existing(workdir: str) -> str:
+    """Returns the folder of all runs, if there is one."""
+    if not Path(workdir).is_dir():
+        raise UserError(f"--workdir={workdir}: no such folder; expected one that `lab train` made")
+    return workdir
+
+
+def _state(run: runs.Run, failed: Sequence[Path]) -> str:
+    """Returns how far a run has come."""
+    if run.result is not None:
+        metrics = run.result["metrics"].get("best") or run.result["metrics"]["last"]
+        return f"{run.result['status']}, step {run.result['step']}: {_metrics(metrics)}"
+    if run.path in failed:
+        return FAILED_START
+    steps = manifest.steps(run.path / "checkpoints")
+    saved = f"saved at step {steps[-1]}" if steps else "nothing saved"
+    if upkeep.is_in_use(run.path):
+        return f"running, {saved} of {run.config.num_steps}"
+    return f"not complete, {saved} of {run.config.num_steps}"
+
+
+def _remove_failed_starts(workdir: str, run: str | None, done: str, dry_run: bool) -> None:
+    found = upkeep.failed_starts(_existing(workdir))
+    wanted = Path(run).resolve() if run else None
+    chosen = [folder for folder in found if wanted in (None, folder.resolve())]
+    if run and not chosen:
+        raise UserError(f"--run={run}: is no failed start; see `lab runs list --failed-starts`")
+    for folder in chosen:
+        if dry_run or upkeep.remove_failed_start(folder):
+            _say(f"{done} {folder}")
+    if not chosen:
+        _say(f"no failed starts below {workdir}")
 
 
 def _plan(config: ConfigDict) -> str:
@@ -286,7 +359,9 @@ def _metrics(values: Mapping[str, Any]) -> str:
     """Returns "name value" of every metric; a seed group's values are separated by slashes."""
 
     def shown(value: Any) -> str:
-        return "/".join(map(shown, value)) if isinstance(value, list) else f"{value:.6g}"
+        if isinstance(value, list):
+            return "/".join(map(shown, value))
+        return f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
     return "  ".join(f"{name} {shown(value)}" for name, value in values.items())
 

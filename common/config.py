@@ -7,7 +7,6 @@ only this experiment can judge. Every config also has the fields of the loop (`L
 
 import ast
 import hashlib
-import importlib.util
 import json
 import math
 import traceback
@@ -18,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from common import source
 from common.errors import UserError, nearest
 from common.papers import REPOSITORY, builder_folder, papers
 
@@ -145,9 +145,14 @@ def from_json(text: str) -> ConfigDict:
     """Returns the locked config stored in a run folder as `config.json`.
 
     Lists become tuples again; fields the loop gained since the run was made get their defaults.
+
+    Raises:
+        UserError: If a field of the loop is missing or of another type.
+        ValueError, TypeError, KeyError, AttributeError: If it is no config at all.
     """
     config = ConfigDict(_tuples(json.loads(text)))
     _fill_defaults(config, Path(config.get("config_dir") or ""))
+    _check_types(config)
     return config.lock()
 
 
@@ -157,13 +162,16 @@ def canonical_json(config: ConfigDict | Mapping[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
 
-def config_hash(config: ConfigDict) -> str:
+def config_hash(config: ConfigDict | Mapping[str, Any]) -> str:
     """Returns 12 hex digits that identify a run up to seed, mesh and logging."""
-    values = {k: v for k, v in config.to_dict().items() if k not in NOT_HASHED}
+    fields = config.to_dict() if isinstance(config, ConfigDict) else config
+    values = {k: v for k, v in fields.items() if k not in NOT_HASHED}
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:12]
 
 
-def describe_diff(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+def describe_diff(
+    old: ConfigDict | Mapping[str, Any], new: ConfigDict | Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
     """Returns {dotted field: (old value, new value)} for every field that differs.
 
     A field that one side lacks is None there.
@@ -349,11 +357,9 @@ def _find(path: str) -> Path:
 
 
 def _load_module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
-    if path.suffix != ".py" or spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UserError(f"--config={path}: expected a Python file (.py)")
-    module = importlib.util.module_from_spec(spec)
-    _call(str(path), path, spec.loader.exec_module, module)
+    module = _call(str(path), path, source.load, path)
     if not hasattr(module, "get_config"):
         raise UserError(f"--config={path}: defines no get_config(arg)")
     return module

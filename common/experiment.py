@@ -1,8 +1,6 @@
 """The contract between a paper and the loop, and its conformance check."""
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from common import source
 from common.errors import UserError, nearest
 from common.papers import builder_folder
 
@@ -129,26 +128,16 @@ def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
         raise UserError(f"config.experiment={config.experiment!r}: no such paper or file")
     if left.endswith(".py"):
         path = Path(config.config_dir) / left
-        known = vars(_load(path))
+        try:
+            known = vars(source.load(path, Path(config.config_dir)))
+        except (SyntaxError, ImportError, NameError) as error:
+            raise UserError(f"{path}: cannot be loaded: {error}") from error
     else:
         known = importlib.import_module(f"{left}.experiments").EXPERIMENTS
     if name not in known:
         hint = nearest(name, known)
         raise UserError(f"config.experiment={config.experiment!r}: no builder {name!r}{hint}")
     return known[name]
-
-
-def _load(path: Path) -> Any:
-    module_name = f"_experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError) as error:
-        raise UserError(f"{path}: cannot be loaded: {error}") from error
-    return module
 
 
 def _call(builder: Callable[[ConfigDict], Experiment], config: ConfigDict) -> Experiment:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common import json_files
 from common.data.storage import storage_errors
 from common.errors import Interrupted, UserError
 from common.papers import REPOSITORY
@@ -197,9 +198,10 @@ def read_state(path: Path) -> dict[str, dict[str, Any]]:
     latest: dict[str, dict[str, Any]] = {}
     if path.exists():
         for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):  # only a line torn by a crash is not JSON
-                entry = json.loads(line)
-                latest[entry["job"]] = entry
+            with contextlib.suppress(ValueError):  # a line torn by a crash is not JSON
+                entry = json_files.parse(line)
+                if not json_files.fault(entry, {"job": str, "status": str}):
+                    latest[entry["job"]] = entry
     return latest
 
 

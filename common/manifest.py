@@ -9,6 +9,7 @@ Names found in a manifest are compared with those in the folder and never become
 here needs JAX, so that `lab runs` answers at once.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from common import json_files
 from common.data.storage import sync
 
 NAME = "MANIFEST.json"
@@ -87,7 +89,7 @@ def write(
         "files": {name: {"bytes": n, "sha256": d} for name, (n, d) in files.items()},
     }
     with (folder / NAME).open("w", encoding="utf-8") as file:
-        json.dump({**content, "digest": _digest(content)}, file, indent=1)
+        json.dump({**content, "digest": json_files.digest(content)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     for parent, _, _ in os.walk(folder):
@@ -114,12 +116,12 @@ def read(folder: Path) -> Manifest:
         InvalidManifestError: If it is missing, damaged, or that of another step.
     """
     try:
-        content = json.loads((folder / NAME).read_bytes())
+        content = json_files.parse((folder / NAME).read_bytes())
     except FileNotFoundError:
         raise InvalidManifestError(f"{NAME} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InvalidManifestError(f"{NAME} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.pop("digest", None) != _digest(content):
+    if not isinstance(content, dict) or content.pop("digest", None) != json_files.digest(content):
         raise InvalidManifestError(f"{NAME} does not match its own digest")
     if content.get("format") != FORMAT:
         raise InvalidManifestError(f"{NAME} has format {content.get('format')}, expected {FORMAT}")
@@ -186,6 +188,14 @@ def best_step(directory: Path) -> int | None:
     return None
 
 
+def newest_extra(directory: Path) -> dict[str, Any]:
+    """Returns what was saved with the newest checkpoint whose manifest is good, {} without one."""
+    for step in reversed(steps(directory)):
+        with contextlib.suppress(InvalidManifestError):
+            return read(directory / str(step)).extra
+    return {}
+
+
 def verify(directory: str | Path) -> dict[int, str | None]:
     """Returns {step: None if every byte is as written, else the reason} of all checkpoints."""
     directory = Path(directory)
@@ -202,14 +212,19 @@ def prune(directory: Path, keep_last: int, *, trusted: int | None = None) -> tup
         keep_last: How many of the newest to keep, at least 1.
         trusted: A step known to be valid, which saves verifying; it is kept.
     """
+    deleted = superfluous(directory, keep_last, trusted=trusted)
+    for step in deleted:
+        shutil.rmtree(_move_aside(directory / str(step)))
+    return deleted
+
+
+def superfluous(directory: Path, keep_last: int, *, trusted: int | None = None) -> tuple[int, ...]:
+    """Returns the steps that `prune` deletes, with the same arguments."""
     newest = steps(directory)[::-1]
     keep = {*newest[: max(keep_last, 1)], best_step(directory), trusted}
     if trusted is None:
         keep.add(next((s for s in newest if problem(directory / str(s)) is None), None))
-    deleted = tuple(step for step in newest if step not in keep)
-    for step in deleted:
-        shutil.rmtree(_move_aside(directory / str(step)))
-    return deleted
+    return tuple(step for step in newest if step not in keep)
 
 
 def refuse(directory: Path, step: int) -> str:
@@ -227,15 +242,18 @@ def refused(directory: Path) -> tuple[Path, ...]:
     return tuple(p for p in _entries(directory) if re.fullmatch(r"refused-\d+(-\d+)?", p.name))
 
 
-def clean(directory: Path) -> None:
+def clean(directory: Path) -> list[str]:
     """Removes what writers left that are dead, or were this process; complete ones are committed.
 
     A folder has one writer at a time, so that what this process left there is stale as well.
+
+    Returns:
+        The names of what was removed.
     """
-    for path in _entries(directory):
+    removed = []
+    for path in stale(directory):
         match = _TEMPORARY.match(path.name)
-        if match is None or _is_running(int(match[2])):
-            continue
+        assert match is not None
         step = int(match[1])
         sealed = match[0] == path.name and (path / NAME).exists()
         if sealed and not (directory / str(step)).exists() and problem(path) is None:
@@ -243,6 +261,14 @@ def clean(directory: Path) -> None:
             logging.info("finished the interrupted checkpoint of step %d", step)
         else:
             shutil.rmtree(path)
+            removed.append(path.name)
+    return removed
+
+
+def stale(directory: Path) -> tuple[Path, ...]:
+    """Returns what writers left in their midst that are dead, or were this process."""
+    matches = ((path, _TEMPORARY.match(path.name)) for path in _entries(directory))
+    return tuple(path for path, match in matches if match and not _is_running(int(match[2])))
 
 
 def _move_aside(folder: Path) -> Path:
@@ -270,11 +296,6 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
 def _step_of(folder: Path) -> int | None:
     canonical = re.fullmatch(r"0|[1-9]\d{0,17}", folder.name, flags=re.ASCII)
     return int(folder.name) if canonical else None
-
-
-def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _is_running(pid: int) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 
 from absl import logging
 
+from common import json_files
 from common.data.storage import storage_errors
 from common.errors import DataError, UserError
 
 Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
+_ROW = {"step": int, "kind": str}  # form of a line
 
 
 class MetricsLog:
@@ -156,6 +158,37 @@ class WandbLog:
         self._run.finish()
 
 
+def open_logs(
+    directory: Path,
+    *,
+    step: int,
+    offset: int,
+    config: str,
+    tensorboard: bool = False,
+    wandb: bool = False,
+) -> list[Any]:
+    """Returns the logs of a run, the JSON lines first, each continued after a step.
+
+    Args:
+        directory: Run folder.
+        step: Step the run goes on from, 0 at its start.
+        offset: Bytes of metrics.jsonl that had been written by then.
+        config: The run's config as JSON.
+        tensorboard: Also open TensorBoard's.
+        wandb: Also open that of Weights & Biases.
+
+    Raises:
+        DataError: If metrics.jsonl cannot be written.
+        UserError: If a package is not installed.
+    """
+    logs: list[Any] = [MetricsLog(directory / "metrics.jsonl", offset=offset)]
+    if tensorboard:
+        logs.append(TensorBoardLog(directory / "tensorboard", start=step))
+    if wandb:
+        logs.append(WandbLog(directory, config=config))
+    return logs
+
+
 class Progress:
     """A bar with rate and time left on a terminal, else a line every ten seconds."""
 
@@ -196,7 +229,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Returns the lines of a metrics file; a last line that was cut off is left out.
 
     Raises:
-        DataError: If the file cannot be read, or another line is no JSON object.
+        DataError: If the file cannot be read, or another line is none that `MetricsLog` writes.
     """
     path = Path(path)
     with storage_errors(path):
@@ -204,11 +237,12 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = json_files.parse(line)
+            wrong = json_files.fault(row, _ROW)
         except ValueError as error:
-            raise DataError(f"{path}, line {number}: is damaged, no JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number}: is damaged: expected a JSON object")
+            row, wrong = {}, f"no JSON: {error}"
+        if wrong:
+            raise DataError(f"{path}, line {number}: is damaged: {wrong}")
         rows.append(row)
     return rows
 

@@ -5,6 +5,8 @@ import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from absl import logging
+
 from common.errors import UserError, nearest
 
 TOPICS = ("nfn", "landscape", "rlhf", "finetune", "sciml")
@@ -31,15 +33,24 @@ def papers() -> tuple[PaperInfo, ...]:
             folder = init.parent
             if not (folder / "configs").is_dir():
                 continue
-            docstring = ast.get_docstring(ast.parse(init.read_text())) or ""
+            text = docstring(init)
             configs = {
                 path.stem: path
                 for path in sorted((folder / "configs").glob("*.py"))
                 if path.stem != "__init__"
             }
-            title = docstring.splitlines()[0] if docstring else folder.name
+            title = text.splitlines()[0] if text else folder.name
             found.append(PaperInfo(f"{topic}.{folder.name}", title, folder, configs))
     return tuple(found)
+
+
+def docstring(file: Path) -> str:
+    """Returns the docstring of a Python file, "" without one; of a broken file, with a warning."""
+    try:
+        return ast.get_docstring(ast.parse(file.read_bytes())) or ""
+    except (OSError, SyntaxError, ValueError) as error:
+        logging.warning("%s: cannot be read: %s", file, error)
+        return ""
 
 
 def find_paper(name: str) -> PaperInfo:
@@ -57,10 +68,18 @@ def find_paper(name: str) -> PaperInfo:
 
 
 def tables(paper: PaperInfo) -> dict[str, Any]:
-    """Returns `TABLES` of the paper's tables.py: {table name: common.tables.Table}."""
-    if not (paper.folder / "tables.py").exists():
+    """Returns `TABLES` of the paper's tables.py: {table name: common.tables.Table}.
+
+    Raises:
+        UserError: If the file cannot be loaded.
+    """
+    file = paper.folder / "tables.py"
+    if not file.exists():
         return {}
-    return dict(importlib.import_module(f"{paper.name}.tables").TABLES)
+    try:
+        return dict(importlib.import_module(f"{paper.name}.tables").TABLES)
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def builder_folder(experiment: str, config_dir: str) -> Path | None:

@@ -7,10 +7,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from common import papers
-from common.errors import UserError
+from common.errors import DataError, UserError
 from common.report_runs import runs_html
-from common.status import read_table
 from common.table_render import (
     MARKS,
     Grid,
@@ -24,6 +25,7 @@ from common.table_render import (
     result_stem,
     runs_grid,
 )
+from common.table_results import read_table
 from common.table_runner import write_file
 from common.tables import FAILS, HOLDS, NOT_RUN
 
@@ -73,19 +75,30 @@ def write_report(workdir: str | Path | None, results: str | Path | None, out: st
         results: Folder with the results of tables; None: the `results/` of all papers.
         out: The HTML file.
 
+    A result that is damaged is left out, with a warning.
+
     Raises:
         UserError: If `results` is not a folder or there is nothing to show.
-        DataError: If a result is damaged or the page cannot be written.
+        DataError: If every result is damaged or the page cannot be written.
     """
     if results is not None and not Path(results).is_dir():
         raise UserError(f"--results={results}: is not a folder; `lab table` writes one")
     folders = [Path(results)] if results else [p.folder / "results" for p in papers.papers()]
     files = [path for folder in folders for path in sorted(folder.glob("table*.json"))]
     curves = runs_html(Path(workdir)) if workdir else ""
-    if not files and not curves:
+    tables, damaged = [], []
+    for path in files:
+        try:
+            tables.append((read_table(path), path.parent))
+        except DataError as error:
+            logging.warning("table left out: %s", error)
+            damaged.append(error)
+    if not tables and not curves:
+        if damaged:
+            raise damaged[0]
         looked = ", ".join(str(folder) for folder in folders)
         raise UserError(f"nothing to report: no table*.json in {looked}, no runs in {workdir}")
-    page = render_report([(read_table(path), path.parent) for path in files], curves)
+    page = render_report(tables, curves)
     write_file(Path(out), page.encode())
     return Path(out)
 
@@ -170,7 +183,10 @@ def _figure(data: Mapping[str, Any], folder: Path) -> str:
     if not data["figure"]:
         return ""
     path = folder / Path(data["figure"]).name  # a file beside the JSON, whatever the JSON says
-    image = path.read_bytes() if path.is_file() else b""
+    try:
+        image = path.read_bytes()
+    except (OSError, ValueError):  # a name that no file can have
+        image = b""
     if not image.startswith(PNG):
         return f"<p>The figure {escape(path.name)} is missing or not a PNG.</p>"
     source = f"data:image/png;base64,{base64.b64encode(image).decode()}"

@@ -5,7 +5,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from common import runs
+from common.errors import DataError
+from common.json_files import is_number
 from common.metrics import read_metrics
 
 MOST_CARDS = 60
@@ -21,8 +25,8 @@ def runs_html(workdir: Path) -> str:
     """
     groups: dict[Path, list[runs.Run]] = {}
     for run in runs.find(workdir):
-        groups.setdefault(run.path.parent, []).append(run)
-    newest = sorted(groups.items(), key=lambda item: _changed(item[1]), reverse=True)
+        groups[run.path.parent] = [*groups.pop(run.path.parent, []), run]
+    newest = list(groups.items())[::-1]
     cards = [_card(workdir, folder, members) for folder, members in newest[:MOST_CARDS]]
     if not cards:
         return ""
@@ -38,7 +42,7 @@ def curve(metrics: Sequence[Mapping[str, Any]], name: str) -> Curve:
     points = []
     for entry in metrics:
         values = entry.get(name)
-        numbers = [v for v in (values if isinstance(values, list) else [values]) if _is_number(v)]
+        numbers = [v for v in (values if isinstance(values, list) else [values]) if is_number(v)]
         if numbers:
             points.append((entry["step"], sum(numbers) / len(numbers)))
     stride = -(-len(points) // MOST_POINTS) or 1
@@ -69,7 +73,7 @@ def svg(curves: Sequence[Curve], label: str) -> str:
 
 def _card(workdir: Path, folder: Path, members: Sequence[runs.Run]) -> str:
     done = sum(run.result is not None for run in members)
-    logs = [read_metrics(run.path / "metrics.jsonl") for run in members]
+    logs = [_log(run) for run in members]
     name = _metric(members[0], logs)
     plot = svg([curve(log, name) for log in logs], name) if name else ""
     where = escape(str(folder.relative_to(workdir)))
@@ -85,12 +89,14 @@ def _metric(run: runs.Run, logs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     return wanted if wanted in known else (known[0] if known else "")
 
 
-def _changed(members: Sequence[runs.Run]) -> float:
-    return max(run.path.stat().st_mtime for run in members)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)  # what is not finite is written as a string
+def _log(run: runs.Run) -> list[dict[str, Any]]:
+    """Returns the metrics of a run; none, with a warning, of one whose file is damaged."""
+    path = run.path / "metrics.jsonl"
+    try:
+        return read_metrics(path) if path.exists() else []  # before its first step there is none
+    except DataError as error:
+        logging.warning("learning curve left out: %s", error)
+        return []
 
 
 def _scaled(value: float, low: float, high: float, size: int) -> float:

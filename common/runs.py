@@ -8,33 +8,45 @@ this module does not import JAX.
 """
 
 import contextlib
-import datetime
 import json
 import os
-import platform
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import machine, manifest
+from common import json_files, manifest, provenance, source
 from common.config import config_hash, describe_diff, from_json
 from common.data.storage import publish, storage_errors
-from common.errors import DataError, UserError
+from common.errors import DataError, LabError, UserError
 from common.jobs import locked
-from common.papers import REPOSITORY
+from common.json_files import NUMBER, PLAIN
 
 if TYPE_CHECKING:
     from common.experiment import Experiment
 
 PyTree = Any
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ml-collections", "numpy")
+FILES = "*/*/*/seed*"  # where run folders are in a work folder
+_METRIC = (float, int, str, None)  # what is not finite may be a word
+_METRICS = {str: (*_METRIC, [_METRIC])}  # of a seed group a list
+# Form of every result; `common.json_files` says how to read it.
+RESULT = {
+    "status": str,
+    "config_hash": str,
+    "metrics": {"last": _METRICS, "best?": (_METRICS, None)},
+    "step?": int,
+    "best_step?": (int, None),
+    "seed?": int,
+    "group?": str,
+    "wall_time_s?": NUMBER,
+    "code?": {str: str},
+    "earlier_code?": [{str: str}],
+    "config?": {str: PLAIN},
+    "data?": {str: PLAIN},
+    "environment?": {"earlier_sessions?": [{str: PLAIN}]},
+}
 
 
 class Run(NamedTuple):
@@ -104,13 +116,16 @@ def find(workdir: str | Path) -> list[Run]:
 
     A run folder with a damaged file is left out, with a warning.
     """
-    files = Path(workdir).glob("*/*/*/seed*/config.json")
+    started = {path: _started(path) for path in Path(workdir).glob(FILES)}
     found = []
-    for path in sorted(files, key=lambda path: (path.stat().st_mtime_ns, path)):
-        try:
-            found.append(read(path.parent))
-        except DataError as error:
-            logging.warning("run left out: %s", error)
+    for path in sorted(started, key=lambda path: (started[path], path)):
+        if started[path] or manifest.steps(
+            path / "checkpoints"
+        ):  # else a member, or a failed start
+            try:
+                found.append(read(path))
+            except LabError as error:
+                logging.warning("run left out: %s", error)
     return found
 
 
@@ -119,11 +134,11 @@ def read(path: str | Path) -> Run:
 
     Raises:
         UserError: If it is no run folder.
-        DataError: If one of its files is damaged.
+        DataError: If one of its files is damaged or was edited.
     """
     path = Path(path)
     if not (path / "config.json").is_file():
-        member = read_json(path / "result.json") if (path / "result.json").is_file() else {}
+        member = read_result(path) or {}
         if "group" in member:
             group = path.parent / member["group"]
             raise UserError(f"{path}: is a seed of the group {group}; give that folder")
@@ -131,32 +146,113 @@ def read(path: str | Path) -> Run:
     settings = read_json(path / "config.json")
     try:
         config = from_json(json.dumps(settings))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, UserError) as error:
         raise DataError(f"{path / 'config.json'}: is damaged: {error}") from error
-    files = {name: path / f"{name}.json" for name in ("environment", "result")}
-    parts = {name: read_json(file) if file.exists() else None for name, file in files.items()}
-    return Run(path, config, parts["environment"] or {}, parts["result"])
+    file = path / "environment.json"
+    environment = read_json(file) if file.exists() else {}
+    return Run(path, config, environment, read_result(path))
 
 
-def load(path: str | Path, step: Any = "best") -> Loaded:
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Returns the result.json of a run folder, None if there is none.
+
+    Raises:
+        DataError: If it is damaged or was edited.
+    """
+    file = path / "result.json"
+    if not file.exists():
+        return None
+    result = read_json(file)
+    wrong = json_files.fault(result, {**RESULT, "step": int})
+    if not wrong and json_files.is_edited(result):
+        wrong = "it was changed after the run had written it"
+    if wrong:
+        raise DataError(
+            f"{file}: is damaged: {wrong}; remove it, and the command that trained the run "
+            "writes it again from the checkpoints"
+        )
+    return result
+
+
+def check(run: Run, *, allow_changed_code: bool = False) -> None:
+    """Checks that config and code of a run are those it was made with, before the code is run.
+
+    Args:
+        run: What its folder says now.
+        allow_changed_code: Only warn of code that has changed.
+
+    Raises:
+        DataError: If config.json is not that of the run.
+        UserError: If the code has changed, or lies in the run folder itself.
+    """
+    made = _check_config(run)
+    place = source.builder(run.config)
+    if place is not None and run.path.resolve() in place.resolve().parents:
+        raise UserError(
+            f"{run.path}: names code in its own folder, {place}, which is not run: a run may come "
+            "from others; move the code elsewhere if you trust it"
+        )
+    if made:
+        code = source.Code(source.digests(run.config), allow_changed_code)
+        code.check(run.path, made.get("code"))
+
+
+def finished(directory: Path, config: ConfigDict, code: source.Code) -> dict[str, Any] | None:
+    """Returns the result of a run of this config that is complete, None if something is to be done.
+
+    That is also so if its code has changed, which is allowed: its metrics are to be computed again.
+
+    Args:
+        directory: Run folder, which may be missing.
+        config: Config of the run.
+        code: Its code now, and whether it may be other code than that of the run.
+
+    Raises:
+        UserError: If it was made by other code and that is not allowed.
+        DataError: If one of its files is damaged or was edited.
+    """
+    result = read_result(directory)
+    if result is None or result["status"] != "complete":
+        return None
+    if result["config_hash"] != config_hash(config):
+        return None
+    if (directory / "config.json").is_file():
+        _check_config(Run(directory, config, {}, result))
+    began = result.get("code")
+    same_place = result.get("config", {}).get("config_dir") == config.config_dir
+    if began is None and ".py:" in config.experiment and not same_place:
+        began = {}  # of two users' "experiment.py:build" it may be either
+    has_last = config.num_steps in manifest.steps(directory / "checkpoints")
+    if code.may_change and has_last and source.changes(began or code.files, code.files):
+        logging.info("its metrics are computed again by the code of now")
+        return None
+    if code.check(directory, began):
+        logging.warning("its last checkpoint is gone: these are its old metrics")
+    return result
+
+
+def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = False) -> Loaded:
     """Returns a run's state with everything to evaluate it or to predict.
 
     Args:
         path: Run folder.
         step: "best" (the last if the run has no best), "last", or the number of a checkpoint.
+        allow_changed_code: Whether code that has changed since is only warned of.
 
     Raises:
-        UserError: If it is no run folder.
-        DataError: If there is no such checkpoint, or it is corrupt.
+        UserError: If it is no run folder, or its code has changed.
+        DataError: If there is no such checkpoint, it is corrupt, config.json was edited, or the
+            data are not those of the run.
     """
     import jax
     import numpy as np
 
-    from common import program, sharding
+    from common import checks, program, sharding
     from common.checkpoint import Checkpoints
     from common.experiment import build
 
     run = read(path)
+    check(run, allow_changed_code=allow_changed_code)
     experiment = build(run.config)
     mesh = sharding.make_mesh({"data": 1}, jax.local_devices()[:1])
     host_data = jax.tree.map(np.asarray, experiment.data())
@@ -165,11 +261,12 @@ def load(path: str | Path, step: Any = "best") -> Loaded:
     with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
         chosen = step
         if step == "best":  # of a complete run the step that its result names
-            named = run.result["best_step"] if run.result else checkpoints.best_step()
+            named = run.result.get("best_step") if run.result else checkpoints.best_step()
             chosen = "last" if named is None else named
         restored = checkpoints.restore(layout.state, step=chosen)
     if restored is None:
         raise DataError(f"{run.path}: has no valid checkpoint")
+    checks.data_are_those_of(run.path, restored.extra, host_data, experiment)
     data = sharding.place(host_data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
     return Loaded(run.config, experiment, restored.step, restored.state, data)
 
@@ -195,24 +292,21 @@ def verify(path: str | Path) -> dict[int, str | None]:
     return manifest.verify(Path(path) / "checkpoints")
 
 
-def prune(path: str | Path, *, keep: int = 1) -> tuple[int, ...]:
-    """Removes a run's checkpoints but the newest `keep` and the best; returns the removed steps.
-
-    The newest valid checkpoint always stays. What a restore refused, and what dead processes left,
-    is removed too.
-
-    Raises:
-        UserError: If it is no run folder, or another process trains this run.
-        DataError: If something cannot be removed.
-    """
-    path = read(path).path
-    checkpoints = path / "checkpoints"
-    with locked(path, f"the run {path}"), storage_errors(checkpoints):
-        manifest.clean(checkpoints)
-        for folder in manifest.refused(checkpoints):
-            logging.info("removed %s", folder)
-            shutil.rmtree(folder)
-        return manifest.prune(checkpoints, keep)
+def _check_config(run: Run) -> dict[str, Any]:
+    """Returns what a run recorded of itself, having checked that its config.json agrees."""
+    made = run.result or manifest.newest_extra(run.path / "checkpoints")
+    written = read_json(run.path / "config.json")  # without fields that the loop gained since
+    settings = {k: v for k, v in written.items() if not k.startswith("config_dir")}  # may move
+    now = {"seed": settings.get("seed"), "config_hash": config_hash(settings)}
+    if any(made.get(name, value) != value for name, value in now.items()):
+        before = made.get("config", {})
+        changed = describe_diff(before, written) if before else {}
+        fields = f": {', '.join(changed)}" if changed else ""
+        raise DataError(
+            f"{run.path / 'config.json'}: was edited, it is not the config of this run{fields}; "
+            "bring it back"
+        )
+    return made
 
 
 @contextlib.contextmanager
@@ -232,52 +326,18 @@ def claim(directory: Path) -> Iterator[None]:
         yield
 
 
-def environment(command: Sequence[str]) -> dict[str, Any]:
-    """Returns what a result depends on besides its config: versions, commit, machine, command."""
-    facts: dict[str, Any] = {
-        "command": list(command),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _git(REPOSITORY, "rev-parse", "HEAD"),
-        "dirty": has_changes(REPOSITORY),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "cpu": machine.cpu(),
-        "cpu_count": len(os.sched_getaffinity(0)),
-        "packages": {name: _version(name) for name in PACKAGES},
-    }
-    if os.environ.get("XLA_FLAGS"):
-        facts["xla_flags"] = os.environ["XLA_FLAGS"]
-    jax = sys.modules.get("jax")
-    if jax is not None:
-        devices = jax.devices()
-        facts["devices"] = f"{len(devices)} x {devices[0].device_kind}"
-    return facts
-
-
-def has_changes(repository: Path) -> bool:
-    """Returns whether tracked files differ from the commit, or Python files are not in it.
-
-    Files under `results/` do not count: one table writes them before the next one runs.
-    """
-    changed = ("--untracked-files=no", "--", ".", ":(exclude,glob)**/results/**")
-    untracked = ("--others", "--exclude-standard", "--", "*.py")
-    return bool(
-        _git(repository, "status", "--porcelain", *changed)
-        or _git(repository, "ls-files", *untracked)
-    )
-
-
 def record_environment(directory: Path, command: Sequence[str]) -> None:
     """Writes environment.json; of a run that is continued, with the sessions before this one.
 
     Raises:
         DataError: If the file cannot be written.
     """
-    path, facts = directory / "environment.json", environment(command)
+    path, facts = directory / "environment.json", provenance.environment(command)
     if path.exists() and manifest.steps(directory / "checkpoints"):
         try:
             before = read_json(path)
-            facts["earlier_sessions"] = [*before.pop("earlier_sessions", []), before]
+            earlier = before.pop("earlier_sessions", [])
+            facts["earlier_sessions"] = [*(earlier if isinstance(earlier, list) else []), before]
         except DataError as error:
             logging.warning("earlier sessions are not recorded: %s", error)
     write_json(path, facts)
@@ -310,34 +370,22 @@ def read_json(path: str | Path) -> dict[str, Any]:
     with storage_errors(path):
         content = path.read_bytes()
     try:
-        value = json.loads(content)
+        value = json_files.parse(content)
+        wrong = json_files.fault(value, {str: PLAIN})
     except ValueError as error:
-        raise DataError(f"{path}: is damaged, no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: is damaged: expected a JSON object")
+        value, wrong = {}, f"no JSON: {error}"
+    if wrong:
+        raise DataError(f"{path}: is damaged: {wrong}")
     return value
-
-
-def _git(repository: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(repository), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):  # no git, or no checkout
-        return None
-    return done.stdout.strip()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _started(path: Path) -> int:
+    """Returns when the run in a folder was started last, 0 if it has no config."""
+    try:
+        return (path / "config.json").lstat().st_mtime_ns
+    except OSError:
+        return 0

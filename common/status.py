@@ -3,17 +3,20 @@
 Reads committed results and the papers' tables only: no run folder, no JAX.
 """
 
-import ast
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from absl import logging
 
 from common import papers
-from common.errors import DataError
+from common.errors import DataError, UserError, nearest
 from common.table_render import MARKS, claim_line
+from common.table_results import read_table
 from common.tables import FAILS, HOLDS, NOT_RUN, ClaimOutcome, Table, evaluate_claims
+
+DAMAGED = "its result is damaged"
 
 
 class TableRow(NamedTuple):
@@ -24,7 +27,11 @@ class TableRow(NamedTuple):
     results: dict[str, Path]
 
     def claims(self, preset: str) -> tuple[ClaimOutcome, ...]:
-        """Returns the claims judged now, on the committed numbers of a preset."""
+        """Returns the claims judged now, on the committed numbers of a preset.
+
+        Raises:
+            DataError: If the file with the numbers is damaged.
+        """
         path = self.results.get(preset)
         table = self.table.at.get(preset, self.table)
         return evaluate_claims(table, read_table(path) if path else None)
@@ -34,26 +41,16 @@ def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRo
     """Returns every table of every paper (or of those given) with its committed results."""
     rows = []
     for paper in papers.papers() if found is None else found:
-        for name, table in papers.tables(paper).items():
+        try:
+            tables = papers.tables(paper)
+        except UserError as error:
+            logging.warning("tables left out: %s", error)
+            continue
+        for name, table in tables.items():
             files = sorted((paper.folder / "results").glob(f"table{name}.*.json"))
             results = {path.name.split(".")[-2]: path for path in files}
             rows.append(TableRow(paper, table, results))
     return tuple(rows)
-
-
-def read_table(path: Path) -> dict[str, Any]:
-    """Returns the content of a table's JSON.
-
-    Raises:
-        DataError: If it is no such file.
-    """
-    try:
-        data = json.loads(path.read_text())
-        if not {"cells", "claims", "runs", "provenance"} <= data.keys():
-            raise ValueError("it lacks the fields of a table")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: is not the result of a table: {error}") from error
-    return data
 
 
 def presets(config_file: Path) -> tuple[str, ...]:
@@ -61,7 +58,7 @@ def presets(config_file: Path) -> tuple[str, ...]:
 
     The convention is a sentence "Presets: cpu (remarks), paper (remarks), pod (remarks)."
     """
-    docstring = ast.get_docstring(ast.parse(config_file.read_text())) or ""
+    docstring = papers.docstring(config_file)
     text = docstring.partition("Presets:")[2].partition("\n\n")[0]
     while (shorter := re.sub(r"\([^()]*\)", "", text)) != text:
         text = shorter
@@ -104,7 +101,7 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
                 f"[{preset}]({_relative(path.with_suffix('.md'))})"
                 for preset, path in row.results.items()
             ]
-            counts = "<br>".join(f"{p}: {_counts(row.claims(p))}" for p in row.results)
+            counts = "<br>".join(f"{p}: {_judged(row, p)}" for p in row.results)
             title = f"{row.table.name}: {row.table.title}"
             results = ", ".join(links) or "not run"
             lines.append(f"| {name} | {experiments} | {title} | {results} | {counts or '–'} |")
@@ -113,18 +110,51 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
 
 
 def claims_text(preset: str = "cpu", found: Sequence[papers.PaperInfo] | None = None) -> str:
-    """Returns every claim of every paper with its status and numbers at a preset."""
+    """Returns every claim of every paper with its status and numbers at a preset.
+
+    Of a result that is damaged a warning says so; its claims do not count.
+
+    Raises:
+        UserError: If no paper has such a preset.
+    """
+    rows = table_rows(found)
+    _check_preset(preset, rows)
     lines, outcomes = [], []
-    for row in table_rows(found):
-        claims = row.claims(preset)
-        outcomes += claims
+    for row in rows:
         lines.append(f"{row.paper.name}, table {row.table.name} ({preset}): {row.table.title}")
+        try:
+            claims = row.claims(preset)
+        except DataError as error:
+            logging.warning("claims left out: %s", error)
+            lines.append(f"  {DAMAGED}")
+            continue
+        outcomes += claims
         lines += [f"  {claim_line(claim._asdict())}" for claim in claims]
     return "\n".join([*lines, _counts(outcomes)])
 
 
+def _check_preset(preset: str, rows: Sequence[TableRow]) -> None:
+    configs = dict.fromkeys(path for row in rows for path in row.paper.configs.values())
+    known = dict.fromkeys(name for path in configs for name in presets(path))
+    known |= dict.fromkeys(name for row in rows for name in [*row.results, *row.table.at])
+    if rows and preset not in known:
+        raise UserError(
+            f"--preset={preset!r}: no paper has it{nearest(preset, known)}; "
+            f"allowed: {', '.join(known)}"
+        )
+
+
+def _judged(row: TableRow, preset: str) -> str:
+    """Returns how many claims hold and fail; of a damaged result that, and a warning."""
+    try:
+        return _counts(row.claims(preset))
+    except DataError as error:
+        logging.warning("claims left out: %s", error)
+        return DAMAGED
+
+
 def _table_line(row: TableRow) -> str:
-    presets = [f"{preset}: {_counts(row.claims(preset))}" for preset in row.results]
+    presets = [f"{preset}: {_judged(row, preset)}" for preset in row.results]
     return f"table {row.table.name}: {row.table.title} [{'; '.join(presets) or 'not run'}]"
 
 

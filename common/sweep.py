@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import jobs as job_list
-from common import runs, train_jobs
+from common import runs, source, train_jobs
 from common.config import canonical_json, config_hash, flatten, load_config
 from common.errors import Interrupted, UserError, nearest
 from common.train_jobs import LAB, Training
@@ -83,6 +83,7 @@ def run_sweep(
     jobs: int | None = None,
     slurm: bool = False,
     lab: Sequence[str] = LAB,
+    allow_changed_code: bool = False,
 ) -> SweepResult:
     """Returns how a sweep stands after running the members that have no complete result.
 
@@ -96,13 +97,19 @@ def run_sweep(
         jobs: Runs at a time; default: `common.jobs.default_workers()`.
         slurm: Submit to Slurm with the options in the file's "slurm" instead of running here.
         lab: The `lab` command, another one in tests.
+        allow_changed_code: Take and continue runs that other code began, with a warning.
 
     Raises:
-        UserError: For a mistake in the file, before anything runs.
+        UserError: For a mistake in the file, or runs of other code, before anything runs.
         Interrupted: After a signal; the same command continues.
     """
     sweep = read_sweep(Path(path))
     members = plan(sweep, Path(path), config, overrides or {}, Path(workdir), lab)
+    here = source.digests(load_config(config, overrides))  # of all members
+    found = [(m.results[s], result, here) for m in members for s, result in m.found().items()]
+    train_jobs.check_code(found, allowed=allow_changed_code)
+    if allow_changed_code:
+        members = tuple(m._replace(training=train_jobs.allowing(m.training)) for m in members)
     folder = Path(workdir) / "sweeps" / sweep_hash(members)
     with job_list.locked(folder, f"sweep {path}"):
         listed = [

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from common import json_files
 from common.config import NOT_HASHED, config_hash, describe_diff, load_config
-from common.errors import nearest
+from common.errors import DataError, nearest
+from common.json_files import NUMBER, PLAIN
 from common.papers import PaperInfo
-from common.tables import Cell, Table, evaluate_claims
+from common.tables import FAILS, HOLDS, NOT_RUN, Cell, Table, evaluate_claims
 from common.train_jobs import read_result
 
 FORMAT = 1
@@ -25,6 +27,43 @@ ENVIRONMENT = {
     "cpu": "cpu",
     "cpu_count": "cores_of_a_run",
     "devices": "devices_of_a_run",
+}
+
+# Form of a table's JSON; `common.json_files` says how to read it.
+TABLE = {
+    **dict.fromkeys(("paper", "table", "title", "source", "preset", "unit", "paper_spread"), str),
+    "seeds": [int],
+    "scale": NUMBER,
+    "cells": [
+        {
+            **dict.fromkeys(("row", "column", "metric", "run"), str),
+            "paper": ({"value": NUMBER, "spread": (NUMBER, None)}, None),
+            "values": {str: NUMBER},
+            "problems": {str: str},
+        }
+    ],
+    "claims": [
+        {
+            **dict.fromkeys(("name", "statement", "detail", "reason"), str),
+            "status": (HOLDS, FAILS, NOT_RUN),
+        }
+    ],
+    "figure": (str, None),
+    "notes": [str],
+    "deviations": [{"field": str, "paper": PLAIN, "ours": PLAIN}],
+    "data": [{str: PLAIN}],
+    "runs": [
+        {
+            "config_hash": str,
+            "config?": str,
+            "variant?": str,
+            "overrides": {str: PLAIN},
+            "function": (str, None),
+            "cells": [[str]],
+            "wall_time_s": {str: NUMBER},
+        }
+    ],
+    "provenance": {"command?": str, "time_of_all_runs_s?": NUMBER},
 }
 
 
@@ -90,6 +129,35 @@ def metric_value(metric: str, result: Mapping[str, Any]) -> float:
     if known[name] is None or not math.isfinite(known[name]):
         raise ValueError(f"metric {name} is {known[name]}")
     return float(known[name])
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Returns the content of a table's JSON.
+
+    Raises:
+        DataError: If it is no such file, or one that was damaged.
+    """
+    try:
+        data = json_files.parse(path.read_bytes())
+        wrong = json_files.fault(data, TABLE) or _fault(data)
+    except (OSError, ValueError) as error:
+        data, wrong = {}, str(error)
+    if wrong:
+        raise DataError(f"{path}: is not the result of a table: {wrong}")
+    return data
+
+
+def _fault(data: Mapping[str, Any]) -> str:
+    """Returns what a form cannot say about a table's JSON."""
+    seeds = {seed for cell in data["cells"] for seed in [*cell["values"], *cell["problems"]]}
+    odd = next((seed for seed in seeds if not (seed.isdecimal() and len(seed) < 12)), None)
+    if odd is not None:
+        return f"a cell has the seed {odd!r}"
+    pairs = [pair for run in data["runs"] for pair in run["cells"]]
+    if any(len(pair) != 2 for pair in pairs):
+        return "a cell of a run is no pair of row and column"
+    times = {k: v for k, v in data["provenance"].items() if k.endswith("_s")}
+    return json_files.fault({"provenance": times}, {"provenance": {str: NUMBER}})
 
 
 def collect(

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from absl import logging
 
 from common import cell as cell_process
 from common import jobs as job_list
-from common import papers, runs, train_jobs
+from common import papers, runs, source, train_jobs
 from common.config import config_hash, load_config
 from common.data.storage import publish, storage_errors
 from common.errors import Interrupted, UserError, nearest
@@ -47,6 +47,7 @@ class Request(NamedTuple):
     seeds: tuple[int, ...]
     workdir: Path
     lab: tuple[str, ...]
+    allow_changed_code: bool = False
 
     @property
     def command(self) -> str:
@@ -70,6 +71,7 @@ def run_table(
     out: str | Path | None = None,
     jobs: int | None = None,
     lab: Sequence[str] = LAB,
+    allow_changed_code: bool = False,
 ) -> Measured:
     """Returns a table of a paper after running the cells that have no result yet.
 
@@ -86,16 +88,18 @@ def run_table(
         out: Folder of the results; default: `results/` of the paper.
         jobs: Child processes at a time; default: `common.jobs.default_workers()`.
         lab: The `lab` command, another one in tests.
+        allow_changed_code: Take and continue runs that other code began, with a warning.
 
     Raises:
-        UserError: If there is no such paper, table or preset.
+        UserError: If there is no such paper, table or preset, or runs are of other code.
         DataError: If a result or log cannot be written.
         Interrupted: After a signal; finished runs are kept and the same command continues.
     """
     info = papers.find_paper(paper) if isinstance(paper, str) else paper
     table = find_table(info, name)
     table = table.at.get(preset, table)
-    request = Request(info, table, preset, _seeds(table, seeds), Path(workdir), tuple(lab))
+    chosen = _seeds(table, seeds)
+    request = Request(info, table, preset, chosen, Path(workdir), tuple(lab), allow_changed_code)
     data, planned = measure(request, jobs)
     return _write(data, table, planned, Path(out) if out else info.folder / "results")
 
@@ -104,6 +108,7 @@ def measure(request: Request, jobs: int | None) -> tuple[dict[str, Any], tuple[T
     """Runs what is missing; returns the table's JSON, and its runs. Writes no result."""
     info, table, preset = request.paper, request.table, request.preset
     planned = plan(request)
+    train_jobs.check_code(_finished(planned), allowed=request.allow_changed_code)
     folder = request.workdir / "tables" / f"{info.name}.{table.name}.{preset}"
     with job_list.locked(folder, f"table {table.name} of {info.name}"):
         problems = _run_missing(request, planned, folder / "logs", jobs)
@@ -202,6 +207,21 @@ def _run_missing(
     return problems
 
 
+def _finished(
+    planned: Sequence[TableRun],
+) -> Iterator[tuple[Path, dict[str, Any], source.Digests]]:
+    """Yields file, content and code of every result that there is."""
+    codes: dict[tuple[str, str, str | None], source.Digests] = {}
+    for run in planned:
+        wanted = config_hash(run.config)
+        named = (run.config.experiment, run.config.config_dir, run.function)
+        here = codes.setdefault(named, codes.get(named) or source.digests(run.config, run.function))
+        for path in run.results.values():
+            result = read_result(path, wanted)
+            if result is not None:
+                yield path, result, here
+
+
 def _missing_groups(run: TableRun) -> list[tuple[int, ...]]:
     size = 1 if run.function else run.config.seed_group
     missing = run.missing()
@@ -216,7 +236,8 @@ def _training(request: Request, run: TableRun, seeds: tuple[int, ...]) -> Traini
     fields, config = train_jobs.texts(run.overrides), run.spec(request.preset)
     if run.function is None:
         command = train_jobs.train_command(request.lab, config, fields, seeds[0], request.workdir)
-        return Training(name, label, command, seeds, train_jobs.data_key(run.config))
+        training = Training(name, label, command, seeds, train_jobs.data_key(run.config))
+        return train_jobs.allowing(training) if request.allow_changed_code else training
     fields["seed"] = str(seeds[0])
     result = run.results[seeds[0]]
     arguments = cell_process.request(run.function, config, fields, result)

@@ -226,20 +226,26 @@ def all_of(*verdicts: Verdict) -> Verdict:
     return Verdict(all(v.holds for v in verdicts), "; ".join(parts))
 
 
-def results_from_json(data: Mapping[str, Any]) -> Results:
-    """Returns the measured cells of a table's JSON, scaled to the unit of the table."""
+def results_from_json(data: Mapping[str, Any], table: Table | None = None) -> Results:
+    """Returns the measured cells of a table's JSON, scaled to the unit of the table.
+
+    With a `table` they are its cells, whatever else the JSON has: one that lacks there is not run.
+    """
     cells = {}
     for cell in data["cells"]:
         label = f"{cell['row']}, {cell['column']}"
         values = {int(seed): value * data["scale"] for seed, value in cell["values"].items()}
         cells[cell["row"], cell["column"]] = aggregate(values, label)
+    if table is not None:
+        places = [(cell.row, cell.column) for cell in table.cells]
+        cells = {p: cells.get(p) or aggregate({}, ", ".join(p)) for p in places}
     return Results(cells, data["seeds"])
 
 
 def evaluate_claims(table: Table, data: Mapping[str, Any] | None) -> tuple[ClaimOutcome, ...]:
     """Returns the status of every claim of `table` on a table's JSON (None: nothing measured)."""
     outcomes = []
-    results = None if data is None else results_from_json(data)
+    results = None if data is None else results_from_json(data, table)
     for claim in table.claims:
         status, detail = _judge(claim, results)
         reason = table.reasons.get(claim.__name__, "") if status == FAILS else ""
@@ -294,6 +300,8 @@ def _judge(claim: Claim, results: Results | None) -> tuple[str, str]:
         verdict = claim(results)
     except NotMeasured as missing:
         return NOT_RUN, str(missing)
+    except (ArithmeticError, ValueError) as error:  # of numbers that no run has given
+        return NOT_RUN, f"cannot be judged on these numbers: {error}"
     if not isinstance(verdict, Verdict):
         raise TypeError(f"claim {claim.__name__} returned {verdict!r}, expected a Verdict")
     return (HOLDS if verdict.holds else FAILS), verdict.detail

@@ -23,6 +23,7 @@ from common import (
     runs,
     sharding,
     snapshot,
+    source,
     warm_start,
 )
 from common.checkpoint import Checkpoints, Restored
@@ -31,7 +32,8 @@ from common.errors import DataError, Interrupted
 from common.experiment import Experiment
 from common.fingerprint import Fingerprint, fingerprint, from_record, to_record
 from common.interrupts import first_signal
-from common.metrics import MetricsLog, Progress, TensorBoardLog, WandbLog
+from common.json_files import sealed
+from common.metrics import Progress, open_logs
 
 PyTree = Any
 Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
@@ -70,6 +72,7 @@ class _Run(NamedTuple):
     layout: program.Layout
     data: PyTree
     fingerprint: Fingerprint  # of the data
+    code: source.Code
     key: jax.Array
     step: Any  # compiled
     evaluate: Any  # compiled
@@ -87,6 +90,7 @@ def fit(
     tensorboard: bool = False,
     wandb: bool = False,
     command: Sequence[str] = (),
+    allow_changed_code: bool = False,
 ) -> FitResult:
     """Trains `experiment` to `config.num_steps`, from its newest valid checkpoint if there is one.
 
@@ -97,22 +101,25 @@ def fit(
         tensorboard: Also write TensorBoard event files.
         wandb: Also log to Weights & Biases.
         command: The command line, recorded in environment.json.
+        allow_changed_code: Go on with a run that other code began, with a warning; of one that is
+            finished, compute the metrics again.
 
     Returns:
         The metrics of the last and of the best state.
 
     Raises:
-        UserError: If the mesh does not fit the devices or another process trains this run.
+        UserError: If the mesh does not fit the devices, the code is not that of the run, or another
+            process trains this run.
         NumericalError: At the first step whose metrics, or checkpoint whose state, is not finite.
         DataError: If storage is full, corrupt or not writable; older checkpoints are intact.
         Interrupted: After SIGINT or SIGTERM, once the state is saved.
     """
     directory = Path(run_directory)
-    done = _finished(directory, config)
+    code = source.Code(source.digests(config), allow_changed_code)
+    done = _finished(directory, config, code)
     if done is not None:
         return done
-    if not manifest.steps(directory / "checkpoints"):
-        warm_start.check_source(config.init_from)
+    code = _going_on(directory, config, code)
     started = time.monotonic()
     mesh = sharding.make_mesh(dict(config.mesh))
     logging.info("running on %s", sharding.describe(mesh))
@@ -125,7 +132,7 @@ def fit(
             runs.write_json(directory / "config.json", config.to_dict())
             runs.record_environment(directory, command)
         run, state, start, best, elapsed = _prepare(
-            experiment, config, directory, mesh, stack, tensorboard=tensorboard, wandb=wandb
+            experiment, config, directory, mesh, stack, code, tensorboard=tensorboard, wandb=wandb
         )
         started -= elapsed
         state, best = _loop(run, state, start, best, stop, started)
@@ -143,6 +150,7 @@ def _prepare(
     directory: Path,
     mesh: jax.sharding.Mesh,
     stack: contextlib.ExitStack,
+    code: source.Code,
     *,
     tensorboard: bool,
     wandb: bool,
@@ -168,6 +176,7 @@ def _prepare(
         layout=layout,
         data=data,
         fingerprint=fingerprint(host_data, experiment.identity() if experiment.identity else None),
+        code=code,
         key=key,
         step=compiled,
         evaluate=evaluate.compile(),
@@ -178,7 +187,8 @@ def _prepare(
     )
     if restored is None:
         state = program.lower_init(experiment, layout).compile()(key)
-        return run, warm_start.warm_start(state, config.init_from), 0, None, 0.0
+        state = warm_start.warm_start(state, config.init_from, code.may_change)
+        return run, state, 0, None, 0.0
     checks.data_are_the_same(from_record(restored.extra), run.fingerprint)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     return run, restored.state, restored.step, _best(restored), restored.extra["seconds"]
@@ -264,6 +274,8 @@ def _save(
         "best": best._asdict() if best else None,
         "seconds": time.monotonic() - started,
         "config_hash": config_hash(run.config),
+        "seed": run.config.seed,
+        **run.code.record(),
         **to_record(run.fingerprint),
     }
     run.checkpoints.save(step, state, extra=extra, best=is_best)
@@ -302,6 +314,7 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         "config": config.to_dict(),
         "wall_time_s": round(seconds, 3),
         "num_params": program.count_parameters(result.state),
+        **run.code.record(),
         "data": run.experiment.describe(),
         "data_sha256": run.fingerprint.sha256,
         "data_identity": run.fingerprint.identity,
@@ -317,23 +330,31 @@ def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float
         folder = directory.parent / f"seed{seed}"
         runs.write_json(
             folder / "result.json",
-            {**shared, "seed": seed, "metrics": metrics, "group": directory.name},
+            sealed({**shared, "seed": seed, "metrics": metrics, "group": directory.name}),
         )
     # Last: it is what says that nothing is left to do.
     runs.write_json(
-        directory / "result.json", {**shared, "seed": config.seed, "metrics": result.metrics}
+        directory / "result.json",
+        sealed({**shared, "seed": config.seed, "metrics": result.metrics}),
     )
 
 
-def _finished(directory: Path, config: ConfigDict) -> FitResult | None:
-    path = directory / "result.json"
-    result = runs.read_json(path) if path.exists() else {}
-    if result.get("status") != "complete" or result.get("config_hash") != config_hash(config):
+def _finished(directory: Path, config: ConfigDict, code: source.Code) -> FitResult | None:
+    result = runs.finished(directory, config, code)
+    if result is None:
         return None
-    checks.experiment_is_the_same(directory, ConfigDict(result["config"]), config)
-    return FitResult(
-        "already complete", result["step"], result["best_step"], result["metrics"], None
-    )
+    step, best_step = result["step"], result.get("best_step")
+    return FitResult("already complete", step, best_step, result["metrics"], None)
+
+
+def _going_on(directory: Path, config: ConfigDict, code: source.Code) -> source.Code:
+    """Returns the code with that of a run that is continued; checks what one that begins needs."""
+    began = manifest.newest_extra(directory / "checkpoints")
+    if began:
+        return code.going_on(directory, began)
+    if not manifest.steps(directory / "checkpoints"):
+        warm_start.check_source(config.init_from, code.may_change)
+    return code
 
 
 def _best(restored: Restored) -> Best | None:
@@ -351,24 +372,13 @@ def _write(run: _Run, step: int, kind: str, values: Values) -> None:
 
 
 def _open_logs(
-    directory: Path,
-    restored: Restored | None,
-    config: ConfigDict,
-    *,
-    tensorboard: bool,
-    wandb: bool,
+    directory: Path, restored: Restored | None, config: ConfigDict, **kinds: bool
 ) -> list[Any]:
     """Opens the logs of the lead process, cut off after the restored step."""
     if not distributed.is_lead():
         return []
-    offset = restored.extra["metrics_offset"] if restored else 0
-    logs: list[Any] = [MetricsLog(directory / "metrics.jsonl", offset=offset)]
-    if tensorboard:
-        start = restored.step if restored else 0
-        logs.append(TensorBoardLog(directory / "tensorboard", start=start))
-    if wandb:
-        logs.append(WandbLog(directory, config=canonical_json(config)))
-    return logs
+    step, offset = (restored.step, restored.extra["metrics_offset"]) if restored else (0, 0)
+    return open_logs(directory, step=step, offset=offset, config=canonical_json(config), **kinds)
 
 
 def _report_memory(compiled: Any) -> None:

@@ -1,9 +1,8 @@
 """`lab train` as child processes: command lines, finished results and data made beforehand."""
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +10,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from common import jobs as job_list
+from common import json_files, runs, source
 from common.config import canonical_json
-from common.errors import UserError
+from common.errors import DataError, UserError
 from common.jobs import Job, JobsResult, Outcome
 
 LAB = (*job_list.PYTHON, "-m", "common.cli")
@@ -47,6 +47,11 @@ def train_command(
     return (*lab, "train", f"--config={config}", *options, f"--workdir={workdir}")
 
 
+def allowing(training: Training) -> Training:
+    """Returns the training as one that also goes on with a run that other code began."""
+    return training._replace(command=(*training.command, "--allow-changed-code"))
+
+
 def texts(overrides: Mapping[str, Any]) -> dict[str, str]:
     """Returns overrides as they are written on the command line."""
     return {
@@ -75,12 +80,47 @@ def read_result(path: Path, wanted_hash: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        result = json.loads(path.read_text())
-    except ValueError:
-        logging.warning("%s is not JSON; the run is done again", path)
+        result = runs.read_json(path)
+        wrong = json_files.fault(result, runs.RESULT)
+    except DataError as error:
+        result, wrong = {}, str(error)
+    if wrong or json_files.is_edited(result):
+        wrong = wrong or "it was changed after the run had written it"
+        logging.warning("%s: is damaged and does not count: %s", path, wrong)
         return None
-    complete = result.get("status") == "complete" and result.get("config_hash") == wanted_hash
+    complete = result["status"] == "complete" and result["config_hash"] == wanted_hash
     return result if complete else None
+
+
+def check_code(
+    found: Iterable[tuple[Path, Mapping[str, Any], Mapping[str, str]]], *, allowed: bool
+) -> None:
+    """Checks that finished runs, which are not done again, were made by the code of now.
+
+    Args:
+        found: File and content of each result, and its code now.
+        allowed: Whether other code is only warned of.
+
+    Raises:
+        UserError: Naming how many were not, and one of them.
+    """
+    known = list(found)
+    silent = sum("code" not in result for _, result, _ in known)
+    if silent:
+        logging.warning("%d of %d finished runs say nothing of their code", silent, len(known))
+    pairs = [(path, source.changes(r.get("code", here), here)) for path, r, here in known]
+    other = [(path, changes) for path, changes in pairs if changes]
+    if not other:
+        return
+    path, changes = other[0]
+    text = f"{len(other)} of {len(pairs)} finished runs were made by other code: {path}: {changes}"
+    if allowed:
+        logging.warning("%s", text)
+        return
+    raise UserError(
+        f"{text}; bring it back, take their numbers as they are by --allow-changed-code, or run "
+        "them again in another --workdir"
+    )
 
 
 def data_key(config: ConfigDict) -> str:

@@ -43,6 +43,10 @@ CONFIG = Flag("config", None, "config file and its argument: FILE.py:PRESET[,key
 WORKDIR = Flag("workdir", "runs", "folder of all runs")
 PRESET = Flag("preset", "cpu", "cpu, paper, pod, or another preset of the config file")
 JOBS = Flag("jobs", 0, "how many runs at once; 0: as many as measured best here", 0)
+ALLOW_CHANGED_CODE = Flag(
+    "allow_changed_code", False, "go on with a run that other code began; a warning names the files"
+)
+FAILED_STARTS = Flag("failed_starts", False, "only runs that ended before their first step")
 JAX_FLAGS = (
     Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0),
     Flag("compilation_cache", True, "keep compiled programs for the next start"),
@@ -74,6 +78,7 @@ VERBS: dict[str, Verb] = {
             Flag(
                 "distributed", False, "join the processes that LAB_COORDINATOR or a cluster names"
             ),
+            ALLOW_CHANGED_CODE,
         ),
         needs=("config",),
         takes_config=True,
@@ -96,6 +101,7 @@ VERBS: dict[str, Verb] = {
             WORKDIR,
             Flag("out", None, "folder for JSON, Markdown and PNG; default: the paper's results/"),
             JOBS,
+            ALLOW_CHANGED_CODE,
         ),
         examples=("lab table nfn.equivariant 3", "lab table nfn.equivariant 3 --preset=demo"),
     ),
@@ -111,12 +117,15 @@ VERBS: dict[str, Verb] = {
         flags=(
             Flag("run", None, "run folder"),
             Flag("step", "best", "best, last or the number of a checkpoint"),
+            ALLOW_CHANGED_CODE,
         ),
         needs=("run",),
         starts_jax=True,
         examples=("lab eval --run=runs/nfn.equivariant/inr_classification/0123456789ab/seed0",),
     ),
-    "runs list": Verb("the runs below --workdir", commands.runs_list, flags=(WORKDIR,)),
+    "runs list": Verb(
+        "the runs below --workdir", commands.runs_list, flags=(WORKDIR, FAILED_STARTS)
+    ),
     "runs compare": Verb(
         "config and metrics in which two runs differ", commands.runs_compare, words=("A", "B")
     ),
@@ -126,9 +135,16 @@ VERBS: dict[str, Verb] = {
         flags=(WORKDIR, Flag("run", None, "only this run folder")),
     ),
     "runs prune": Verb(
-        "remove checkpoints but the newest and the best",
+        "remove checkpoints but the newest and the best, or runs that never made a step",
         commands.runs_prune,
-        flags=(WORKDIR, Flag("run", None, "only this run folder"), Flag("keep", 1, "newest", 1)),
+        flags=(
+            WORKDIR,
+            Flag("run", None, "only this run folder"),
+            Flag("keep", 1, "newest", 1),
+            Flag("dry_run", False, "only say what would be removed"),
+            FAILED_STARTS._replace(help="remove the folders of runs without any step"),
+        ),
+        examples=("lab runs prune --dry-run", "lab runs prune --failed-starts"),
     ),
     "compile": Verb(
         "compile for a TPU topology or simulated devices; report memory, FLOPs, collectives",
@@ -185,6 +201,7 @@ def usage(name: str) -> str:
 
 
 def _shown(flag: Flag) -> str:
+    name = flag.name.replace("_", "-")
     if isinstance(flag.default, bool):
-        return f"--[no]{flag.name}" if flag.default else f"--{flag.name}"
-    return f"--{flag.name}={flag.name.upper() if flag.default is None else flag.default}"
+        return f"--[no]{name}" if flag.default else f"--{name}"
+    return f"--{name}={flag.name.upper() if flag.default is None else flag.default}"

@@ -13,29 +13,31 @@ from common.errors import LabError, UserError
 PyTree = Any
 
 
-def check_source(source: str) -> None:
-    """Checks that `config.init_from` names a run folder, if it names anything.
+def check_source(source: str, allow_changed_code: bool = False) -> None:
+    """Checks that `config.init_from` names a run folder that is as it was, if it names anything.
 
     Raises:
-        UserError: If it is no run folder.
-        DataError: If one of its files is damaged.
+        UserError: If it is no run folder, or its code has changed and may not.
+        DataError: If one of its files is damaged or was edited.
     """
     if source:
         with _named(source):
-            runs.read(source)
+            runs.check(runs.read(source), allow_changed_code=allow_changed_code)
 
 
-def warm_start(state: PyTree, source: str) -> PyTree:
+def warm_start(state: PyTree, source: str, allow_changed_code: bool = False) -> PyTree:
     """Returns `state` with `state.params` replaced by the best parameters of the run `source`.
 
     Raises:
-        UserError: If `state` has no params, or they have other names, shapes or dtypes.
-        DataError: If the run has no valid checkpoint.
+        UserError: If `state` has no params, or they have other names, shapes or dtypes; if the code
+            of `source` has changed and may not.
+        DataError: If the run has no valid checkpoint, or its data are others now.
     """
     if not source:
         return state
     with _named(source):
-        loaded = getattr(runs.load(source).state, "params", None)
+        run = runs.load(source, allow_changed_code=allow_changed_code)
+        loaded = getattr(run.state, "params", None)
         params = getattr(state, "params", None)
         if params is None or loaded is None:
             raise UserError("the state of both experiments needs a field `params`")

@@ -108,6 +108,12 @@ MISTAKES = {
     "unknown preset of a table": Mistake(
         ("table", "nfn.equivariant", "3", "--preset=cup"), ("'cup'", 'did you mean "cpu"')
     ),
+    "unknown preset of all papers": Mistake(
+        ("claims", "--preset=cup"), ("--preset='cup'", 'did you mean "cpu"', "allowed: ")
+    ),
+    "workdir that is not there": Mistake(
+        ("runs", "verify", "--workdir={tmp}/none"), ("--workdir={tmp}/none", "no such folder")
+    ),
     "no seeds": Mistake(
         ("table", "nfn.equivariant", "3", "--seeds=0"), ("--seeds='0'", "such as 5")
     ),

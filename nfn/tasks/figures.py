@@ -77,7 +77,7 @@ def draw_learning_curve(
 
 def draw_predictions(axis: Axes, directory: Path, title: str, color: str) -> None:
     """Draws the predicted against the true accuracies of the test networks of one run."""
-    run = runs.load(directory)
+    run = runs.load(directory, allow_changed_code=True)
     test, predict = run.data["test"], run.experiment.predict
     assert predict is not None
     predictions = np.asarray(jax.jit(predict)(run.state, run.data, test["params"]))
@@ -124,7 +124,7 @@ def _pictures(
         folders = run_directories.get((row, edit))
         if not folders:
             continue
-        run = runs.load(next(iter(folders.values())))
+        run = runs.load(next(iter(folders.values())), allow_changed_code=True)
         section, test, chosen = run.config.data, run.data["test"], np.array(EXAMPLES)
         weights = jax.tree.map(lambda leaf, rows=chosen: leaf[rows], test["params"])
         shape = (len(EXAMPLES), section.size, section.size, -1)

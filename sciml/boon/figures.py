@@ -148,7 +148,7 @@ def _predicted(
     folder = next(iter(run_directories[row, column(pde, ERROR)].values()))
     # Seeds that were trained together are saved together.
     group = runs.read_json(folder / "result.json").get("group")
-    loaded = runs.load(folder.parent / group if group else folder)
+    loaded = runs.load(folder.parent / group if group else folder, allow_changed_code=True)
     test = jax.tree.map(np.asarray, loaded.data["test"])
     field = np.asarray(loaded.predict(test))
     return test, field[0] if group else field

@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from common import program, runs, sharding
+from common import program, provenance, sharding
 from common.config import load_config
 from common.experiment import Experiment, build
 from common.train import fit
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> None:
         "overhead_percent": {
             name: 100 * (value / best["bare"] - 1) for name, value in best.items() if name != "bare"
         },
-        "environment": runs.environment(["python", "-m", "tests.benchmarks.loop_overhead"]),
+        "environment": provenance.environment(["python", "-m", "tests.benchmarks.loop_overhead"]),
     }
     print(json.dumps(result, indent=1))
     if OUT.value:

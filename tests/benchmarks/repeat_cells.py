@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import app, flags
 
-from common import papers, runs
+from common import papers, provenance, runs
 from common.table_runner import Request, find_table, measure
 from common.tables import Aggregate, aggregate
 from common.train_jobs import LAB
@@ -93,7 +93,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 def main(_: list[str]) -> None:
     """Trains all cells again and writes both values, or prints the table."""
     if not MARKDOWN.value:
-        environment = runs.environment(["python", "-m", "tests.benchmarks.repeat_cells"])
+        environment = provenance.environment(["python", "-m", "tests.benchmarks.repeat_cells"])
         cells = [cell for chosen in CELLS for cell in repeat(*chosen)]
         runs.write_json(OUT.value, {"environment": environment, "preset": PRESET, "cells": cells})
     print(markdown(json.loads(Path(OUT.value).read_text())))

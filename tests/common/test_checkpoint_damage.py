@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from common import manifest
+from common import json_files, manifest
 from common.checkpoint import Checkpoints
 from common.errors import DataError
 from tests.common.states import abstract, assert_same, make_state
@@ -76,7 +76,7 @@ def test_names_in_a_manifest_never_become_paths(saved_copy: Path, tmp_path: Path
     content = json.loads((saved_copy / "2" / "MANIFEST.json").read_text())
     content.pop("digest")
     content["files"]["../../outside"] = {"bytes": 6, "sha256": "0" * 64}
-    content["digest"] = manifest._digest(content)
+    content["digest"] = json_files.digest(content)
     (saved_copy / "2" / "MANIFEST.json").write_text(json.dumps(content))
     assert manifest.verify(saved_copy)[2] == "../../outside is missing"
 

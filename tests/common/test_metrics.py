@@ -112,7 +112,7 @@ def test_only_the_last_line_may_be_torn(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: is damaged"):
         read_metrics(path)
     path.write_text(whole + "3\n")
-    with pytest.raises(DataError, match=r"line 2: is damaged: expected a JSON object"):
+    with pytest.raises(DataError, match=r"line 2: is damaged: it is 3, expected an object"):
         read_metrics(path)
     with pytest.raises(DataError, match=r"absent\.jsonl"):
         read_metrics(tmp_path / "absent.jsonl")

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from common import manifest, runs
+from common import json_files, manifest, runs, upkeep
 from common.config import LOOP_DEFAULTS, config_hash
 from common.errors import DataError, UserError
 from common.experiment import build
@@ -162,25 +161,138 @@ def test_prune_keeps_the_newest_and_the_best(copied: Path) -> None:
     checkpoints = copied / "checkpoints"
     (checkpoints / "4").rename(checkpoints / "refused-4")
     (checkpoints / "notes").mkdir()
-    assert runs.prune(copied, keep=2) == ()
-    assert runs.prune(copied, keep=1) == (2,)
+    before = sorted(checkpoints.rglob("*"))
+    assert upkeep.prune(copied, keep=1, dry_run=True) == ["2", "refused-4"]
+    assert sorted(checkpoints.rglob("*")) == before
+    assert upkeep.prune(copied, keep=2) == ["refused-4"]
+    assert upkeep.prune(copied, keep=1) == ["2"]
     assert sorted(os.listdir(checkpoints)) == ["6", "notes"]
     assert (copied / "result.json").exists() and (copied / "metrics.jsonl").exists()
 
 
 def test_prune_never_leaves_a_run_without_a_valid_checkpoint(copied: Path) -> None:
     (copied / "checkpoints" / "6" / "MANIFEST.json").write_text("{}")
-    assert runs.prune(copied, keep=1) == (2,)
+    assert upkeep.prune(copied, keep=1) == ["2"]
     assert runs.verify(copied)[4] is None
 
 
 def test_prune_leaves_alone_what_is_no_run_or_in_use(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no run folder"):
-        runs.prune(tmp_path / "absent")
+        upkeep.prune(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
-    with runs.claim(copied), pytest.raises(UserError, match="another process"):
-        runs.prune(copied)
+    assert not upkeep.is_in_use(copied)
+    with runs.claim(copied):
+        assert upkeep.is_in_use(copied)
+        for dry_run in (False, True):
+            with pytest.raises(UserError, match="another process"):
+                upkeep.prune(copied, dry_run=dry_run)
     assert manifest.steps(copied / "checkpoints") == (2, 4, 6)
+
+
+def test_only_starts_that_made_no_step_are_removed(copied: Path, tmp_path: Path) -> None:
+    names = ("config.json", "environment.json", "lock", "metrics.jsonl")
+    folders = {name: tmp_path / "p" / "e" / name / "seed0" for name in ("early", "late", "logged")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    for name in names:
+        (folders["late"] / name).touch()
+        (folders["logged"] / name).write_text("{}\n")
+    (folders["late"] / "checkpoints").mkdir()
+    failed = [folders["early"], folders["late"]]
+
+    assert upkeep.failed_starts(tmp_path) == failed
+    with runs.claim(folders["late"]):  # it starts again just now
+        assert upkeep.failed_starts(tmp_path) == failed[:1]
+        with pytest.raises(UserError, match="another process"):
+            upkeep.remove_failed_start(folders["late"])
+    assert [upkeep.remove_failed_start(path) for path in failed] == [True, True]
+    assert not upkeep.remove_failed_start(copied)
+    assert sorted(path.name for path in (tmp_path / "p" / "e").iterdir()) == ["logged"]
+    assert manifest.steps(copied / "checkpoints") == (2, 4, 6)
+
+
+@pytest.fixture
+def own(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the run with a copy of its code, tmp_path/line.py, which the test may edit."""
+    (tmp_path / "line.py").write_text(LINE)
+    folder = Path(shutil.copytree(trained, tmp_path / trained.relative_to(trained.parents[4])))
+    rewrite(folder / "config.json", config_dir=str(tmp_path))
+    return folder
+
+
+def rewrite(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_a_run_is_not_loaded_with_other_code_unless_that_is_allowed(
+    own: Path, tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    measured = runs.load(own).evaluate()
+    (tmp_path / "line.py").write_text(LINE.replace("32 * jnp", "64 * jnp"))
+    for complete in (True, False):  # the result says what the code was, else the checkpoint
+        with pytest.raises(UserError, match=rf"{own}: .*other code: line\.py has changed"):
+            runs.load(own)
+        loaded = runs.load(own, allow_changed_code=True)
+        assert loaded.evaluate()["distance"] == 2 * measured["distance"]
+        assert "line.py has changed" in logged_warnings.pop()
+        (own / "result.json").unlink(missing_ok=not complete)
+
+
+def test_a_run_whose_version_recorded_no_code_is_loaded_with_a_warning(
+    own: Path, tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    result = json.loads((own / "result.json").read_text())
+    del result["code"], result["digest"]
+    (own / "result.json").write_text(json.dumps(result))
+    (tmp_path / "line.py").write_text(LINE.replace("32 * jnp", "64 * jnp"))
+    assert runs.load(own).step == 6
+    assert "recorded no code" in logged_warnings[0]
+
+
+@pytest.mark.parametrize("step", ["best", 2])
+def test_a_run_is_not_loaded_with_other_data(own: Path, step: Any) -> None:
+    folder = own / "checkpoints" / str(6 if step == "best" else step)
+    saved = manifest.read(folder)
+    leaves = {"x": {**saved.extra["data"]["leaves"]["x"], "rms": 2.0}}
+    extra = {**saved.extra, "data_sha256": "0", "data": {**saved.extra["data"], "leaves": leaves}}
+    (folder / "MANIFEST.json").unlink()
+    manifest.write(folder, step=saved.step, best=True, leaves=saved.leaves, extra=extra)
+    with pytest.raises(DataError, match=rf"{own}: the run began with other data: x differs"):
+        runs.load(own, step)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("change", [{"learning_rate": 0.25}, {"seed": 1}])
+def test_an_edited_config_is_noticed(own: Path, change: dict[str, Any], complete: bool) -> None:
+    if not complete:
+        (own / "result.json").unlink()
+    rewrite(own / "config.json", keep=9, mesh={"data": 1})  # what may change between sessions
+    runs.check(runs.read(own))
+    rewrite(own / "config.json", **change)
+    fields = next(iter(change)) if complete else ""
+    with pytest.raises(DataError, match=rf"config\.json: was edited.*{fields}.*; bring it back"):
+        runs.load(own)
+
+
+def test_an_edited_result_is_noticed(own: Path, logged_warnings: list[str]) -> None:
+    metrics = json.loads((own / "result.json").read_text())["metrics"]
+    rewrite(own / "result.json", wall_time_s=1.0, metrics={**metrics, "last": {"distance": 0.0}})
+    with pytest.raises(DataError, match=r"result\.json: is damaged: it was changed after"):
+        runs.read(own)
+    assert runs.find(own.parents[3]) == [] and "it was changed after" in logged_warnings[0]
+    assert json_files.is_edited(json.loads((own / "result.json").read_text()))
+
+
+def test_code_in_the_run_folder_is_never_run(own: Path, tmp_path: Path) -> None:
+    (own / "line.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{LINE}")
+    rewrite(own / "config.json", config_dir=str(own))
+    with pytest.raises(UserError, match="names code in its own folder"):
+        runs.load(own, allow_changed_code=True)
+    rewrite(own / "config.json", config_dir=str(tmp_path))
+    rewrite(own / "config.json", experiment=f"{own.relative_to(tmp_path)}/line.py:line")
+    with pytest.raises(DataError, match="was edited"):
+        runs.load(own, allow_changed_code=True)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_run_has_one_trainer_at_a_time_and_a_dead_one_does_not_count(tmp_path: Path) -> None:
@@ -214,30 +326,15 @@ def test_compare_shows_what_differs_and_the_metrics_side_by_side(copied: Path) -
     assert not any(line[:1] == ["num_steps"] for line in lines)
 
 
-def test_environment_names_commit_versions_and_machine() -> None:
-    facts = runs.environment(["lab", "train"])
-    git = ["git", "-C", ROOT, "rev-parse", "HEAD"]
-    done = subprocess.run(git, capture_output=True, text=True, check=False)
-    assert facts["commit"] == (done.stdout.strip() if done.returncode == 0 else None)
-    assert facts["packages"]["jax"] == metadata.version("jax")
-    assert facts["cpu_count"] >= 1 and facts["devices"].startswith("1 x ")
-    assert json.loads(json.dumps(facts)) == facts
-
-
-def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert runs.environment([])["commit"] is None
-
-
 def test_nothing_here_needs_jax(trained: Path) -> None:
     code = f"""
 import sys
-from common import metrics, runs
+from common import metrics, provenance, runs, upkeep
 run = runs.read({str(trained)!r})
 assert runs.verify(run.path) == {{2: None, 4: None, 6: None}}
 runs.compare(run, run), metrics.read_metrics(run.path / "metrics.jsonl")
-assert runs.prune(run.path, keep=9) == ()
-assert "devices" not in runs.environment([])
+assert upkeep.prune(run.path, keep=9) == [] == upkeep.failed_starts(run.path.parents[3])
+assert "devices" not in provenance.environment([])
 heavy = {{"jax", "flax", "optax", "orbax", "matplotlib"}} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -274,28 +371,3 @@ def test_json_files_are_old_or_new_but_never_half(
         runs.write_json(tmp_path / "file" / "result.json", {})
     with pytest.raises(DataError, match=r"absent\.json"):
         runs.read_json(tmp_path / "absent.json")
-
-
-@pytest.mark.parametrize(
-    ("path", "text", "counts"),
-    [
-        ("code.py", "x = 2", True),
-        ("paper/results/table1.cpu.json", "{}", False),  # written by the table before
-        ("results/loop.json", "{}", False),
-        ("new.py", "y = 1", True),
-        ("notes.txt", "untracked", False),
-    ],
-)
-def test_results_are_no_uncommitted_changes_but_code_is(
-    tmp_path: Path, path: str, text: str, counts: bool
-) -> None:
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    for name in ("code.py", "paper/results/table1.cpu.json", "results/loop.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("1")
-    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
-        subprocess.run([*git, *command], check=True)
-    assert not runs.has_changes(tmp_path)
-
-    (tmp_path / path).write_text(text)
-    assert runs.has_changes(tmp_path) == counts

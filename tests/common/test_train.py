@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from common import runs, snapshot, train
+from common import manifest, runs, snapshot, source, train
 from common.config import load_config
 from common.errors import DataError, NumericalError, UserError
 from common.experiment import Experiment, build
@@ -317,9 +318,77 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert steps(tmp_path) == []
 
 
-def test_a_namesake_in_another_folder_does_not_take_over_a_finished_run(tmp_path: Path) -> None:
-    config = tiny()
-    fit(tmp_path, config)
-    namesake = ConfigDict({**config.to_dict(), "config_dir": str(tmp_path)})
-    with pytest.raises(UserError, match="choose another --workdir"):
-        train.fit(build(config), namesake, tmp_path)
+@pytest.fixture
+def own(tmp_path: Path) -> ConfigDict:
+    """The config of a copy of the line fit, whose code the test may edit."""
+    for name in ("config.py", "experiment.py"):
+        shutil.copy(REPOSITORY / "tests/tiny" / name, tmp_path)
+    return load_config(f"{tmp_path}/config.py:cpu")
+
+
+def edit(config: ConfigDict, old: str, new: str) -> None:
+    path = Path(config.config_dir) / "experiment.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_run_goes_on_with_its_own_code_or_with_other_code_if_that_is_allowed(
+    own: ConfigDict, tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    run, experiment = tmp_path / "run", build(own)
+
+    def interrupted(step: int) -> Any:
+        if step == 25:
+            raise RuntimeError("power cut")
+        return experiment.batch(step)
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fit(run, own, experiment._replace(batch=interrupted))
+    began = manifest.newest_extra(run / "checkpoints")["code"]
+    assert began == source.digests(own)
+    edit(own, "jnp.mean(errors", "2 * jnp.mean(errors")
+    with pytest.raises(UserError, match=r"other code: experiment\.py has changed.*allow-changed"):
+        fit(run, own)
+    assert steps(run)[-1] == 20
+
+    assert train.fit(build(own), own, run, allow_changed_code=True).status == "complete"
+    assert "experiment.py has changed" in logged_warnings[-1]
+    result = runs.read(run).result
+    assert result is not None
+    assert (result["code"], result["earlier_code"]) == (source.digests(own), [began])
+    assert fit(run, own).status == "already complete"
+
+
+def test_a_finished_run_of_other_code_is_refused_or_measured_again(
+    own: ConfigDict, tmp_path: Path, logged_warnings: list[str]
+) -> None:
+    run = tmp_path / "run"
+    first = fit(run, own)
+    state = slope(run)
+    edit(own, 'return {"valid_error":', 'return {"count": (jnp.float32(1), 1.0), "valid_error":')
+    with pytest.raises(UserError, match=r"other code: experiment\.py has changed"):
+        fit(run, own)
+
+    again = train.fit(build(own), own, run, allow_changed_code=True)  # with the metric added
+
+    assert again.status == "complete" and again.metrics["best"]["count"] == 1.0
+    assert again.metrics["last"]["valid_error"] == first.metrics["last"]["valid_error"]
+    np.testing.assert_array_equal(slope(run), state)
+    shutil.rmtree(run / "checkpoints")  # then its old metrics are all there is
+    edit(own, "jnp.float32(1)", "jnp.float32(2)")
+    logged_warnings.clear()
+    last = train.fit(build(own), own, run, allow_changed_code=True)
+    assert last.status == "already complete" and last.metrics == again.metrics
+    assert "these are its old metrics" in logged_warnings[-1]
+
+
+def test_a_namesake_in_another_folder_does_not_take_over_a_run(
+    own: ConfigDict, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    result = fit(run, tiny())
+    assert fit(run, own) == result._replace(status="already complete", state=None)  # a copy: same
+    edit(own, "square(", "abs(")
+    with pytest.raises(UserError, match="start again with another --workdir"):
+        fit(run, own)
