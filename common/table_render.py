@@ -10,6 +10,8 @@ from common.tables import FAILS, HOLDS, NOT_RUN, Aggregate, aggregate
 
 MARKS = {HOLDS: "✔ holds", FAILS: "✘ FAILS", NOT_RUN: "– not run"}
 
+FRAME = 3  # of a column in the terminal: a line and two spaces
+
 
 class Grid(NamedTuple):
     """A table as text: `header` and every one of `rows` have one entry for each column."""
@@ -39,7 +41,11 @@ def render(data: Mapping[str, Any]) -> str:
 
 
 def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = False) -> str:
-    """Returns the table, its claims and its deviations for a terminal of `width` columns."""
+    """Returns the table, its claims and its deviations for a terminal of `width` columns.
+
+    A table that is wider is printed in parts. No number is ever cut: a terminal narrower than a row
+    label and a number gets longer lines.
+    """
     from io import StringIO
 
     from rich.console import Console
@@ -47,16 +53,24 @@ def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = Fals
     from rich.text import Text
 
     out = StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=color, color_system="standard" if color else None
-    )
     cells = grid(data)
-    table = RichTable(title=Text(heading(data)), title_justify="left")
-    for position, name in enumerate(cells.header):
-        table.add_column(Text(name), justify="right" if position else "left")
-    for row in cells.rows:
-        table.add_row(*(Text(text) for text in row))
-    console.print(table)
+    parts = [_column_widths(cells, part, width) for part in _parts(cells, width)]
+    widest = max(sum(widths.values()) + FRAME * len(widths) + 1 for widths in parts)
+    console = Console(
+        file=out,
+        width=max(width, widest),
+        force_terminal=color,
+        color_system="standard" if color else None,
+    )
+    for number, widths in enumerate(parts):
+        table = RichTable(title=None if number else Text(heading(data)), title_justify="left")
+        for column, size in widths.items():
+            side = "right" if column else "left"
+            table.add_column(Text(cells.header[column]), width=size, justify=side, overflow="fold")
+        for row in cells.rows:
+            table.add_row(*(Text(row[column]) for column in widths))
+        console.print(table)
+    console.width = width
     console.print(Text(caption(data, code=False)))
     styles = {HOLDS: "green", FAILS: "bold red", NOT_RUN: "yellow"}
     differing = ", ".join(deviation_lines(data, code=False))
@@ -74,6 +88,34 @@ def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = Fals
             indented.add_row(" ", Text(line, style=style))
             console.print(indented)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _parts(cells: Grid, width: int) -> list[list[int]]:
+    """Returns the columns of the parts in which a table fits a width, row labels in each."""
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(cells.header)):
+        taken = [_least(cells, c, width) + FRAME for c in [*parts[-1], column]]
+        if len(parts[-1]) > 1 and sum(taken) + 1 > width:
+            parts.append([0])
+        parts[-1].append(column)
+    return parts
+
+
+def _column_widths(cells: Grid, columns: Sequence[int], width: int) -> dict[int, int]:
+    """Returns the widths of columns: what each needs, and as much as it can use of the rest."""
+    widths = {column: _least(cells, column, width) for column in columns}
+    for column in columns:
+        wanted = max(len(row[column]) for row in (cells.header, *cells.rows))
+        free = width - 1 - sum(widths.values()) - FRAME * len(widths)
+        widths[column] += max(0, min(free, wanted - widths[column]))
+    return widths
+
+
+def _least(cells: Grid, column: int, width: int) -> int:
+    """Returns what a column needs: its numbers whole, headers by words, labels in some lines."""
+    longest = max((len(row[column]) for row in cells.rows), default=1)
+    words = max((len(word) for word in cells.header[column].split()), default=1)
+    return max(longest, words) if column else min(longest, max(width // 3, 8))
 
 
 def grid(data: Mapping[str, Any]) -> Grid:
