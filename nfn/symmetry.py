@@ -6,6 +6,7 @@ and (b, u) -> (b + pi, -u). Params are those of `nfn.siren`, with any leading ba
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -18,10 +19,12 @@ from nfn.siren import SirenParams
 def canonical_siren(params: SirenParams, *, omega: float) -> SirenParams:
     """Returns the same function with |omega b| <= pi / 2 and a fixed sign of every hidden neuron.
 
-    First hidden layer: the weight of the first input is positive; later ones: the sum of the
-    outgoing weights is positive. Commutes with permutations of hidden neurons, and all weights
-    that the two symmetries connect get the same form, except where such a sum is 0; it jumps
-    there and at omega b = pi / 2. Renderings agree to rounding.
+    First hidden layer: the first weight that is not 0 is positive, in the order of the inputs;
+    later ones: the sum of the outgoing weights is positive. Where all of this is 0, what is next
+    of the bias, the sum of the outgoing weights and that of their cubes decides. Commutes with
+    permutations of hidden neurons, and all weights that the two symmetries connect get the same
+    form, except where all that decides is 0; it jumps where a sign changes and at omega b = pi / 2.
+    Renderings agree to rounding.
     """
     names = _layers(params)
     params = {name: dict(params[name]) for name in names}
@@ -31,11 +34,13 @@ def canonical_siren(params: SirenParams, *, omega: float) -> SirenParams:
         params[after]["kernel"] *= (1 - 2 * (turns % 2))[..., :, None]
     for i in reversed(range(len(names) - 1)):
         name, after = names[i], names[i + 1]
+        outgoing = params[after]["kernel"]
+        rows = [params[name]["bias"], jnp.sum(outgoing, axis=-1), jnp.sum(outgoing**3, axis=-1)]
         if i == 0:
-            decides = params[name]["kernel"][..., 0, :]
+            rows = [*jnp.moveaxis(params[name]["kernel"], -2, 0), *rows]
         else:
-            decides = jnp.sum(params[after]["kernel"], axis=-1)
-        _flip(params, name, after, jnp.where(decides < 0, -1.0, 1.0))
+            rows = [rows[1], rows[0], rows[2]]
+        _flip(params, name, after, jnp.where(_first_not_zero(rows) < 0, -1.0, 1.0))
     return params
 
 
@@ -58,6 +63,14 @@ def _flip(params: dict[str, Any], name: str, after: str, signs: jax.Array) -> No
     params[name]["kernel"] *= signs[..., None, :]
     params[name]["bias"] *= signs
     params[after]["kernel"] *= signs[..., :, None]
+
+
+def _first_not_zero(rows: Sequence[jax.Array]) -> jax.Array:
+    """Returns, entry by entry, the first of several arrays that is not 0 there."""
+    found = rows[-1]
+    for row in reversed(rows[:-1]):
+        found = jnp.where(row != 0, row, found)
+    return found
 
 
 def _layers(params: SirenParams) -> list[str]:

@@ -22,6 +22,22 @@ def test_tau_is_that_of_scipy_on_random_vectors_with_ties() -> None:
     np.testing.assert_allclose(ours, scipy, rtol=0, atol=1e-6)  # float32 of the last division
 
 
+def test_tau_with_a_value_that_is_not_a_number_is_none() -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 37)).astype(np.float32)
+    holed = np.where(np.arange(37) == 5, np.nan, y)
+    for pair in ((x, holed), (holed, x)):
+        assert np.isnan(kendalltau(*pair).statistic)
+        assert np.isnan(kendall_tau(*map(jnp.asarray, pair), chunk=16))
+    assert np.isfinite(kendall_tau(jnp.asarray(x), jnp.asarray(y), chunk=16))
+
+
+def test_a_column_of_values_is_refused() -> None:
+    """[n, 1] against [n] would be n^2 differences."""
+    for agreement in (kendall_tau, r_squared):
+        with pytest.raises(ValueError, match=r"shapes \(5, 1\) and \(5,\); expected the same"):
+            agreement(jnp.zeros((5, 1)), jnp.zeros(5))
+
+
 @pytest.mark.parametrize("n", [1, 2, 100, 511])
 def test_the_slices_do_not_matter(n: int) -> None:
     x, y = np.random.default_rng(n).normal(size=(2, n)).astype(np.float32)
