@@ -1,8 +1,9 @@
 """Exchange with the authors' PyTorch package `nfn` 0.1.2: layers, features, pools, counts.
 
 Arrays are NumPy arrays, as from `{k: v.numpy() for k, v in module.state_dict().items()}`; PyTorch
-is not needed. The package keeps channels first, one array (batch, c, out, in, *filter) per
-kernel. `space` is always the full space of a chain (`mlp_space`, `cnn_space`), also for HNP.
+is not needed; for a layer of a model see `nfn.compat_state.submodule`. The package keeps channels
+first, one array (batch, c, out, in, *filter) per kernel. `space` is always the full space of a
+chain (`mlp_space`, `cnn_space`), also for HNP.
 """
 
 import itertools
@@ -14,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from nfn.compat_state import State, as_exact, entry
 from nfn.couplings import couplings
 from nfn.features import Features, fold, num_channels, unfold
 from nfn.layers import LayerNormParams, LinearParams
 from nfn.weights import INPUT, OUTPUT, TensorSpec, WeightSpace, hidden_only
 
 Kind = Literal["np", "hnp", "pt"]
-State = Mapping[str, np.ndarray]
 
 
 class Item(NamedTuple):
@@ -97,7 +98,8 @@ def linear_from_package(state: State, space: WeightSpace, kind: Kind) -> LinearP
         name: np.block([[blocks[name, b, a] for a in writes] for b in reads])
         for name, reads, writes in layout
     }
-    return LinearParams(_to_float32(matrices), _to_float32(biases))
+    dtype = entry(state, f"{maps[0].module}.weight").dtype
+    return LinearParams(_as_jax(matrices, dtype), _as_jax(biases, dtype))
 
 
 def package_parameters(
@@ -121,14 +123,19 @@ def package_shapes(
 def layer_norm_from_package(state: State, space: WeightSpace) -> LayerNormParams:
     """Returns the parameters of `layer_norm` on the full space that computes SimpleLayerNorm."""
     chain = package_chain(space)
-    gamma, beta = {}, {}
+    gamma, beta, dtype = {}, {}, entry(state, "w_norms.0.gamma").dtype
     for i, (kernel, bias) in enumerate(zip(chain.kernels, chain.biases, strict=True)):
         for name, spec in ((f"w_norms.{i}", kernel), (f"v_norms.{i}", bias)):
-            c = state[f"{name}.gamma"].size // spec.multiplicity
+            scale, shift = entry(state, f"{name}.gamma"), entry(state, f"{name}.beta")
+            c = scale.size // spec.multiplicity
             channels = _package_channels(Item(spec, chain.groups), space, c)
-            gamma[spec.path] = state[f"{name}.gamma"] @ channels
-            beta[spec.path] = state[f"{name}.beta"] @ channels
-    return LayerNormParams(_to_float32(gamma), _to_float32(beta))
+            if scale.shape != channels.shape[:1] or shift.shape != scale.shape:
+                raise ValueError(
+                    f"{name}.gamma, {name}.beta: shapes {scale.shape} and {shift.shape}, expected "
+                    f"a multiple of {spec.multiplicity} channels as {spec.path} has"
+                )
+            gamma[spec.path], beta[spec.path] = scale @ channels, shift @ channels
+    return LayerNormParams(_as_jax(gamma, dtype), _as_jax(beta, dtype))
 
 
 def io_embedding_from_package(state: State, space: WeightSpace) -> Features:
@@ -137,12 +144,12 @@ def io_embedding_from_package(state: State, space: WeightSpace) -> Features:
     first, last, bias = chain.kernels[0], chain.kernels[-1], chain.biases[-1]
     embeddings = {}
     for spec, name in ((first, "in_embed"), (last, "out_embed"), (bias, "out_bias_embed")):
-        array = state[name]  # [1, c * filter, out, in] or [1, c, out], 1 for the hidden axis
+        array = entry(state, name)  # [1, c * filter, out, in] or [1, c, out], 1 for the hidden axis
         filters = [n for n, group in zip(spec.shape, spec.groups, strict=True) if group is None]
         array = array.reshape(1, -1, *filters, *array.shape[2:])
         array = np.moveaxis(array, range(2, 2 + len(filters)), range(-len(filters), 0))
         full = np.broadcast_to(_to_flax(array), (1, *spec.shape, array.shape[1]))
-        folded = fold(spec, jnp.asarray(full, jnp.float32))[0]
+        folded = fold(spec, jnp.asarray(full))[0]
         place = tuple(
             slice(None) if group in (INPUT, OUTPUT) else slice(1) for group in spec.permuted_groups
         )
@@ -156,17 +163,18 @@ def features_from_package(
     """Returns features of the WeightSpaceFeatures(weights, biases) of the package."""
     chain = package_chain(space)
     pairs = [*zip(chain.kernels, weights, strict=True), *zip(chain.biases, biases, strict=True)]
-    arrays = {spec.path: fold(spec, jnp.asarray(_to_flax(array))) for spec, array in pairs}
+    arrays = {
+        spec.path: fold(spec, jnp.asarray(_to_flax(as_exact(spec.path, array))))
+        for spec, array in pairs
+    }
     return {spec.path: arrays[spec.path] for spec in space.tensors}
 
 
-def features_to_package(
-    space: WeightSpace, features: Features
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def features_to_package(space: WeightSpace, features: Features) -> tuple[list[Array], list[Array]]:
     """Inverts `features_from_package`; the features have one batch axis."""
     num_channels(space, features)
     chain = package_chain(space)
-    unfolded = {spec.path: np.asarray(unfold(spec, features[spec.path])) for spec in space.tensors}
+    unfolded = {spec.path: unfold(spec, features[spec.path]) for spec in space.tensors}
     weights, biases = (
         [_from_flax(unfolded[spec.path]) for spec in part] for part in (chain.kernels, chain.biases)
     )
@@ -175,20 +183,26 @@ def features_to_package(
 
 def pool_to_package(
     space: WeightSpace, pooled: Float[Array, "batch _"]
-) -> Float[np.ndarray, "batch c k"]:
+) -> Float[Array, "batch c k"]:
     """Returns `invariant_pool` in the order of NPPool, or HNPPool if made on `hidden_only`.
 
     Args:
         space: The space the pool was made on, full or hidden only.
         pooled: Output of `invariant_pool`.
+
+    Raises:
+        ValueError: If `pooled` was made on another space.
     """
     total = sum(spec.multiplicity for spec in space.tensors)
-    c = pooled.shape[-1] // total
+    c, rest = divmod(pooled.shape[-1], total)
+    if rest or not c:
+        raise ValueError(
+            f"pooled features of shape {pooled.shape}, expected a multiple of {total} channels, as "
+            "`invariant_pool` gives on this space"
+        )
     ends = np.cumsum([spec.multiplicity * c for spec in space.tensors])
     columns = []
-    for spec, part in zip(
-        space.tensors, np.split(np.asarray(pooled), ends[:-1], axis=-1), strict=True
-    ):
+    for spec, part in zip(space.tensors, jnp.split(pooled, ends[:-1], axis=-1), strict=True):
         shape = [spec.shape[axis] for axis in spec.fixed]
         num_filters = max(len(spec.shape) - 2, 0)
         array = part.reshape(-1, *shape, c)
@@ -200,7 +214,7 @@ def pool_to_package(
             *range(1, 1 + num_filters),
         )
         columns.append(array.transpose(order).reshape(len(part), c, -1))
-    return np.concatenate(columns, axis=-1)
+    return jnp.concatenate(columns, axis=-1)
 
 
 def submaps(space: WeightSpace, kind: Kind) -> tuple[Submap, ...]:
@@ -311,17 +325,19 @@ def _width(item: Item, kind: Kind) -> int:
 def _channels(state: State, submap: Submap, kind: Kind) -> tuple[int, int]:
     """Returns c_in and c_out of a layer, from its first matrix."""
     width = sum(_width(item, kind) for item in submap.sources)
-    weight = state[f"{submap.module}.weight"]
+    weight = entry(state, f"{submap.module}.weight")
     return weight.shape[1] // width, weight.shape[0] // _width(submap.target, kind)
 
 
 def _weight_and_bias(
     state: State, module: str, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    weight = np.asarray(state[f"{module}.weight"], np.float64)
-    if weight.shape[:2] != shape:
+    weight, bias = entry(state, f"{module}.weight"), entry(state, f"{module}.bias")
+    if weight.shape[:2] != shape or weight.size != math.prod(shape):
         raise ValueError(f"{module}.weight: shape {weight.shape}, expected {shape} and ones")
-    return weight.reshape(shape), np.asarray(state[f"{module}.bias"], np.float64)
+    if bias.shape != shape[:1]:
+        raise ValueError(f"{module}.bias: shape {bias.shape}, expected {shape[:1]}")
+    return weight.reshape(shape).astype(np.float64), bias.astype(np.float64)
 
 
 def _layout(inner: WeightSpace, kind: Kind) -> list[tuple[str, list[str], list[str]]]:
@@ -357,12 +373,12 @@ def _to_flax(array: np.ndarray) -> np.ndarray:
     return array.transpose(0, *filters, *((3, 2) if array.ndim > 3 else (2,)), 1)
 
 
-def _from_flax(array: np.ndarray) -> np.ndarray:
+def _from_flax(array: Array) -> Array:
     """Inverts `_to_flax`."""
     last = array.ndim - 1
     axes = (last - 1, last - 2) if array.ndim > 3 else (last - 1,)
     return array.transpose(0, last, *axes, *range(1, array.ndim - 3))
 
 
-def _to_float32(parts: Mapping[str, np.ndarray]) -> dict[str, Array]:
-    return {name: jnp.asarray(part, jnp.float32) for name, part in parts.items()}
+def _as_jax(parts: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, Array]:
+    return {name: jnp.asarray(part, dtype) for name, part in parts.items()}

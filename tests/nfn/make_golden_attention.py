@@ -31,6 +31,12 @@ MODULES = {
     "shared, neurons": lambda spec: attention(spec, ablate_diagonalterm=True),
     "shared, tensors": lambda spec: attention(spec, ablate_crossterm=True),
     "separate": lambda spec: attention(spec, share_projections=False),
+    "separate, neurons": lambda spec: attention(
+        spec, share_projections=False, ablate_diagonalterm=True
+    ),
+    "separate, tensors": lambda spec: attention(
+        spec, share_projections=False, ablate_crossterm=True
+    ),
     "encoding": lambda spec: layers.LearnedPosEmbedding(spec, CHANNELS),
 }
 

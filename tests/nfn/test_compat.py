@@ -20,6 +20,7 @@ from nfn.compat import (
     package_shapes,
     pool_to_package,
 )
+from nfn.compat_state import submodule
 from nfn.couplings import num_linear_parameters
 from nfn.features import Features, fold, refold, unfold
 from nfn.statistics import tensor_statistics
@@ -166,8 +167,9 @@ def parameter_map(space: WeightSpace, kind: Kind) -> np.ndarray:
     shapes = package_shapes(space, kind)
     rows = []
     for _ in range(num_states):
-        state = {f"{k}.weight": generator.normal(size=shape) for k, shape in shapes.items()}
-        state |= {f"{k}.bias": np.zeros(shape[0]) for k, shape in shapes.items()}
+        drawn = {k: generator.normal(size=shape) for k, shape in shapes.items()}
+        state = {f"{k}.weight": array.astype(np.float32) for k, array in drawn.items()}
+        state |= {f"{k}.bias": np.zeros(shape[0], np.float32) for k, shape in shapes.items()}
         matrices = linear_from_package(state, space, kind).matrices.values()
         rows.append(np.concatenate([np.ravel(m) for m in matrices]))
     return np.stack(rows)
@@ -201,7 +203,8 @@ def test_pools_encodings_and_norms_agree(name: str) -> None:
     for kind, inner in (("np", space), ("hnp", hidden_only(space))):
         pooled = invariant_pool(refold(space, inner, x), space=inner)
         expected = golden()[f"{name}/{kind} pool/out"]
-        np.testing.assert_allclose(pool_to_package(inner, pooled), expected, atol=TOLERANCE)
+        arranged = jax.jit(pool_to_package, static_argnums=0)(inner, pooled)
+        np.testing.assert_allclose(arranged, expected, atol=TOLERANCE)
 
     frequencies = jnp.asarray(golden()[f"{name}/fourier/state/_B"])
     waves = fourier_features(encodings.FourierParams(frequencies), x, space=space)
@@ -219,6 +222,36 @@ def test_pools_encodings_and_norms_agree(name: str) -> None:
         np.testing.assert_allclose(normed[path] * spread, leaf * spread, rtol=0, atol=TOLERANCE)
 
 
+def test_a_layer_of_a_whole_model_is_taken_by_its_name() -> None:
+    space, state = SPACES["3-4-5-2"], part("3-4-5-2/np/state")
+    model = {f"nfnet.0.{k}": v for k, v in state.items()} | {"head.weight": np.ones((2, 2))}
+    with pytest.raises(ValueError, match=r"layer_0.weight: missing in the .* `.*submodule\("):
+        linear_from_package(model, space, "np")
+    with pytest.raises(ValueError, match=r"no module 'nfnet.1' in the state; .* nfnet.0.layer_0, "):
+        submodule(model, "nfnet.1")
+    taken = linear_from_package(submodule(model, "nfnet.0"), space, "np")
+    expected = linear_from_package(state, space, "np")
+    for name, matrix in expected.matrices.items():
+        np.testing.assert_array_equal(taken.matrices[name], matrix)
+
+
+def test_states_in_double_precision_are_not_rounded() -> None:
+    space = SPACES["3-4-5-2"]
+    state = {k: v.astype(np.float64) for k, v in part("3-4-5-2/np/state").items()}
+    weights, biases = ([np.ones((1, 1, *shape))] for shape in ((3, 2), (3,)))
+    with pytest.raises(ValueError, match=r"layer_0.weight: float64, but JAX computes in float32"):
+        linear_from_package(state, space, "np")
+    with pytest.raises(ValueError, match=r"Dense_0/kernel: float64"):
+        features_from_package(mlp_space([2, 3]), weights, biases)
+    near = {k: v * (1 + 1e-10) for k, v in state.items()}
+    with jax.enable_x64(True):
+        first, second = (linear_from_package(s, space, "np").matrices for s in (state, near))
+        assert features_from_package(mlp_space([2, 3]), weights, biases)
+    for name, matrix in first.items():
+        change, expected = np.asarray(second[name]) - np.asarray(matrix), 1e-10 * np.asarray(matrix)
+        np.testing.assert_allclose(change, expected, rtol=0, atol=1e-15)
+
+
 def test_what_the_package_cannot_have_is_refused_by_name() -> None:
     state = part("3-4-5-2/np/state")
     with pytest.raises(ValueError, match=r"Dense_0/kernel: the package knows only chains"):
@@ -226,6 +259,13 @@ def test_what_the_package_cannot_have_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"SimpleCell_0/h/kernel: the package knows only chains"):
         linear_from_package(state, rnn_space([3, 4, 2]), "np")
     with pytest.raises(ValueError, match=r"layer_1_r.weight: shape .* expected"):
-        linear_from_package({**state, "layer_1_r.weight": np.ones((3, 4))}, SPACES["3-4-5-2"], "np")
+        linear_from_package(
+            {**state, "layer_1_r.weight": np.ones((3, 4), np.float32)}, SPACES["3-4-5-2"], "np"
+        )
+    bad = {**state, "layer_1_r.bias": np.ones(7, np.float32)}
+    with pytest.raises(ValueError, match=r"layer_1_r.bias: shape \(7,\), expected"):
+        linear_from_package(bad, SPACES["3-4-5-2"], "np")
+    with pytest.raises(ValueError, match=r"pooled .* \(2, 7\), expected a multiple of 6 channels"):
+        pool_to_package(SPACES["3-4-5-2"], jnp.zeros((2, 7)))
     with pytest.raises(ValueError, match="no HNPLinear for a network of one layer"):
         package_parameters(mlp_space([3, 4]), "hnp")
