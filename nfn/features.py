@@ -13,10 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from nfn.weights import Params, TensorSpec, WeightSpace, hidden_only
+from nfn.weights import Params, TensorSpec, WeightSpace, hidden_only, leaves_of, nested
 
 Features = dict[str, Float[Array, "..."]]
 Permutations = dict[str, Int[Array, " _"]]
@@ -89,17 +88,16 @@ def params_from_features(space: WeightSpace, features: Features) -> dict[str, An
     c = num_channels(space, features)
     if c != 1:
         raise ValueError(f"only features with 1 channel are weights, got {c} channels")
-    leaves = {spec.path: unfold(spec, features[spec.path])[..., 0] for spec in space.tensors}
-    return traverse_util.unflatten_dict(leaves, sep="/")
+    return nested({spec.path: unfold(spec, features[spec.path])[..., 0] for spec in space.tensors})
 
 
 def _leaves(space: WeightSpace, params: Params) -> dict[str, Any]:
-    leaves: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    leaves = leaves_of(params)
     for path in leaves.keys() ^ {spec.path for spec in space.tensors}:
         where = "the weight space" if path in leaves else "the parameters"
         raise ValueError(f"{path}: missing in {where}")
     for spec in space.tensors:
-        shape = leaves[spec.path].shape
+        shape = np.shape(leaves[spec.path])
         if shape[len(shape) - len(spec.shape) :] != spec.shape:
             raise ValueError(f"{spec.path}: shape {shape}, expected [*batch, *{spec.shape}]")
     return leaves
@@ -208,7 +206,7 @@ def permute_params(
         spec.path: _permute(jnp.asarray(leaves[spec.path]), spec.groups, permutations)
         for spec in space.tensors
     }
-    return traverse_util.unflatten_dict(permuted, sep="/")
+    return nested(permuted)
 
 
 def permute_each(key: PRNGKeyArray, space: WeightSpace, x: Features) -> Features:

@@ -21,6 +21,7 @@ from common.errors import NumericalError
 from common.sharding import make_mesh
 from nfn.sine import SineMethod
 from nfn.sine import sine as sine_of
+from nfn.weights import WeightSpace, space_from_params
 
 SirenParams = dict[str, dict[str, Float[Array, "..."]]]
 StackedParams = dict[str, dict[str, Float[np.ndarray, "n ..."]]]
@@ -182,14 +183,32 @@ def fit_sirens(
     return FittedSirens(params, mse, psnr)
 
 
+def siren_space(widths: Sequence[int]) -> WeightSpace:
+    """Returns the weight space of the params of a SIREN with layers of `widths`."""
+    params = jax.eval_shape(lambda: init_siren(jax.random.key(0), widths=widths, omega=1.0))
+    return space_from_params(params, order=[f"dense_{i}" for i in range(len(params))])
+
+
 def render(
-    params: SirenParams | StackedParams, size: int, *, omega: float, sine: SineMethod = "jnp"
-) -> Float[np.ndarray, "n {size} {size} *c"]:
-    """Returns the images of a stack of SIRENs, values clipped to [0, 1]; gray without channels."""
-    coordinates = coordinate_grid(size)
+    params: SirenParams | StackedParams,
+    size: int | tuple[int, int],
+    *,
+    omega: float,
+    sine: SineMethod = "jnp",
+) -> Float[np.ndarray, "n h w *c"]:
+    """Returns the images of a stack of SIRENs, values clipped to [0, 1]; gray without channels.
+
+    Args:
+        params: Stacked networks, leaves [n, ...].
+        size: Height and width of the images in pixels; one number if they are square.
+        omega: Frequency, see `siren`.
+        sine: How to compute it, see `nfn.sine`.
+    """
+    height, width = size if isinstance(size, tuple) else (size, size)
+    coordinates = coordinate_grid(height, width)
     network = partial(siren, coordinates=coordinates, omega=omega, sine=sine)
     values = np.asarray(jax.vmap(lambda p: network(p))(jax.tree.map(jnp.asarray, params)))
-    images = np.clip(values / 2 + 0.5, 0, 1).reshape(len(values), size, size, -1)
+    images = np.clip(values / 2 + 0.5, 0, 1).reshape(len(values), height, width, -1)
     return images[..., 0] if images.shape[-1] == 1 else images
 
 

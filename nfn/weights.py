@@ -9,14 +9,16 @@ fixed, because only the identity acts on it.
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from flax import traverse_util
 
 INPUT, OUTPUT = "input", "output"
 
-Params = Mapping[str, Any]
+Params = Any  # a tree of arrays: nested dicts, lists, an NNX state
 
 
 class TensorSpec(NamedTuple):
@@ -244,28 +246,30 @@ def hidden_only(space: WeightSpace) -> WeightSpace:
 def space_from_params(params: Params, *, order: Sequence[str] | None = None) -> WeightSpace:
     """Infers the weight space of one MLP or CNN from its Flax parameters (or their shapes).
 
-    A layer may lack its bias. Between convolutions and dense layers there must be a global
-    pooling. For other architectures see `rnn_space`, `residual_mlp_space` and `weight_space`.
+    The network must be a chain: every layer reads the one before and nothing else. A layer may
+    lack its bias. Between convolutions and dense layers there must be a global pooling.
+    `nfn.tracing.space_from_apply` reads any network from its forward pass. For architectures by
+    name see `mlp_space`, `cnn_space`, `rnn_space`, `residual_mlp_space` and `weight_space`.
 
     Args:
-        params: Nested dicts with leaves called kernel and bias.
-        order: Layers from input to output, each by the path of its dict. If None, convolutions
-            come before dense layers and layers whose names differ by numbers have that order;
-            what this leaves open must follow from the shapes.
+        params: Nested dicts, lists or an NNX state with leaves called kernel and bias.
+        order: Layers from input to output, each by the path of its dict: this says that the
+            network is a chain. If None, it must follow from the shapes, which it does if no two
+            places between layers have as many neurons: names do not tell, as Flax numbers layers
+            as they are made, and a shortcut does not show in shapes.
 
     Raises:
         ValueError: If a tensor does not fit the chain, or the order cannot be told; the message
             names the tensor.
     """
-    leaves: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
-    shapes = {path: tuple(leaf.shape) for path, leaf in leaves.items()}
+    shapes = {path: tuple(np.shape(leaf)) for path, leaf in leaves_of(params).items()}
     kernels = {}
     for path, shape in shapes.items():
         name, _, leaf = path.rpartition("/")
         if leaf not in ("kernel", "bias") or (leaf == "kernel" and len(shape) < 2):
             raise ValueError(
                 f"{path}: shape {shape} is neither a dense kernel (in, out), a convolution kernel "
-                "(..., in, out) nor a bias"
+                f"(..., in, out) nor a bias; {_HOW}"
             )
         kernel = kernels[name] = shapes.get(f"{name}/kernel", ())
         if not kernel:
@@ -273,64 +277,85 @@ def space_from_params(params: Params, *, order: Sequence[str] | None = None) -> 
         if leaf == "bias" and shape != kernel[-1:]:
             raise ValueError(f"{path}: shape {shape}, expected {kernel[-1:]} as {name}/kernel")
     if order is None:
-        order = _order_of_names(kernels)
+        order = _order_of_shapes(kernels)
     elif sorted(order) != sorted(kernels):
         raise ValueError(f"order={list(order)} must name each of the layers {sorted(kernels)} once")
-    for before, name in itertools.pairwise(order):
-        _check_link(before, kernels[before], name, kernels[name])
+    _check_links(order, kernels)
     return _chain([(name, kernels[name], f"{name}/bias" in shapes) for name in order])
 
 
-def _order_of_names(kernels: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Returns the only order that fits names and shapes, the order of the names if none fits."""
-    by_stem: dict[tuple[bool, str], list[str]] = {}
-    for name in sorted(kernels, key=_natural):
-        stem = re.sub(r"\d+", "0", name)
-        by_stem.setdefault((len(kernels[name]) == 2, stem), []).append(name)
-    sequences = [by_stem[stem] for stem in sorted(by_stem)]
-    orders = list(itertools.islice(_chaining(sequences, kernels, None), 2))
-    if len(orders) == 2:
-        first, second = next(pair for pair in zip(*orders, strict=True) if pair[0] != pair[1])
-        raise ValueError(
-            f"{first}/kernel, {second}/kernel: names and shapes leave open which layer is first; "
-            "give the layers with `order=`"
-        )
-    return orders[0] if orders else [name for names in sequences for name in names]
+_HOW = "`nfn.tracing.space_from_apply(apply, params, inputs)` reads it from the forward pass"
 
 
-def _chaining(
-    sequences: list[list[str]], kernels: Mapping[str, tuple[int, ...]], before: str | None
-) -> Iterator[list[str]]:
-    """Yields the ways to interleave the sequences so that each layer reads the one before."""
-    if not any(sequences):
-        yield []
-    convolutions = [names for names in sequences if names and len(kernels[names[0]]) > 2]
-    dead_ends = set()  # Layers of equal shapes are equally bad: skip them, or 20 take forever.
-    for names in convolutions or [names for names in sequences if names]:
-        shapes = tuple(kernels[name] for name in names)
-        fits = before is None or kernels[before][-1] == kernels[names[0]][-2]
-        if not fits or shapes in dead_ends:
-            continue
-        dead_ends.add(shapes)
-        rest = [other[1:] if other is names else other for other in sequences]
-        for order in _chaining(rest, kernels, names[0]):
-            dead_ends.discard(shapes)
-            yield [names[0], *order]
+def leaves_of(params: Params) -> dict[str, Any]:
+    """Returns the leaves of nested dicts, lists or an NNX state by path, such as "layers/0/kernel".
+
+    Raises:
+        ValueError: If two leaves have the same path.
+    """
+    leaves = [
+        (leaf_path(keys), leaf) for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
+    ]
+    by_path = dict(leaves)
+    if len(by_path) < len(leaves):
+        twice = next(path for path, leaf in leaves if by_path[path] is not leaf)
+        raise ValueError(f"two parameters have the path {twice!r}")
+    return by_path
+
+
+def leaf_path(keys: Sequence[Any]) -> str:
+    """Returns the keys of a leaf of a tree as its path; NNX wraps arrays in a `value`."""
+    names = [getattr(key, "key", getattr(key, "idx", getattr(key, "name", key))) for key in keys]
+    is_wrapped = len(keys) > 1 and keys[-1] == jax.tree_util.GetAttrKey("value")
+    return "/".join(str(name) for name in (names[:-1] if is_wrapped else names))
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested dicts of leaves by path."""
+    return traverse_util.unflatten_dict(leaves, sep="/")
+
+
+def _order_of_shapes(kernels: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Returns the layers as a chain if shapes alone say what reads what.
+
+    Raises:
+        ValueError: If they do not, or if the layers are no chain in the order of their names.
+    """
+    by_name = sorted(kernels, key=lambda name: (len(kernels[name]) == 2, _natural(name)))
+    readers = {kernels[name][-2]: name for name in by_name}
+    order, width = [], next(iter(readers.keys() - {k[-1] for k in kernels.values()}), None)
+    while width in readers:
+        order.append(readers.pop(width))
+        width = kernels[order[-1]][-1]
+    if len(order) == len(kernels) == len({shape[-1] for shape in kernels.values()}):
+        return order
+    _check_links(by_name, kernels)
+    widths = [kernels[by_name[0]][-2], *(kernels[name][-1] for name in by_name)]
+    width = next(width for width in widths if widths.count(width) > 1)
+    raise ValueError(
+        f"{by_name[0]}/kernel ... {by_name[-1]}/kernel: names and shapes leave open which layer "
+        f"reads which, as the width {width} occurs more than once in {'-'.join(map(str, widths))}; "
+        f"{_HOW}, or, if it is a chain of layers without shortcuts "
+        f"and recurrence, give them from input to output, as in order={by_name}"
+    )
 
 
 def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _check_link(before: str, shape: tuple[int, ...], name: str, kernel: tuple[int, ...]) -> None:
-    if kernel[-2] == shape[-1]:
-        return
-    message = f"{name}/kernel: {kernel[-2]} inputs, but {before}/kernel has {shape[-1]} outputs"
-    if len(shape) > 2 and len(kernel) == 2 and kernel[-2] % shape[-1] == 0:
-        message += (
-            f" (a flattened map of {kernel[-2] // shape[-1]} positions?); put a global pooling "
-            "between the convolutions and the first dense layer"
-        )
-    else:
-        message += "; if the layers have another order, give it with `order=`"
-    raise ValueError(message)
+def _check_links(order: Sequence[str], kernels: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that every layer reads as many neurons as the one before it has."""
+    for before, name in itertools.pairwise(order):
+        shape, kernel = kernels[before], kernels[name]
+        if kernel[-2] == shape[-1]:
+            continue
+        message = f"{name}/kernel: {kernel[-2]} inputs, but {before}/kernel has {shape[-1]} outputs"
+        if len(shape) > 2 and len(kernel) == 2 and kernel[-2] % shape[-1] == 0:
+            message += (
+                f" (a flattened map of {kernel[-2] // shape[-1]} positions?); put a global pooling "
+                "between the convolutions and the first dense layer"
+            )
+        else:
+            message += f"; if the layers have another order, give it with `order=`; {_HOW}"
+        raise ValueError(message)

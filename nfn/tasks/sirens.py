@@ -15,8 +15,9 @@ from common.data.images import downsample, load_images
 from nfn import encodings, features
 from nfn.sine import resolve_sine
 from nfn.siren import init_siren, render
+from nfn.siren import siren_space as space_of_widths
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
-from nfn.weights import WeightSpace, space_from_params
+from nfn.weights import WeightSpace
 
 PyTree = Any
 PARTS = {"train": TRAIN, "valid": VALID, "test": TEST}
@@ -68,7 +69,7 @@ def num_examples(spec: SirenSetSpec) -> dict[str, int]:
 
 def siren_space(spec: SirenSetSpec) -> WeightSpace:
     """Returns the weight space of one SIREN of the set, all neurons permutable."""
-    return space_from_params(_abstract_siren(spec))
+    return space_of_widths(spec.widths)
 
 
 def siren_data(spec: SirenSetSpec, statistics: Statistics) -> PyTree:

@@ -14,14 +14,13 @@ import pytest
 from common.config import load_config
 from common.experiment import build
 from nfn.features import permute_networks
-from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
+from nfn.siren import SirenParams, coordinate_grid, init_siren, siren, siren_space
 from nfn.symmetry import random_sine_symmetry
 from nfn.tasks import sirens
 from nfn.transformer.inr2array.data import move_randomly
 from nfn.transformer.inr2array.decoders import additive_decoder, separate_decoder
 from nfn.transformer.inr2array.experiment import autoencoder
 from nfn.transformer.inr2array.rendering import cell_groups, cell_of_pixels, render_cells
-from nfn.weights import space_from_params
 from tests.small_runs import draws_like, train
 
 CONFIG = "nfn/transformer/configs/inr2array.py"
@@ -137,7 +136,7 @@ def test_a_moved_siren_draws_the_moved_picture() -> None:
 
 
 def test_decoders_start_from_a_drawn_siren() -> None:
-    space = space_from_params(jax.tree.map(lambda x: x[0], networks(1)))
+    space = siren_space((2, 16, 16, 1))
     additive = additive_decoder(space, c_in=8, widths=(16, 16), omega=OMEGA)
     separate = separate_decoder(space, c_in=8, widths=(16, 16))
     z = jax.random.normal(jax.random.key(5), (3, 4, 8))

@@ -42,13 +42,17 @@ def test_the_readme_predicts_from_the_weights_of_networks_it_has_not_seen() -> N
     exec(CODE, names)
 
     params, scale = networks(jax.random.key(0), 64)
-    predict, losses = names["train"](params, scale)
+    apply = lambda params, x: StrangersCNN().apply({"params": params}, x)
+    # A column of targets: [n] against [n, 1] would learn the mean.
+    predict, losses = names["train"](apply, params, jnp.zeros((1, 8, 8, 1)), scale[:, None])
     new_params, new_scale = networks(jax.random.key(1), 32)
     predicted = predict(new_params)
+    assert predicted.shape == (32, 1)
+    predicted = predicted[:, 0]
     assert losses[-1] < 0.2 * jnp.var(scale)
     assert np.corrcoef(predicted, new_scale)[0, 1] > 0.8
 
     space = hidden_only(space_from_params(jax.tree.map(lambda leaf: leaf[0], params)))
     moved = permute_params(space, new_params, random_permutation(jax.random.key(2), space))
     assert jnp.abs(moved["Conv_1"]["kernel"] - new_params["Conv_1"]["kernel"]).max() > 0.1
-    np.testing.assert_allclose(predict(moved), predicted, atol=1e-4)
+    np.testing.assert_allclose(predict(moved)[:, 0], predicted, atol=1e-4)

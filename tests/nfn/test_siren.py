@@ -133,6 +133,16 @@ def test_rendering_at_the_fitted_size_shows_the_images(fitted: FittedSirens) -> 
     np.testing.assert_allclose(-10 * np.log10(mse), fitted.psnr, atol=0.05)
 
 
+def test_images_that_are_not_square_are_drawn_row_by_row(fitted: FittedSirens) -> None:
+    images = render(fitted.params, (4, 7), omega=10.0)
+
+    assert images.shape == (10, 4, 7)
+    # Corners of the picture are corners of any grid, the middle row of 7 rows that of 3.
+    square = render(fitted.params, 7, omega=10.0)
+    np.testing.assert_allclose(images[:, [0, -1]], square[:, [0, -1]], atol=1e-5)
+    np.testing.assert_allclose(images[:, :, 0][:, [1, 2]], square[:, [2, 4], 0], atol=1e-5)
+
+
 def test_color_images_of_bytes_are_fitted_in_all_channels() -> None:
     gray = smooth_images(6).reshape(2, 3, 8, 8)
     images = np.round(255 * np.moveaxis(gray, 1, -1)).astype(np.uint8)

@@ -10,8 +10,8 @@ import pytest
 
 from nfn import probes, symmetry
 from nfn.features import permute_features, permute_params, random_permutation
-from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
-from nfn.weights import hidden_only, space_from_params
+from nfn.siren import SirenParams, coordinate_grid, init_siren, siren, siren_space
+from nfn.weights import hidden_only
 
 OMEGA = 10.0
 # One hidden layer has another rule than more; of three, the order of their signs matters.
@@ -59,7 +59,7 @@ def test_symmetries_and_the_canonical_form_keep_the_function(
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_all_equivalent_weights_have_one_canonical_form(widths: tuple[int, ...]) -> None:
     params = wild_siren(3, widths)
-    space = hidden_only(space_from_params(params))
+    space = hidden_only(siren_space(widths))
     order = random_permutation(jax.random.key(4), space)
     moved = random_sine_symmetry(jax.random.key(5), params, omega=OMEGA)
     moved = permute_params(space, moved, order)
@@ -68,6 +68,26 @@ def test_all_equivalent_weights_have_one_canonical_form(widths: tuple[int, ...])
     chex.assert_trees_all_close(canonical_siren(moved, omega=OMEGA), expected, atol=1e-5)
     weights = [layer["kernel"] for layer in expected.values()]
     assert min(float(jnp.abs(kernel).max()) for kernel in weights) > 0.02
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_the_canonical_form_is_unique_where_weights_are_zero(widths: tuple[int, ...]) -> None:
+    """Of pruned networks: first weights, whole neurons, outgoing weights and their sums."""
+    params = wild_siren(3, widths)
+    kernel = params["dense_0"]["kernel"].at[0, :3].set(0).at[1, 1].set(0)
+    params["dense_0"] = {
+        "kernel": kernel,
+        "bias": params["dense_0"]["bias"].at[2].set(0),
+    }
+    if len(widths) > 3:
+        last = f"dense_{len(widths) - 2}"
+        outgoing = params[last]["kernel"].at[0].set(jnp.array([0.5, -0.5])).at[1].set(0)
+        params[last] = {**params[last], "kernel": outgoing}
+    expected = canonical_siren(params, omega=OMEGA)
+    for seed in range(3):
+        moved = random_sine_symmetry(jax.random.key(seed), params, omega=OMEGA)
+        chex.assert_trees_all_close(canonical_siren(moved, omega=OMEGA), expected, atol=1e-5)
+    chex.assert_trees_all_close(outputs(expected), outputs(params), atol=3e-5)
 
 
 def test_the_canonical_form_takes_any_batch() -> None:
@@ -93,7 +113,7 @@ def test_products_with_the_gradient_are_invariant_under_sine_symmetries(
     widths: tuple[int, ...],
 ) -> None:
     params = wild_siren(1, widths)
-    space = hidden_only(space_from_params(params))
+    space = hidden_only(siren_space(widths))
     points = jax.random.uniform(jax.random.key(2), (3, 2), minval=-1, maxval=1)
     readout = jax.random.normal(jax.random.key(3), (3, widths[-1]))
     moved = random_sine_symmetry(jax.random.key(5), params, omega=OMEGA)
@@ -121,7 +141,7 @@ def test_products_with_the_gradient_are_invariant_under_sine_symmetries(
 
 def test_activation_channels_are_the_sums_and_outputs_of_neurons() -> None:
     params = wild_siren(1, (2, 5, 4, 3))
-    full = space_from_params(params)
+    full = siren_space((2, 5, 4, 3))
     points = jax.random.uniform(jax.random.key(2), (6, 2), minval=-1, maxval=1)
     channels = activation_channels(params, points, space=full, omega=OMEGA)
 

@@ -1,11 +1,14 @@
 """Weight spaces: labels, multiplicities, and what is inferred from Flax parameters."""
 
+import itertools
+import re
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
+from flax import nnx
 
 from nfn.weights import (
     Params,
@@ -13,6 +16,7 @@ from nfn.weights import (
     cnn_space,
     fix_groups,
     hidden_only,
+    leaves_of,
     mlp_space,
     space_from_params,
     weight_space,
@@ -92,21 +96,49 @@ def test_layers_without_bias_are_allowed() -> None:
     assert [spec.path for spec in space.tensors] == ["Dense_0/kernel", "Dense_1/kernel"]
 
 
-def test_layer_numbers_are_ordered_as_numbers_and_convolutions_come_first() -> None:
-    widths = range(2, 14)
-    params = {f"layer_{i}": layer(n, n + 1) for i, n in enumerate(widths)}
-    kernels = [s for s in space_from_params(params).tensors if s.path.endswith("kernel")]
-    assert [s.shape for s in kernels] == [(n, n + 1) for n in widths]
+def test_layers_are_ordered_by_their_shapes_if_only_one_network_fits() -> None:
+    params = {"body": layer(4, 5), "encoder": layer(2, 4), "head": layer(5, 3)}
+    space = space_from_params(params)
+    assert [s.path.partition("/")[0] for s in space.tensors][::2] == ["encoder", "body", "head"]
+    assert space_from_params(params, order=["encoder", "body", "head"]) == space
 
     space = space_from_params({"classifier": layer(4, 3), "stem": layer(3, 3, 1, 4)})
     assert [s.path for s in space.tensors][::2] == ["stem/kernel", "classifier/kernel"]
 
 
-def test_names_without_numbers_are_ordered_by_their_shapes_if_only_one_order_fits() -> None:
-    params = {"body": layer(4, 5), "encoder": layer(2, 4), "head": layer(5, 3)}
-    space = space_from_params(params)
-    assert [s.path.partition("/")[0] for s in space.tensors][::2] == ["encoder", "body", "head"]
-    assert space_from_params(params, order=["encoder", "body", "head"]) == space
+@pytest.mark.parametrize(
+    ("widths", "repeated"), [([3, 16, 3], 3), ([2, 8, 8, 1], 8), ([1, 4, 1], 1), ([5, 5], 5)]
+)
+def test_what_names_and_shapes_leave_open_is_asked(widths: list[int], repeated: int) -> None:
+    """A nested call has these numbers in another order, a shortcut these very shapes."""
+    params = {f"Dense_{i}": layer(*pair) for i, pair in enumerate(itertools.pairwise(widths))}
+    names = re.escape(str(list(params)))
+    with pytest.raises(ValueError, match=rf"width {repeated} .*space_from_apply.* order={names}"):
+        space_from_params(params)
+    assert space_from_params(params, order=list(params)) == mlp_space(widths)
+
+
+def test_layers_that_are_numbered_backwards_are_a_chain_by_their_shapes() -> None:
+    class Nested(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            return nn.Dense(2)(nn.tanh(nn.Dense(16)(x)))
+
+    paths = [spec.path for spec in space_from_params(shapes(Nested(), 1, 3)).tensors]
+    assert paths[::2] == ["Dense_1/kernel", "Dense_0/kernel"]
+
+
+def test_states_of_nnx_and_lists_of_layers_are_trees_too() -> None:
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(nnx.Linear(2, 8, rngs=rngs), nnx.relu, nnx.Linear(8, 1, rngs=rngs))
+    state = nnx.state(model, nnx.Param)
+    for tree in (state, nnx.to_pure_dict(state)):
+        paths = [spec.path for spec in space_from_params(tree).tensors]
+        assert paths == ["layers/0/kernel", "layers/0/bias", "layers/2/kernel", "layers/2/bias"]
+    paths = [spec.path for spec in space_from_params([layer(2, 3), layer(3, 1)]).tensors]
+    assert paths == ["0/kernel", "0/bias", "1/kernel", "1/bias"]
+    with pytest.raises(ValueError, match="two parameters have the path 'a/b'"):
+        leaves_of({"a": {"b": 1.0}, "a/b": 2.0})
 
 
 def test_an_order_may_be_given() -> None:
@@ -133,22 +165,23 @@ def test_nested_trees_keep_their_full_paths() -> None:
             r"Dense_0/kernel: 36 inputs, but Conv_0/kernel has 4 outputs .*9 positions.*pooling",
         ),
         (
-            {"a_0": layer(2, 3), "a_1": layer(4, 2)},
-            r"a_1/kernel: 4 inputs, but a_0/kernel has 3 outputs; .* `order=`$",
+            {"a_0": layer(2, 3), "a_1": layer(4, 6)},
+            r"a_1/kernel: 4 inputs, but a_0/kernel has 3 outputs; .* `order=`; .*space_from_apply",
         ),
         (
             {"a": layer(2, 3), "b": layer(4, 5)},
-            r"b/kernel: 4 inputs, but a/kernel has 3 outputs; .* `order=`$",
+            r"b/kernel: 4 inputs, but a/kernel has 3 outputs; .* `order=`",
         ),
         (
             {"first": layer(2, 3), "middle": layer(3, 3), "again": layer(3, 3)},
-            "again/kernel, middle/kernel: names and shapes leave open which layer is first",
+            "first/kernel: 2 inputs, but again/kernel has 3 outputs; .*order=`",
         ),
         (
             {"z": layer(5, 2)} | {chr(97 + i): layer(3, 3) for i in range(20)},
             "z/kernel: 5 inputs, but t/kernel",
         ),
         ({"a": layer(2, 3), "norm": {"scale": jnp.ones(3)}}, r"norm/scale: shape \(3,\)"),
+        ({"a": {"kernel": 1.0, "bias": 2.0}}, r"a/bias: layer 'a' has no kernel|shape \(\)"),
         ({"a": {"kernel": jnp.zeros(3)}}, r"a/kernel: shape \(3,\) is neither"),
         ({"a": {"bias": jnp.zeros(3)}}, "a/bias: layer 'a' has no kernel"),
         (

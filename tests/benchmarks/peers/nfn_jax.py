@@ -16,23 +16,14 @@ from common.experiment import build
 from nfn import layers
 from nfn.features import Features, feature_shapes
 from nfn.sine import SineMethod
-from nfn.siren import fit_siren
-from nfn.weights import WeightSpace, hidden_only, space_from_params
+from nfn.siren import fit_siren, siren_space
+from nfn.weights import WeightSpace, hidden_only
 from nfn.zoo import train_networks, zoo_images
 from nfn.zoo_recipes import Recipe, draw_hyperparameters
 from tests.benchmarks.peers.timed_cases import Case, serve
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py:cpu"
 SHAPES = {"64": (64, 64), "512": (8, 512)}  # batch, channels
-
-
-def siren_space() -> WeightSpace:
-    widths = [(2, 32), (32, 32), (32, 1)]
-    params = {
-        f"dense_{i}": {"kernel": np.zeros(pair), "bias": np.zeros(pair[1])}
-        for i, pair in enumerate(widths)
-    }
-    return space_from_params(params)
 
 
 def matmul_flops(space: WeightSpace, *, batch: int, c: int, pointwise: bool) -> float:
@@ -60,7 +51,8 @@ def matmul_flops(space: WeightSpace, *, batch: int, c: int, pointwise: bool) -> 
 def layer_case(kind: str, shape: str, *, backward: bool) -> Case:
     """One layer on a batch of SIRENs 2-32-32-1; the gradient is that of the parameters."""
     batch, c = SHAPES[shape]
-    space = hidden_only(siren_space()) if kind == "hnp" else siren_space()
+    full = siren_space((2, 32, 32, 1))
+    space = hidden_only(full) if kind == "hnp" else full
     if kind == "pt":
         init, layer = layers.init_pointwise, layers.pointwise
     else:
