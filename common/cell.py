@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from common import json_files, provenance, runs, source
 from common.config import config_hash, load_config
-from common.errors import LabError, NumericalError, UserError, nearest
+from common.errors import LabError, UserError, nearest
 
 
 def request(
@@ -31,14 +32,15 @@ def request(
 def measure(function: str, config: ConfigDict) -> dict[str, float]:
     """Returns the metrics of `function`, "package.module:name", on a config.
 
+    One that is not finite is named in a warning, and by the table that wants it.
+
     Raises:
         UserError: If there is no such function.
-        NumericalError: If a metric is not finite.
     """
     metrics = {name: float(value) for name, value in resolve(function)(config).items()}
     for name, value in metrics.items():
         if not math.isfinite(value):
-            raise NumericalError(f"{function}: metric {name!r} is {value}")
+            logging.warning("%s: metric %r is %s", function, name, value)
     return metrics
 
 

@@ -1,6 +1,6 @@
 """What stops a run: numbers that are not finite, and what is not as it was when the run began."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +17,83 @@ if TYPE_CHECKING:
     from common.experiment import Experiment
 
 PyTree = Any
+Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
+DIVERGING = ("loss", "grad_norm")  # what `common.steps.gradient_step` takes and follows
 
 
-def metrics_are_finite(values: dict[str, Any], step: int) -> None:
-    """Checks the metrics of a step or an evaluation.
+def training_is_finite(values: Values, step: int, nan_in_state: Callable[[], str]) -> None:
+    """Checks the metrics of a training step.
+
+    What the gradient is taken of, "loss" and "grad_norm" (`common.steps`), has to be finite. Any
+    other metric may be undefined at a step, a class that is not in the batch for example, unless
+    the state is lost as well.
+
+    Args:
+        values: The metrics, of a seed group lists of them.
+        step: Their step.
+        nan_in_state: Returns the name of an array of the state that holds NaN, "" without one;
+            called only if a metric is not finite.
 
     Raises:
-        NumericalError: Naming the first that is not finite, and the step.
+        NumericalError: Naming metric and step.
     """
-    for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise NumericalError(
-                f"metric {name!r} is not finite at step {step}; nothing was saved after the last "
-                "checkpoint. Lower config.optimizer.learning_rate or look at metrics.jsonl"
-            )
+    found = not_finite(values)
+    if not found:
+        return
+    lost = "" if set(found) & set(DIVERGING) else nan_in_state()
+    name = next((name for name in found if name in DIVERGING), found[0] if lost else "")
+    if not name:
+        return
+    cure = "Lower config.optimizer.learning_rate or look at metrics.jsonl"
+    if step == 1:
+        cure = "Nothing was learned before it: look at the data, their labels and the loss"
+    also = f", {lost} holds NaN" if lost else ""
+    raise NumericalError(
+        f"metric {name!r} is not finite at step {step}{also}; nothing was saved after the last "
+        f"checkpoint. {cure}"
+    )
+
+
+def not_finite(values: Values) -> list[str]:
+    """Returns the names of the metrics that are NaN or infinite, in any seed of a group."""
+    return [name for name, value in values.items() if not np.isfinite(value).all()]
+
+
+class Undefined:
+    """Says once of each metric that it is not finite while the state is: nothing is lost by it."""
+
+    def __init__(self, best_metric: str) -> None:
+        self._best = best_metric.removeprefix("-")
+        self._told: set[str] = set()
+
+    def note(self, values: Values, step: int) -> None:
+        """Warns of the metrics that are not finite for the first time."""
+        for name in not_finite(values):
+            if name not in self._told:
+                self._told.add(name)
+                logging.warning(
+                    "metric %r is %s at step %d, as 0 / 0 is where nothing was counted; the state "
+                    "is finite and the run goes on%s; this is said once",
+                    name,
+                    values[name],
+                    step,
+                    ", without a best checkpoint at such a step" if name == self._best else "",
+                )
+
+
+def nan_in(state: PyTree, first_nan: Callable[[PyTree], jax.Array]) -> str:
+    """Returns the name of the first array of a state that holds NaN, "" without one.
+
+    Args:
+        state: The state on its devices.
+        first_nan: `program.lower_first_nan`, compiled.
+    """
+    bad = int(first_nan(state))
+    if bad < 0:
+        return ""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    floats = [path for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return sharding.path_name("state", floats[bad])
 
 
 def state_is_finite(state: PyTree, first_nan: Callable[[PyTree], jax.Array], step: int) -> None:
@@ -44,11 +107,8 @@ def state_is_finite(state: PyTree, first_nan: Callable[[PyTree], jax.Array], ste
     Raises:
         NumericalError: Naming the first array that does, and the step.
     """
-    bad = int(first_nan(state))
-    if bad >= 0:
-        leaves = jax.tree_util.tree_leaves_with_path(state)
-        floats = [path for path, leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        name = sharding.path_name("state", floats[bad])
+    name = nan_in(state, first_nan)
+    if name:
         raise NumericalError(f"{name} holds NaN after step {step}; this state was not saved")
 
 

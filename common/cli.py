@@ -6,6 +6,7 @@ imports JAX before the command line and the config have been found good.
 """
 
 import errno
+import io
 import logging
 import os
 import re
@@ -18,22 +19,29 @@ from typing import Any
 from absl import flags
 from absl import logging as absl_logging
 
-from common import accelerators, chips
+from common import accelerators, chips, interrupts
+from common.data.storage import storage_errors, user_folder, user_path
 from common.errors import DataError, DoesNotFit, Interrupted, LabError, UserError, nearest
 from common.verbs import JAX_FLAGS, VERBS, Flag, overview, usage
 
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+STORAGE_ERRORS += (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.EIO, errno.ESTALE)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with interrupts.watch(to_the_end=argv is None):
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
+    _never_fail_to_print()
     try:
         run(arguments)
     except LabError as error:
         return _fail(error)
     except KeyboardInterrupt:
-        print("lab: interrupted; nothing was running that could be saved", file=sys.stderr)
+        print(f"lab: interrupted; {interrupts.NOTHING}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, `head` for one, has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,6 +64,10 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         LabError: What `main` prints in one line.
     """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError("the working directory no longer exists; change to another") from error
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(overview())
         return
@@ -106,7 +118,8 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any
     for flag in verb.needs:
         if not values[flag].value:
             raise UserError(f"--{flag} is missing; see `lab {name} --help`")
-    return words, {flag.name: values[flag.name].value for flag in definitions}, overrides
+    given = {flag.name: _value(flag, values[flag.name].value) for flag in definitions}
+    return words, given, overrides
 
 
 def start_jax(
@@ -133,11 +146,25 @@ def start_jax(
     import jax
 
     jax.config.update("jax_enable_x64", x64)
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if cache and not folder:
-        root = os.environ.get("LAB_CACHE") or Path.home() / ".cache" / "jax-paper-lab"
-        folder = str(programs_folder(Path(root)))
-    jax.config.update("jax_compilation_cache_dir", folder if cache else None)
+    jax.config.update("jax_compilation_cache_dir", _programs_here() if cache else None)
+
+
+def _programs_here() -> str | None:
+    """Returns the folder for compiled programs, None with a warning if none can be written."""
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if chosen and "://" in chosen:  # in a bucket
+        return chosen
+    try:
+        if chosen:
+            folder = user_path(chosen, "JAX_COMPILATION_CACHE_DIR")
+        else:
+            folder = programs_folder(user_folder("LAB_CACHE", ""))
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except DataError as error:
+        absl_logging.warning("compiled programs are not kept: %s", error)
+        return None
+    return str(folder)
 
 
 def programs_folder(root: Path) -> Path:
@@ -149,6 +176,13 @@ def programs_folder(root: Path) -> Path:
 
     build = getattr(version, "_git_hash", "")[:8]
     return root / "xla" / "-".join(["jaxlib", version.__version__, *([build] if build else [])])
+
+
+def _never_fail_to_print() -> None:
+    """Prints a replacement for what the encoding of a terminal or a file lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _set_up_logs() -> None:
@@ -222,7 +256,7 @@ def _underscored(word: str) -> str:
 def _flag_values(definitions: Sequence[Flag]) -> flags.FlagValues:
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow words
-    for name, default, text, minimum in definitions:
+    for name, default, text, minimum, _ in definitions:
         if isinstance(default, bool):
             flags.DEFINE_boolean(name, default, text, flag_values=values)
         elif isinstance(default, int):
@@ -230,6 +264,11 @@ def _flag_values(definitions: Sequence[Flag]) -> flags.FlagValues:
         else:
             flags.DEFINE_string(name, default, text, flag_values=values)
     return values
+
+
+def _value(flag: Flag, value: Any) -> Any:
+    is_home = flag.is_path and value and value.startswith("~")
+    return str(user_path(value, f"--{flag.name}")) if is_home else value
 
 
 def _flag_error(message: str, definitions: Sequence[Flag]) -> str:

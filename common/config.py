@@ -9,6 +9,7 @@ import ast
 import hashlib
 import json
 import math
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common import source
+from common import nonfinite, source
+from common.data.storage import user_path
 from common.errors import UserError, nearest
-from common.papers import REPOSITORY, builder_folder, papers
+from common.papers import REPOSITORY, builder_folder, config_folder, papers, split_spec
+from common.places import FOLDER_FROM_RUN
 
 LOOP_DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -108,14 +111,14 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     Raises:
         UserError: One line that names the field, the value and what is allowed.
     """
-    path, _, arg = spec.partition(":")
+    path, arg = split_spec(spec)
     file = _find(path)
     module = _load_module(file)
     config = _call(spec, file, module.get_config, arg or None)
     if not isinstance(config, ConfigDict):
         got = type(config).__name__
         raise UserError(f"--config={path}: get_config returned {got}, not ConfigDict")
-    _fill_defaults(config, file.parent)
+    _fill_defaults(config, config_folder(str(config.get("experiment")), file))
     for key, text in (overrides or {}).items():
         _override(config, key, text)
     validate(config)
@@ -150,7 +153,9 @@ def from_json(text: str) -> ConfigDict:
         UserError: If a field of the loop is missing or of another type.
         ValueError, TypeError, KeyError, AttributeError: If it is no config at all.
     """
-    config = ConfigDict(_tuples(json.loads(text)))
+    values = nonfinite.from_json(json.loads(text))
+    values.pop(FOLDER_FROM_RUN, None)
+    config = ConfigDict(_tuples(values))
     _fill_defaults(config, Path(config.get("config_dir") or ""))
     _check_types(config)
     return config.lock()
@@ -262,7 +267,7 @@ def validate(config: ConfigDict) -> None:
         )
     if builder_folder(config.experiment, config.config_dir) is None:
         known = (f"{paper.name}:" for paper in papers())
-        hint = nearest(config.experiment.partition(":")[0] + ":", known)
+        hint = nearest(config.experiment.rpartition(":")[0] + ":", known)
         allowed = f'"topic.paper:builder" or "file.py:function" beside the config file{hint}'
         _require(False, "experiment", config.experiment, allowed)
 
@@ -347,11 +352,12 @@ def _tuples(value: Any) -> Any:
 
 
 def _find(path: str) -> Path:
-    for candidate in (Path(path), REPOSITORY / path):
-        if candidate.is_file():
-            return candidate.resolve()
-    folder = Path(path).parent
-    found = next((p for p in (folder, REPOSITORY / folder) if p.is_dir()), None)
+    written = user_path(path, "--config")
+    for candidate in (written, REPOSITORY / written):
+        if os.path.isfile(candidate):  # Path.is_file raises for long names
+            return candidate.parent.resolve() / candidate.name
+    folder = written.parent
+    found = next((p for p in (folder, REPOSITORY / folder) if os.path.isdir(p)), None)
     names = [str(folder / file.name) for file in found.glob("*.py")] if found else []
     raise UserError(f"--config={path}: no such file{nearest(path, names)}")
 

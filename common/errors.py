@@ -23,7 +23,7 @@ class DoesNotFit(LabError):
 
 
 class NumericalError(LabError):
-    """A metric became NaN or infinite; the message names step and metric."""
+    """The loss or the state became NaN or infinite; the message names step and metric."""
 
     exit_code = 3
 
@@ -35,7 +35,7 @@ class DataError(LabError):
 
 
 class Interrupted(LabError):
-    """Stopped by a signal; the state was saved and the same command continues."""
+    """Stopped by a signal; what there was is saved and the same command continues."""
 
     exit_code = 75
 

@@ -122,10 +122,11 @@ def check_experiment(experiment: Experiment, *, max_constant_bytes: int = 65_536
 
 
 def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
-    left, _, name = config.experiment.partition(":")
+    left, _, name = config.experiment.rpartition(":")
     folder = builder_folder(config.experiment, config.config_dir)
     if folder is None:
-        raise UserError(f"config.experiment={config.experiment!r}: no such paper or file")
+        where = f" in {config.config_dir}" if left.endswith(".py") else ""
+        raise UserError(f"config.experiment={config.experiment!r}: no such paper or file{where}")
     if left.endswith(".py"):
         path = Path(config.config_dir) / left
         try:

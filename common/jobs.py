@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from common import json_files
 from common.data.storage import storage_errors
 from common.errors import Interrupted, UserError
+from common.interrupts import Asked, handled, say
 from common.papers import REPOSITORY
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
@@ -89,8 +90,9 @@ def run_jobs(
 ) -> JobsResult:
     """Returns how the jobs ended, having run `workers` (0: as many as is best) at a time.
 
-    One that fails does not stop the others. SIGINT and SIGTERM are passed to the children as
-    SIGTERM and no job is started after them; a second signal kills the children.
+    One that fails does not stop the others. SIGINT, SIGTERM and the like (`common.interrupts`) are
+    passed to the children as SIGTERM and no job is started after them; a second Ctrl-C kills the
+    children.
 
     Raises:
         UserError: If `workers` is negative.
@@ -236,15 +238,25 @@ class Child(NamedTuple):
 
 
 class Signals:
-    """Counts SIGINT and SIGTERM, once it is their handler."""
+    """Counts how often somebody asked to stop, once it is told of signals."""
 
     def __init__(self) -> None:
-        self.received = 0
+        self._asked = Asked()
         self._forwarded = 0
 
-    def count(self, number: int, frame: object) -> None:
+    @property
+    def received(self) -> int:
+        """Returns 0, 1 after a signal, and more after Ctrl-C again."""
+        return self._asked.times
+
+    def count(self, number: int) -> None:
         """Handles a signal."""
-        self.received += 1
+        before = self.received
+        if self._asked.count(number) > before == 0:
+            say(
+                f"{signal.Signals(number).name}: the runs under way save and stop; "
+                "a second Ctrl-C ends them at once, without saving"
+            )
 
     def forward(self, children: Sequence[Child]) -> None:
         """Passes what came since the last call on: SIGTERM the first time, then SIGKILL."""
@@ -258,17 +270,10 @@ class Signals:
 
 @contextlib.contextmanager
 def caught_signals() -> Iterator[Signals]:
-    """Catches SIGINT and SIGTERM, so that what runs can be stopped in order."""
+    """Catches the signals that stop a program, so that what runs can be stopped in order."""
     signals = Signals()
-    before = {}
-    with contextlib.suppress(ValueError):  # not the main thread: signals are not ours to take
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, signals.count)
-    try:
+    with handled(signals.count):
         yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _start(job: Job, cpus: tuple[int, ...]) -> Child:

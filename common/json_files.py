@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from common import nonfinite
+
 NUMBER, PLAIN = "a number", "plain JSON"  # forms
 MOST_LEVELS = 40  # of what we write; json itself and whoever walks the values stop at some hundreds
 LARGEST = 1e100  # numbers beyond overflow when they are scaled or squared
@@ -45,8 +47,11 @@ def is_number(value: Any) -> bool:
 
 
 def digest(content: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of an object as JSON, whatever the order of its fields."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    """Returns the SHA-256 of an object as JSON, whatever the order of its fields.
+
+    What is not finite counts as the string that stands for it (`nonfinite`).
+    """
+    canonical = json.dumps(nonfinite.to_json(dict(content)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -55,7 +60,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
     Tuples become lists, and what is not finite the strings "NaN", "Infinity" and "-Infinity".
     """
-    plain = json.loads(json.dumps(dict(content)), parse_constant=str)  # as it will be read
+    plain = nonfinite.to_json(json.loads(json.dumps(dict(content))))
     return {**plain, SEAL: digest(plain)}
 
 

@@ -14,17 +14,17 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
 
-from common import json_files
-from common.data.storage import sync
+from common import json_files, nonfinite
+from common.data.storage import remove, sync
 
 NAME = "MANIFEST.json"
+ARRAYS = "state/manifest.ocdbt"  # the array library's list of all arrays, which it writes last
 FORMAT = 1
 _TEMPORARY = re.compile(r"tmp-(\d+)-(\d+)")
 
@@ -54,6 +54,8 @@ class InvalidManifestError(Exception):
 def plain(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a copy of `extra` as JSON stores it: lists for tuples, numbers for 0-d arrays.
 
+    What is not finite becomes a string, and a number again when it is read (`nonfinite`).
+
     Raises:
         TypeError: If a value cannot be stored as JSON.
     """
@@ -63,7 +65,7 @@ def plain(extra: Mapping[str, Any]) -> dict[str, Any]:
             return value.tolist()
         raise TypeError(f"extra holds a {type(value).__name__}; JSON stores plain values only")
 
-    return json.loads(json.dumps(dict(extra), default=convert))
+    return nonfinite.to_json(json.loads(json.dumps(dict(extra), default=convert)))
 
 
 def write(
@@ -102,11 +104,11 @@ def commit(folder: Path, step: int) -> None:
     Killed at any moment, either checkpoint survives: `clean` finishes an interrupted replacement.
     """
     target = folder.parent / str(step)
-    replaced = _move_aside(target) if target.exists() else None
+    replaced = _move_aside(target) if os.path.lexists(target) else None
     folder.rename(target)
     sync(target.parent)
     if replaced is not None:
-        shutil.rmtree(replaced)
+        remove(replaced)
 
 
 def read(folder: Path) -> Manifest:
@@ -133,7 +135,7 @@ def read(folder: Path) -> Manifest:
                 Leaf(leaf["path"], tuple(leaf["shape"]), leaf["dtype"])
                 for leaf in content["leaves"]
             ),
-            extra=content["extra"],
+            extra=nonfinite.from_json(content["extra"]),
             files={name: (f["bytes"], f["sha256"]) for name, f in content["files"].items()},
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -153,6 +155,8 @@ def problem(folder: Path) -> str | None:
         manifest = read(folder)
     except InvalidManifestError as error:
         return str(error)
+    if manifest.leaves and ARRAYS not in manifest.files:
+        return f"{ARRAYS} was never written: its arrays cannot be read back"
     present = dict(_walk(folder))
     for name, (size, _) in manifest.files.items():
         if name not in present or not present[name].exists():
@@ -214,7 +218,7 @@ def prune(directory: Path, keep_last: int, *, trusted: int | None = None) -> tup
     """
     deleted = superfluous(directory, keep_last, trusted=trusted)
     for step in deleted:
-        shutil.rmtree(_move_aside(directory / str(step)))
+        remove(_move_aside(directory / str(step)))
     return deleted
 
 
@@ -260,7 +264,7 @@ def clean(directory: Path) -> list[str]:
             commit(path, step)
             logging.info("finished the interrupted checkpoint of step %d", step)
         else:
-            shutil.rmtree(path)
+            remove(path)
             removed.append(path.name)
     return removed
 
@@ -274,8 +278,8 @@ def stale(directory: Path) -> tuple[Path, ...]:
 def _move_aside(folder: Path) -> Path:
     """Renames what is about to be deleted, so that no half of it looks like a checkpoint."""
     aside = folder.with_name(f"tmp-{folder.name}-{os.getpid()}-deleted")
-    if aside.exists():  # left when an earlier deletion failed
-        shutil.rmtree(aside)
+    if os.path.lexists(aside):  # left when an earlier deletion failed
+        remove(aside)
     return folder.rename(aside)
 
 

@@ -1,8 +1,8 @@
 """Where metrics go: JSON lines always, TensorBoard and W&B if asked for, and a progress line."""
 
+import contextlib
 import importlib
 import json
-import math
 import os
 import sys
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import logging
 
-from common import json_files
+from common import json_files, nonfinite
 from common.data.storage import storage_errors
 from common.errors import DataError, UserError
 
@@ -221,7 +221,8 @@ class Progress:
     def close(self) -> None:
         """Ends the bar."""
         if self._bar is not None:
-            self._bar.stop()
+            with contextlib.suppress(OSError):  # the terminal is gone
+                self._bar.stop()
             self._bar = None
 
 
@@ -250,12 +251,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
 def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # an array or a number of NumPy or JAX
         value = value.tolist()
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    number = float(value)
-    if math.isfinite(number):
-        return value
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return nonfinite.to_json(value)
 
 
 def _bar(label: str, total: int, start: int) -> tuple[Any, Any]:

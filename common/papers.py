@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,11 +90,38 @@ def builder_folder(experiment: str, config_dir: str) -> Path | None:
         experiment: "topic.paper:builder", or "file.py:function" relative to `config_dir`.
         config_dir: Folder of the config file.
     """
-    left, separator, name = experiment.partition(":")
+    left, separator, name = experiment.rpartition(":")
     if not (separator and name.isidentifier()):
         return None
     if left.endswith(".py"):
         path = Path(config_dir) / left
-        return path.parent if path.is_file() else None
+        return path.parent if os.path.isfile(path) else None  # Path.is_file raises for long names
     known = {paper.name: paper.folder for paper in papers()}
     return known.get(left)
+
+
+def config_folder(experiment: str, file: Path) -> Path:
+    """Returns the folder of a config file; of a link, that of its target if the builder is there.
+
+    Args:
+        experiment: As for `builder_folder`.
+        file: The config file.
+    """
+    target = file.resolve().parent
+    if target == file.parent or ".py:" not in experiment:
+        return file.parent
+    return file.parent if builder_folder(experiment, str(file.parent)) else target
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """Returns path and argument of "path/to/file.py:preset", "" without one.
+
+    A path may hold ":"; the argument is what follows the last ".py:".
+    """
+    head, found, arg = spec.rpartition(".py:")
+    if found:
+        return f"{head}.py", arg
+    if spec.endswith(".py"):
+        return spec, ""
+    path, _, arg = spec.partition(":")
+    return path, arg

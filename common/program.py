@@ -147,12 +147,16 @@ def evaluate(function: Any, state: PyTree, data: PyTree, key: jax.Array) -> dict
 
 
 def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
-    """Returns sum / count of every metric: a float, or a list of them for a seed group."""
+    """Returns sum / count of every metric: a float, or a list of them for a seed group.
+
+    NaN where nothing was counted.
+    """
     host = jax.device_get(pairs)
-    return {
-        name: (np.asarray(total) / np.asarray(count)).astype(float).tolist()
-        for name, (total, count) in host.items()
-    }
+    with np.errstate(divide="ignore", invalid="ignore"):  # whoever uses them looks at the result
+        return {
+            name: (np.asarray(total) / np.asarray(count)).astype(float).tolist()
+            for name, (total, count) in host.items()
+        }
 
 
 def count_parameters(state: PyTree) -> int | None:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import json_files, manifest, provenance, source
+from common import json_files, manifest, nonfinite, provenance, source
 from common.config import config_hash, describe_diff, from_json
-from common.data.storage import publish, storage_errors
+from common.data.storage import publish, storage_errors, user_path
 from common.errors import DataError, LabError, UserError
 from common.jobs import locked
 from common.json_files import NUMBER, PLAIN
+from common.places import FOLDER_FROM_RUN, moved_along
 
 if TYPE_CHECKING:
     from common.experiment import Experiment
@@ -103,12 +104,12 @@ class Loaded(NamedTuple):
 
 def run_directory(workdir: str | Path, config: ConfigDict) -> Path:
     """Returns the folder in which this config trains with its seed (or seed group)."""
-    left, _, name = config.experiment.partition(":")
-    paper = Path(config.config_dir).name if left.endswith(".py") else left
+    left, _, name = config.experiment.rpartition(":")
+    paper = Path(config.config_dir).name or "root" if left.endswith(".py") else left
     seeds = f"seed{config.seed}"
     if config.seed_group > 1:
         seeds = f"seeds{config.seed}-{config.seed + config.seed_group - 1}"
-    return Path(workdir) / paper / name / config_hash(config) / seeds
+    return user_path(workdir) / paper / name / config_hash(config) / seeds
 
 
 def find(workdir: str | Path) -> list[Run]:
@@ -116,7 +117,7 @@ def find(workdir: str | Path) -> list[Run]:
 
     A run folder with a damaged file is left out, with a warning.
     """
-    started = {path: _started(path) for path in Path(workdir).glob(FILES)}
+    started = {path: _started(path) for path in user_path(workdir).glob(FILES)}
     found = []
     for path in sorted(started, key=lambda path: (started[path], path)):
         if started[path] or manifest.steps(
@@ -136,8 +137,8 @@ def read(path: str | Path) -> Run:
         UserError: If it is no run folder.
         DataError: If one of its files is damaged or was edited.
     """
-    path = Path(path)
-    if not (path / "config.json").is_file():
+    path = user_path(path)
+    if not os.path.isfile(path / "config.json"):  # Path.is_file raises for long names
         member = read_result(path) or {}
         if "group" in member:
             group = path.parent / member["group"]
@@ -150,6 +151,7 @@ def read(path: str | Path) -> Run:
         raise DataError(f"{path / 'config.json'}: is damaged: {error}") from error
     file = path / "environment.json"
     environment = read_json(file) if file.exists() else {}
+    config = moved_along(config, path, settings.get(FOLDER_FROM_RUN))
     return Run(path, config, environment, read_result(path))
 
 
@@ -346,6 +348,8 @@ def record_environment(directory: Path, command: Sequence[str]) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes JSON so that readers see the old file or all of the new one.
 
+    What is not finite is written as a string (`nonfinite`), and is a number for `read_json`.
+
     Raises:
         DataError: If the file cannot be written.
     """
@@ -354,7 +358,8 @@ def write_json(path: str | Path, value: Any) -> None:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_text(json.dumps(value, indent=1) + "\n")
+            text = json.dumps(nonfinite.to_json(value), indent=1, allow_nan=False)
+            temporary.write_text(f"{text}\n")
             publish(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -376,7 +381,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         value, wrong = {}, f"no JSON: {error}"
     if wrong:
         raise DataError(f"{path}: is damaged: {wrong}")
-    return value
+    return nonfinite.from_json(value)
 
 
 def _text(value: Any) -> str:

@@ -22,7 +22,8 @@ def run_on_slurm(
 ) -> tuple[JobsResult, dict[str, str]]:
     """Returns how the submitted jobs ended, and why some members have no result.
 
-    Waits for the jobs. SIGINT and SIGTERM cancel them: they save, and the same command continues.
+    Waits for the jobs. A signal such as SIGINT cancels them: they save, and the same command
+    continues.
 
     Args:
         missing: Members to run.

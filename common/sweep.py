@@ -247,7 +247,7 @@ def lost(members: Sequence[Member]) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".toml":
             return tomllib.loads(text)
         if path.suffix != ".json":

@@ -1,6 +1,7 @@
 """The only training loop: any Experiment becomes a sharded, checkpointed, resumable run."""
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -22,7 +23,6 @@ from common import (
     program,
     runs,
     sharding,
-    snapshot,
     source,
     warm_start,
 )
@@ -31,30 +31,13 @@ from common.config import canonical_json, config_hash
 from common.errors import DataError, Interrupted
 from common.experiment import Experiment
 from common.fingerprint import Fingerprint, fingerprint, from_record, to_record
-from common.interrupts import first_signal
-from common.json_files import sealed
+from common.interrupts import first_signal, saved
 from common.metrics import Progress, open_logs
+from common.places import relative_to_run
+from common.run_results import FitResult, write_results
 
 PyTree = Any
 Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
-
-
-class FitResult(NamedTuple):
-    """What a finished run measured.
-
-    Attributes:
-        status: "complete", or "already complete" if nothing was left to do.
-        step: Steps trained.
-        best_step: Step of the best checkpoint by `config.best_metric`, None without one.
-        metrics: {"last": {...}, "best": {...}}, the latter only if there is a best.
-        state: The last state on the devices; None if already complete.
-    """
-
-    status: str
-    step: int
-    best_step: int | None
-    metrics: dict[str, Values]
-    state: PyTree
 
 
 class Best(NamedTuple):
@@ -78,6 +61,7 @@ class _Run(NamedTuple):
     evaluate: Any  # compiled
     first_nan: Any  # compiled
     final: Any  # lowered, None without one: compiled when all else is done
+    undefined: checks.Undefined
     checkpoints: Checkpoints
     logs: Sequence[Any]  # the first is the JSON-lines log; none but in the lead process
 
@@ -108,39 +92,39 @@ def fit(
         The metrics of the last and of the best state.
 
     Raises:
-        UserError: If the mesh does not fit the devices, the code is not that of the run, or another
-            process trains this run.
-        NumericalError: At the first step whose metrics, or checkpoint whose state, is not finite.
+        UserError: If the mesh does not fit, the code is other code, or another process trains it.
+        NumericalError: At the first step whose loss, or checkpoint whose state, is not finite.
         DataError: If storage is full, corrupt or not writable; older checkpoints are intact.
-        Interrupted: After SIGINT or SIGTERM, once the state is saved.
+        Interrupted: After a signal that stops (`common.interrupts`), once the state is saved.
     """
-    directory = Path(run_directory)
+    directory = Path(run_directory).absolute()  # the caller's data may change the working directory
     code = source.Code(source.digests(config), allow_changed_code)
-    done = _finished(directory, config, code)
-    if done is not None:
+    if (done := _finished(directory, config, code)) is not None:
         return done
     code = _going_on(directory, config, code)
     started = time.monotonic()
     mesh = sharding.make_mesh(dict(config.mesh))
-    logging.info("running on %s", sharding.describe(mesh))
-    unused = accelerators.overlooked(mesh.devices.flat[0].platform)
-    if unused and "JAX_PLATFORMS" not in os.environ:
-        logging.warning("%s", unused)
-    with first_signal() as stop, contextlib.ExitStack() as stack:
+    _report_devices(mesh)
+    with contextlib.ExitStack() as stack:
         stack.enter_context(runs.claim(directory))
+        # Several processes stop together, at a step; one alone ends at once up to its first.
+        stop = None if distributed.is_single() else stack.enter_context(first_signal())
         if distributed.is_lead():
-            runs.write_json(directory / "config.json", config.to_dict())
-            runs.record_environment(directory, command)
+            _write_start(directory, config, command)
         run, state, start, best, elapsed = _prepare(
             experiment, config, directory, mesh, stack, code, tensorboard=tensorboard, wandb=wandb
         )
         started -= elapsed
+        stop = stop or stack.enter_context(first_signal())
         state, best = _loop(run, state, start, best, stop, started)
-        run.checkpoints.wait()
+        if distributed.is_single():  # nothing can be lost now: a long evaluation ends at once
+            stack.enter_context(saved(_stopped(config.num_steps, config)))
         metrics = _final_metrics(run, state, best)
-        best_step = None if best is None else best.step
+        best_step = best.step if best else None
         result = FitResult("complete", config.num_steps, best_step, metrics, state)
-        _write_results(directory, run, result, time.monotonic() - started)
+        if distributed.is_lead():
+            data, seconds = (run.fingerprint, experiment.describe()), time.monotonic() - started
+            write_results(directory, config, result, seconds, run.code, *data)
     return result
 
 
@@ -182,6 +166,7 @@ def _prepare(
         evaluate=evaluate.compile(),
         first_nan=program.lower_first_nan(layout).compile(),
         final=final,
+        undefined=checks.Undefined(config.best_metric),
         checkpoints=checkpoints,
         logs=logs,
     )
@@ -205,47 +190,49 @@ def _loop(
         for step in range(start, config.num_steps, k):
             if _asked_to_stop(stop, config, step):
                 if pending is not None:
-                    _consume(run, pending, progress)
+                    _consume(run, pending, state, progress)
                 if step not in run.checkpoints.steps():
                     _save(run, step, state, best, False, started)
                 run.checkpoints.wait()
-                raise Interrupted(
-                    f"stopped at step {step} of {config.num_steps} and saved; "
-                    "the same command continues from there"
-                )
+                raise Interrupted(_stopped(step, config))
             batches = program.place_batches(
                 program.stack_batches(run.experiment, config, step), run.layout
             )
             state, metrics = run.step(state, run.data, batches, run.key, np.int32(step))
             # Metrics are fetched one call late, so that the device never waits for the host.
             if pending is not None:
-                _consume(run, pending, progress)
+                _consume(run, pending, state, progress)
             pending, end = (step, metrics), step + k
-            evaluates = end == config.num_steps or _due(config.eval_every, end)
-            if evaluates or _due(config.checkpoint_every, end):
-                _consume(run, pending, progress)
+            evaluates = end == config.num_steps or _is_due(config.eval_every, end)
+            if evaluates or _is_due(config.checkpoint_every, end):
+                _consume(run, pending, state, progress)
                 pending, is_best = None, False
                 if evaluates:
                     checks.state_is_finite(state, run.first_nan, end)
                     values = _evaluate(run, run.evaluate, state)
-                    checks.metrics_are_finite(values, end)
+                    run.undefined.note(values, end)
                     _write(run, end, "eval", values)
                     best, is_best = _improve(best, end, values, config.best_metric)
-                if is_best or end == config.num_steps or _due(config.checkpoint_every, end):
+                if is_best or end == config.num_steps or _is_due(config.checkpoint_every, end):
                     _save(run, end, state, best, is_best, started)
+    run.checkpoints.wait()
+    if _asked_to_stop(stop, config, config.num_steps):
+        raise Interrupted(_stopped(config.num_steps, config))
     return state, best
 
 
-def _consume(run: _Run, pending: tuple[int, Any], progress: Progress) -> None:
-    """Checks and logs the metrics of one call, whose first step is pending[0]."""
+def _consume(run: _Run, pending: tuple[int, Any], state: PyTree, progress: Progress) -> None:
+    """Checks and logs the metrics of one call, whose first step is pending[0], before `state`."""
     first, arrays = pending
     host = {name: np.asarray(value) for name, value in jax.device_get(arrays).items()}
     steps = len(next(iter(host.values()))) if host else run.config.steps_per_call
     values: Values = {}
+    lost = functools.cache(lambda: checks.nan_in(state, run.first_nan))
     for offset in range(steps):
         step = first + offset + 1
         values = {name: rows[offset].tolist() for name, rows in host.items()}
-        checks.metrics_are_finite(values, step)
+        checks.training_is_finite(values, step, lost)
+        run.undefined.note(values, step)
         if step % run.config.log_every == 0:
             _write(run, step, "train", values)
     progress.update(first + steps, {k: v for k, v in values.items() if isinstance(v, float)})
@@ -260,7 +247,7 @@ def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple
         return best, False
     sign = -1.0 if metric.startswith("-") else 1.0
     value = float(np.mean(values[metric.removeprefix("-")]))  # of a seed group: its mean
-    if math.isnan(value) or (best is not None and sign * value <= sign * best.value):
+    if not math.isfinite(value) or (best is not None and sign * value <= sign * best.value):
         return best, False
     return Best(step, value), True
 
@@ -295,48 +282,13 @@ def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Val
             raise DataError(lost) from error
         assert restored is not None
         states["best"] = restored.state
-    return {
+    metrics = {
         name: {k: v for function in compiled for k, v in _evaluate(run, function, s).items()}
         for name, s in states.items()
     }
-
-
-def _write_results(directory: Path, run: _Run, result: FitResult, seconds: float) -> None:
-    """Writes result.json; of a seed group, one for each seed in its own folder."""
-    if not distributed.is_lead():
-        return
-    config = run.config
-    shared = {
-        "status": result.status,
-        "step": result.step,
-        "best_step": result.best_step,
-        "config_hash": config_hash(config),
-        "config": config.to_dict(),
-        "wall_time_s": round(seconds, 3),
-        "num_params": program.count_parameters(result.state),
-        **run.code.record(),
-        "data": run.experiment.describe(),
-        "data_sha256": run.fingerprint.sha256,
-        "data_identity": run.fingerprint.identity,
-        "state_sha256": snapshot.digest(result.state),  # of the last state; of a group, all of it
-        "environment": runs.read_json(directory / "environment.json"),
-    }
-    for offset in range(config.seed_group if config.seed_group > 1 else 0):
-        seed = config.seed + offset
-        metrics = {
-            name: {key: value[offset] for key, value in values.items()}
-            for name, values in result.metrics.items()
-        }
-        folder = directory.parent / f"seed{seed}"
-        runs.write_json(
-            folder / "result.json",
-            sealed({**shared, "seed": seed, "metrics": metrics, "group": directory.name}),
-        )
-    # Last: it is what says that nothing is left to do.
-    runs.write_json(
-        directory / "result.json",
-        sealed({**shared, "seed": config.seed, "metrics": result.metrics}),
-    )
+    for values in metrics.values():
+        run.undefined.note(values, run.config.num_steps)
+    return metrics
 
 
 def _finished(directory: Path, config: ConfigDict, code: source.Code) -> FitResult | None:
@@ -362,7 +314,7 @@ def _best(restored: Restored) -> Best | None:
     return Best(**best) if best else None
 
 
-def _due(every: int, step: int) -> bool:
+def _is_due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
 
 
@@ -381,11 +333,29 @@ def _open_logs(
     return open_logs(directory, step=step, offset=offset, config=canonical_json(config), **kinds)
 
 
+def _write_start(directory: Path, config: ConfigDict, command: Sequence[str]) -> None:
+    place = relative_to_run(config, directory)
+    runs.write_json(directory / "config.json", {**config.to_dict(), **place})
+    runs.record_environment(directory, command)
+
+
+def _report_devices(mesh: jax.sharding.Mesh) -> None:
+    logging.info("running on %s", sharding.describe(mesh))
+    unused = accelerators.overlooked(mesh.devices.flat[0].platform)
+    if unused and "JAX_PLATFORMS" not in os.environ:
+        logging.warning("%s", unused)
+
+
 def _report_memory(compiled: Any) -> None:
     memory = compiled.memory_analysis()
     if memory is not None:
         peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
         logging.info("step compiled: %.1f MiB a device", peak / 2**20)
+
+
+def _stopped(step: int, config: ConfigDict) -> str:
+    saved_at = f"stopped at step {step} of {config.num_steps} and saved"
+    return f"{saved_at}; the same command continues from there"
 
 
 def _asked_to_stop(stop: threading.Event, config: ConfigDict, step: int) -> bool:

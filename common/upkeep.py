@@ -2,11 +2,10 @@
 
 import contextlib
 import fcntl
-import shutil
 from pathlib import Path
 
 from common import manifest
-from common.data.storage import storage_errors
+from common.data.storage import remove, storage_errors, user_path
 from common.errors import UserError
 from common.jobs import locked
 from common.runs import FILES, read
@@ -17,7 +16,7 @@ def failed_starts(workdir: str | Path) -> list[Path]:
 
     One that another process is starting just now is not among them.
     """
-    folders = sorted(path for path in Path(workdir).glob(FILES) if path.is_dir())
+    folders = sorted(path for path in user_path(workdir).glob(FILES) if path.is_dir())
     return [path for path in folders if _is_empty(path) and not is_in_use(path)]
 
 
@@ -50,7 +49,7 @@ def prune(path: str | Path, *, keep: int = 1, dry_run: bool = False) -> list[str
     with locked(path, f"the run {path}"), storage_errors(checkpoints):
         removed = manifest.clean(checkpoints)
         for folder in manifest.refused(checkpoints):
-            shutil.rmtree(folder)
+            remove(folder)
             removed.append(folder.name)
         return [*map(str, manifest.prune(checkpoints, keep)), *removed]
 
@@ -65,7 +64,7 @@ def remove_failed_start(path: Path) -> bool:
     with locked(path, f"the run {path}"), storage_errors(path):
         if not _is_empty(path):
             return False
-        shutil.rmtree(path)
+        remove(path)
     for folder in path.parents[:3]:  # of its config, experiment and paper, if nothing else is there
         with contextlib.suppress(OSError):
             folder.rmdir()

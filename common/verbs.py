@@ -13,6 +13,7 @@ class Flag(NamedTuple):
     default: Any
     help: str
     minimum: int | None = None
+    is_path: bool = False  # "~" at its start is a home directory
 
 
 class Verb(NamedTuple):
@@ -39,8 +40,11 @@ class Verb(NamedTuple):
     examples: tuple[str, ...] = ()
 
 
-CONFIG = Flag("config", None, "config file and its argument: FILE.py:PRESET[,key=value]")
-WORKDIR = Flag("workdir", "runs", "folder of all runs")
+CONFIG = Flag(
+    "config", None, "config file and its argument: FILE.py:PRESET[,key=value]", is_path=True
+)
+WORKDIR = Flag("workdir", "runs", "folder of all runs", is_path=True)
+RUN = Flag("run", None, "only this run folder", is_path=True)
 PRESET = Flag("preset", "cpu", "cpu, paper, pod, or another preset of the config file")
 JOBS = Flag("jobs", 0, "how many runs at once; 0: as many as measured best here", 0)
 ALLOW_CHANGED_CODE = Flag(
@@ -71,7 +75,12 @@ VERBS: dict[str, Verb] = {
             WORKDIR,
             Flag("tensorboard", False, "also write TensorBoard event files"),
             Flag("wandb", False, "also log to Weights & Biases (extra: wandb)"),
-            Flag("sweep", None, "JSON or TOML file of grid, zip and seeds: train every member"),
+            Flag(
+                "sweep",
+                None,
+                "JSON or TOML file of grid, zip and seeds: train every member",
+                is_path=True,
+            ),
             Flag("slurm", False, "submit the sweep to Slurm (extra: slurm)"),
             JOBS,
             Flag("prepare", False, "only make the data and cache them"),
@@ -99,7 +108,12 @@ VERBS: dict[str, Verb] = {
                 "seeds", None, "how many seeds (5: 0 to 4), or a list (0,3); default: the table's"
             ),
             WORKDIR,
-            Flag("out", None, "folder for JSON, Markdown and PNG; default: the paper's results/"),
+            Flag(
+                "out",
+                None,
+                "folder for JSON, Markdown and PNG; default: the paper's results/",
+                is_path=True,
+            ),
             JOBS,
             ALLOW_CHANGED_CODE,
         ),
@@ -115,7 +129,7 @@ VERBS: dict[str, Verb] = {
         "evaluate a saved run again",
         commands.evaluate,
         flags=(
-            Flag("run", None, "run folder"),
+            Flag("run", None, "run folder", is_path=True),
             Flag("step", "best", "best, last or the number of a checkpoint"),
             ALLOW_CHANGED_CODE,
         ),
@@ -132,14 +146,14 @@ VERBS: dict[str, Verb] = {
     "runs verify": Verb(
         "check every checkpoint against its checksums",
         commands.runs_verify,
-        flags=(WORKDIR, Flag("run", None, "only this run folder")),
+        flags=(WORKDIR, RUN),
     ),
     "runs prune": Verb(
         "remove checkpoints but the newest and the best, or runs that never made a step",
         commands.runs_prune,
         flags=(
             WORKDIR,
-            Flag("run", None, "only this run folder"),
+            RUN,
             Flag("keep", 1, "newest", 1),
             Flag("dry_run", False, "only say what would be removed"),
             FAILED_STARTS._replace(help="remove the folders of runs without any step"),
@@ -171,8 +185,13 @@ VERBS: dict[str, Verb] = {
         commands.report,
         flags=(
             WORKDIR,
-            Flag("results", None, "folder with table results; default: those of all papers"),
-            Flag("out", "report.html", "file to write"),
+            Flag(
+                "results",
+                None,
+                "folder with table results; default: those of all papers",
+                is_path=True,
+            ),
+            Flag("out", "report.html", "file to write", is_path=True),
         ),
     ),
 }

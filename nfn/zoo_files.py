@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data.storage import user_path
 from common.errors import DataError
 from nfn.zoo_recipes import ACTIVATIONS
 
@@ -36,7 +37,7 @@ def read_zoo_files(folder: str | Path, *, step: int = FINAL_STEP) -> Arrays:
     Raises:
         DataError: If a file is missing, damaged, or does not fit the others.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     weights = _weights(folder / "weights.npy")
     metrics = _metrics(folder / "metrics.csv.gz")
     count = len(metrics["step"])

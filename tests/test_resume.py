@@ -154,7 +154,7 @@ def test_deterministic_runs_have_the_same_bits_on_8_devices_then_1(
     assert final_state(elastic) == final_state(straight)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_saves_says_how_to_go_on_and_exits_75(
     tmp_path: Path,
     number: signal.Signals,

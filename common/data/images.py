@@ -22,7 +22,7 @@ from common.data.catalogue import (
     data_set,
 )
 from common.data.formats import Arrays
-from common.data.storage import user_folder
+from common.data.storage import user_folder, user_path
 from common.errors import DataError, UserError, nearest
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -198,7 +198,7 @@ def _places(
     for source in sources:
         folders: list[Path] = []
         if source == "DATA_DIR" and os.environ.get("DATA_DIR"):
-            folders = [Path(os.environ["DATA_DIR"]).expanduser() / f for f in entry.folders]
+            folders = [user_path(os.environ["DATA_DIR"], "DATA_DIR") / f for f in entry.folders]
         elif source == "debian" and fashion:
             folders = [DEBIAN_FOLDER]
         elif source == "fetched":

@@ -5,14 +5,38 @@ import fcntl
 import hashlib
 import io
 import os
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 
 from absl import logging
 
-from common.errors import DataError
+from common.errors import DataError, UserError
 
 _BLOCK = 1 << 20
+
+
+def user_path(text: str | Path, field: str = "") -> Path:
+    """Returns a path as people write it, "~" at its start being their home directory.
+
+    A `Path` that does not start with "~" alone is as it is: it may be a folder's real name.
+
+    Args:
+        text: The path.
+        field: What asks for it, for the message: "--workdir", "LAB_CACHE".
+
+    Raises:
+        UserError: If there is no such home directory.
+    """
+    written = os.fspath(text)
+    if not written.startswith("~") or (isinstance(text, Path) and text.parts[0] != "~"):
+        return Path(text)
+    expanded = os.path.expanduser(written)
+    if expanded == written:
+        home = written.partition("/")[0]
+        given = f"{field}={written!r}" if field else repr(written)
+        raise UserError(f"{given}: no home directory {home} is known here; a folder: ./{home}")
+    return Path(expanded)
 
 
 def user_folder(variable: str, name: str) -> Path:
@@ -20,16 +44,25 @@ def user_folder(variable: str, name: str) -> Path:
 
     Raises:
         DataError: If the variable is unset and there is no home directory.
+        UserError: If it starts with the name of a home directory that is not known.
     """
     chosen = os.environ.get(variable)
     if chosen:
-        return Path(chosen).expanduser()
+        return user_path(chosen, variable)
     try:
         return Path.home() / ".cache" / "jax-paper-lab" / name
     except RuntimeError as error:
         raise DataError(
-            f"no home directory to put {name} in: set {variable} to a folder"
+            f"no home directory to put {name or 'files'} in: set {variable} to a folder"
         ) from error
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder with all that is in it; of a symbolic link the link only."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 @contextlib.contextmanager

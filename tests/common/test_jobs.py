@@ -12,6 +12,7 @@ import pytest
 
 from common import jobs
 from common.errors import DataError, UserError
+from common.interrupts import STOPPING
 from common.jobs import DONE, FAILED, INTERRUPTED, Job, Outcome, run_jobs
 from common.papers import REPOSITORY
 
@@ -36,7 +37,9 @@ def wait_for(*paths: Path) -> None:
     assert all(path.exists() for path in paths)
 
 
-def run_and_signal(tmp_path: Path, code: str, *, signals: int) -> tuple[str, float]:
+def run_and_signal(
+    tmp_path: Path, code: str, *, signals: int, number: signal.Signals = signal.SIGINT
+) -> tuple[str, float]:
     """Runs three waiting jobs, two at a time, in a process that is then signalled."""
     runner = (
         "import sys; from pathlib import Path; from common.jobs import Job, run_jobs\n"
@@ -53,7 +56,7 @@ def run_and_signal(tmp_path: Path, code: str, *, signals: int) -> tuple[str, flo
     wait_for(tmp_path / "ready0", tmp_path / "ready1")
     start = time.monotonic()
     for _ in range(signals):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         time.sleep(0.3)
     out, _ = process.communicate(timeout=30)
     return out, time.monotonic() - start
@@ -118,8 +121,13 @@ def test_core_shares_are_disjoint_and_use_every_core(workers: int, shares: tuple
     assert jobs.core_shares((2, 3, 5, 7, 11), workers) == shares
 
 
-def test_a_signal_is_passed_on_once_and_starts_nothing_new(tmp_path: Path) -> None:
-    out, _ = run_and_signal(tmp_path, WAIT, signals=1)
+@pytest.mark.parametrize(
+    ("number", "signals"), [(signal.SIGINT, 1), (signal.SIGHUP, 2), (signal.SIGUSR1, 1)]
+)
+def test_a_signal_is_passed_on_once_and_starts_nothing_new(
+    tmp_path: Path, number: signal.Signals, signals: int
+) -> None:
+    out, _ = run_and_signal(tmp_path, WAIT, signals=signals, number=number)
 
     assert "('j0', 'interrupted', 75)" in out
     assert "('j1', 'interrupted', 75)" in out
@@ -163,11 +171,11 @@ def test_a_child_that_was_stopped_by_itself_counts_as_interrupted(tmp_path: Path
 
 
 def test_signals_are_given_back(tmp_path: Path) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = [signal.getsignal(number) for number in STOPPING]
 
     run_jobs([job(tmp_path, "a", "")])
 
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [signal.getsignal(number) for number in STOPPING] == before
 
 
 def test_an_error_of_our_own_leaves_no_child_behind(tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_an_edited_result_is_noticed(own: Path, logged_warnings: list[str]) -> N
 
 def test_code_in_the_run_folder_is_never_run(own: Path, tmp_path: Path) -> None:
     (own / "line.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{LINE}")
-    rewrite(own / "config.json", config_dir=str(own))
+    rewrite(own / "config.json", config_dir=str(own), config_dir_from_run=".")
     with pytest.raises(UserError, match="names code in its own folder"):
         runs.load(own, allow_changed_code=True)
     rewrite(own / "config.json", config_dir=str(tmp_path))

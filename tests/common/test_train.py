@@ -306,18 +306,6 @@ def test_a_run_goes_on_with_data_that_were_rounded_but_not_with_others(tmp_path:
     assert result["data_sha256"] == data_digest(again) and result["data_identity"] is None
 
 
-def test_an_evaluation_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    config = tiny()
-    experiment = build(config)
-
-    def evaluate(state: Any, data: Any, key: Any) -> Any:
-        return {"valid_error": (jnp.sum(state.params["slope"]), jnp.float32(0))}
-
-    with pytest.raises(NumericalError, match="'valid_error' is not finite at step 10"):
-        fit(tmp_path, config, experiment._replace(evaluate=evaluate))
-    assert steps(tmp_path) == []
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> ConfigDict:
     """The config of a copy of the line fit, whose code the test may edit."""
