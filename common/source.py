@@ -98,7 +98,7 @@ def digests(config: ConfigDict, function: str | None = None) -> Digests:
         config: Its fields `experiment` and `config_dir` say which code.
         function: "package.module:function" of this repository in place of the experiment.
     """
-    place, _, _ = (function or config.experiment).partition(":")
+    place, _, _ = (function or config.experiment).rpartition(":")
     if place.endswith(".py"):
         base = Path(config.config_dir)
         start = base / place
@@ -114,7 +114,7 @@ def digests(config: ConfigDict, function: str | None = None) -> Digests:
 def builder(config: ConfigDict) -> Path | None:
     """Returns the file that holds a config's experiment, None if there is none."""
     folder = builder_folder(config.experiment, config.config_dir)
-    left, _, _ = config.experiment.partition(":")
+    left, _, _ = config.experiment.rpartition(":")
     if folder is None:
         return None
     return Path(config.config_dir) / left if left.endswith(".py") else folder / "experiments.py"

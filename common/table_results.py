@@ -140,6 +140,8 @@ def read_table(path: Path) -> dict[str, Any]:
     try:
         data = json_files.parse(path.read_bytes())
         wrong = json_files.fault(data, TABLE) or _fault(data)
+        if not wrong and json_files.is_edited(data):
+            wrong = "it was changed after `lab table` had written it"
     except (OSError, ValueError) as error:
         data, wrong = {}, str(error)
     if wrong:

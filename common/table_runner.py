@@ -12,7 +12,7 @@ from absl import logging
 
 from common import cell as cell_process
 from common import jobs as job_list
-from common import nonfinite, papers, runs, source, train_jobs
+from common import json_files, papers, runs, source, train_jobs
 from common.config import config_hash, load_config
 from common.data.storage import publish, storage_errors
 from common.errors import Interrupted, UserError, nearest
@@ -274,7 +274,8 @@ def _write(
     elif table.figures:
         logging.warning("table %s is not complete: its figure is not drawn", table.name)
     json_path, markdown_path = folder / f"{stem}.json", folder / f"{stem}.md"
-    text = json.dumps(nonfinite.to_json(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    sealed = json_files.sealed(data)  # an edit by hand will be noticed
+    text = json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     data = json.loads(text)  # as everybody else will see it: tuples are lists
     write_file(json_path, text.encode())
     write_file(markdown_path, render(data).encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common import cli, papers, status
+from common import cli, json_files, papers, status
 from common.errors import DataError
 from common.report import write_report
 from common.table_results import read_table
@@ -26,7 +26,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "paper"
     (folder / "results").mkdir(parents=True)
     shutil.copy(found.folder / "tables.py", folder)
-    for name in ("table3.cpu.json", "table6.cpu.json"):
+    for name in ("table5.cpu.json", "table6.cpu.json"):
         shutil.copy(found.folder / "results" / name, folder / "results")
     monkeypatch.setattr(papers, "papers", lambda: (found._replace(folder=folder),))
     return folder / "results"
@@ -36,9 +36,9 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_damaged_table_leaves_the_others_on_the_page_and_in_the_lists(
     kind: str, paper: Path, tmp_path: Path, logged_warnings: list[str]
 ) -> None:
-    file = paper / "table3.cpu.json"
+    file = paper / "table5.cpu.json"
     good, page = file.read_bytes(), tmp_path / "page.html"
-    for seed in range(4):
+    for seed in range(2):
         file.write_bytes(KINDS[kind](good, random.Random(seed)))
         logged_warnings.clear()
 
@@ -52,11 +52,20 @@ def test_a_damaged_table_leaves_the_others_on_the_page_and_in_the_lists(
                 read_table(file)
             assert "\n" not in str(info.value)
             assert len(logged_warnings) == 3 and all(str(file) in w for w in logged_warnings)
-            assert "Table 3 of" not in page.read_text()
+            assert "Table 5 of" not in page.read_text()
             assert all(status.DAMAGED in text for text in texts)
         else:  # the damage is to a number or a text: it is shown
             read_table(file)
-            assert "Table 3 of" in page.read_text()
+            assert "Table 5 of" in page.read_text()
+
+
+def test_an_edited_number_of_a_table_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "table1.cpu.json"
+    file.write_text(json.dumps(json_files.sealed(table())))
+    assert read_table(file)["cells"][0]["values"] == {"0": 0.5, "1": 0.7}
+    file.write_text(file.read_text().replace("0.7", "0.8"))
+    with pytest.raises(DataError, match=r"table1\.cpu\.json.*it was changed after"):
+        read_table(file)
 
 
 def test_a_claim_without_its_cell_is_not_run(paper: Path) -> None:

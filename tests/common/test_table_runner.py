@@ -15,6 +15,7 @@ from common import papers, table_runner
 from common.errors import Interrupted, UserError
 from common.status import claims_text, list_markdown, list_text, table_rows
 from common.table_render import grid, render, render_text
+from common.table_results import read_table
 from common.tables import evaluate_claims
 
 LAB = (sys.executable, str(Path(__file__).parent / "fake_lab.py"))
@@ -226,6 +227,7 @@ def test_files_say_what_was_measured_and_how(done: Done) -> None:
 def test_markdown_is_rendered_again_from_json_byte_for_byte(done: Done) -> None:
     data = json.loads(done.result.json_path.read_text())
 
+    assert "digest" in data and data == read_table(done.result.json_path)
     assert render(data).encode() == done.result.markdown_path.read_bytes()
     outcomes = evaluate_claims(table_runner.find_table(done.paper, "1"), data)
     assert [o._asdict() for o in outcomes] == data["claims"]
