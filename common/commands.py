@@ -142,7 +142,8 @@ def evaluate(*, run: str, step: str, allow_changed_code: bool, start_jax: StartJ
     if step not in ("best", "last") and not step.isdecimal():
         raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
     found = runs.read(run)
-    runs.check(found, allow_changed_code=allow_changed_code)
+    if not allow_changed_code:  # refused before JAX is imported; `load` checks too
+        runs.check(found)
     start_jax(x64=found.config.x64)
     chosen = int(step) if step.isdecimal() else step
     loaded = runs.load(run, chosen, allow_changed_code=allow_changed_code)

@@ -357,6 +357,10 @@ def test_a_finished_run_of_other_code_is_refused_or_measured_again(
     edit(own, 'return {"valid_error":', 'return {"count": (jnp.float32(1), 1.0), "valid_error":')
     with pytest.raises(UserError, match=r"other code: experiment\.py has changed"):
         fit(run, own)
+    warm = ConfigDict({**own.to_dict(), "init_from": str(run)}).lock()
+    with pytest.raises(UserError, match=r"config\.init_from=.*other code: experiment\.py"):
+        fit(tmp_path / "warm", warm)
+    assert not (tmp_path / "warm").exists()
 
     again = train.fit(build(own), own, run, allow_changed_code=True)  # with the metric added
 
