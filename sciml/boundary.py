@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sciml.numbers import Numbers, floating
+
 Kind = Literal["dirichlet", "neumann", "periodic"]
 KINDS = ("dirichlet", "neumann", "periodic")
 STENCIL_ORDERS = (1, 2, 3, 4)
@@ -103,22 +105,30 @@ def face_shape(axis: int, field_shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*field_shape[:axis], *field_shape[axis + 1 :])
 
 
-def axis_length(x: Float[np.ndarray, " points"]) -> float:
+def axis_length(x: Float[np.ndarray, " points"] | Numbers) -> float:
     """Returns the length of a grid axis given by its coordinates, for `BoundaryCondition.length`.
 
     Raises:
         ValueError: If they are not equidistant and increasing; naming the spacings found.
     """
-    gaps = np.diff(np.asarray(x, np.float64))
-    # Coordinates in float32 carry rounding errors of a few units in the last place of the largest.
-    slack = 8 * np.finfo(np.asarray(x).dtype).eps * np.abs(x).max(initial=1e-30)
-    if gaps.size < 1 or gaps.min() <= 0 or np.ptp(gaps) > 2 * slack:
+    x = np.asarray(x)
+    x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(np.float64)
+    gaps = np.diff(x.astype(np.float64))
+    if gaps.size < 1 or gaps.min() <= 0 or uneven(gaps, x):
         low, high = (gaps.min(), gaps.max()) if gaps.size else (math.nan, math.nan)
         raise ValueError(
             f"grid of {np.size(x)} points with spacings from {low:.6g} to {high:.6g}: expected a "
             "uniform, increasing grid; interpolate the data to one"
         )
     return float(x[-1]) - float(x[0])
+
+
+def uneven(gaps: Any, x: Any) -> Any:
+    """Returns whether gaps [n - 1] of coordinates [n] differ by more than rounding errors of these.
+
+    Those are a few units in the last place of the largest coordinate, at both ends of two gaps.
+    """
+    return gaps.max() - gaps.min() > 16 * float(jnp.finfo(x.dtype).eps) * abs(x).max()
 
 
 def stencil(order: int) -> tuple[float, ...]:
@@ -160,13 +170,13 @@ def apply_functionals(
     rows: Float[np.ndarray, "ends points"], field: Float[Array, "*grid batch c"], axis: int
 ) -> Float[Array, "ends *others batch c"]:
     """Returns weighted sums along an axis, reading only the points with a weight."""
-    used = np.flatnonzero(np.any(rows != 0, axis=0))
+    used, field = np.flatnonzero(np.any(rows != 0, axis=0)), floating(field)
     along = jnp.moveaxis(jnp.take(field, used, axis=axis), axis, 0)
     return jnp.tensordot(jnp.asarray(rows[:, used], field.dtype), along, axes=1)
 
 
 def impose(
-    field: Float[Array, "*grid batch c"], condition: BoundaryCondition, data: FaceData
+    field: Float[Array, "*grid batch c"] | Numbers, condition: BoundaryCondition, data: FaceData
 ) -> Float[Array, "*grid batch c"]:
     """Returns the field with its end values replaced, so that the condition holds.
 
@@ -174,6 +184,7 @@ def impose(
     value is solved from the one-sided difference. Source: BOON, the operators T_1 of its
     refinement (periodic: both ends get their mean).
     """
+    field = floating(field)
     low, high = _end_values(field, condition, data)
     points, axis = field.shape[condition.axis], condition.axis
     place = jax.lax.broadcasted_iota(jnp.int32, field.shape, axis)
@@ -190,12 +201,13 @@ def impose(
 
 
 def violation(
-    field: Float[Array, "*grid batch c"], condition: BoundaryCondition, data: FaceData
+    field: Float[Array, "*grid batch c"] | Numbers, condition: BoundaryCondition, data: FaceData
 ) -> Float[Array, "ends *others batch c"]:
     """Returns by how much a field misses a condition: |u - α|, |slope - α| or |u_0 - u_N|.
 
     Ends without a condition give 0.
     """
+    field = floating(field)
     rows = functionals(condition, field.shape[condition.axis])
     found = apply_functionals(rows, field, condition.axis)
     if condition.kind == "periodic":

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float
 
 from sciml.covariances import (
     EXACT,
-    Covariance,
     CovarianceLike,
     Downdated,
     as_covariance,
@@ -26,15 +25,18 @@ from sciml.covariances import (
 )
 from sciml.linear_solve import (
     check_definite,
+    check_regular,
     cholesky,
     damped_inverse,
-    inverse_spd,
     solve_lower,
 )
+from sciml.numbers import Numbers, concrete, floating
 
 
 class LinearConstraint(NamedTuple):
     """Sums Σ_x rows[m, x] u[x] = values[m] that a field shall have.
+
+    Integers and lists are taken as floats by the functions here.
 
     Attributes:
         rows: Weights G of every constraint.
@@ -54,11 +56,12 @@ def check_constraint(constraint: LinearConstraint, points: int) -> None:
         ValueError: If rows reach outside the domain, shapes disagree, numbers are not finite, or
             the rows of exact constraints depend on one another.
     """
+    constraint = _floats(constraint)
     check_shapes(constraint, points)
-    rows, values = np.asarray(constraint.rows), np.asarray(constraint.values)
-    if not (np.isfinite(rows).all() and np.isfinite(values).all()):
-        raise ValueError("constraint rows and values must be finite numbers")
-    rank = np.linalg.matrix_rank(rows.astype(np.float64))
+    rows, *others = (np.asarray(x, np.float64) for x in constraint if x is not None)
+    if not all(np.isfinite(x).all() for x in (rows, *others)):
+        raise ValueError("constraint rows, values and covariance must be finite numbers")
+    rank = np.linalg.matrix_rank(rows)
     if constraint.covariance is None and rank < rows.shape[0]:
         raise ValueError(
             f"constraint rows of rank {rank}, but there are {rows.shape[0]}: exact constraints "
@@ -84,15 +87,18 @@ def check_shapes(constraint: LinearConstraint, points: int) -> None:
         )
 
 
-def residual(constraint: LinearConstraint, u: Float[Array, "*batch n"]) -> Float[Array, "*batch m"]:
+def residual(
+    constraint: LinearConstraint, u: Float[Array, "*batch n"] | Numbers
+) -> Float[Array, "*batch m"]:
     """Returns b - G u: what is missing. The values b are broadcast to the batch of u."""
+    constraint, u = _floats(constraint), floating(u)
     found = _apply(constraint.rows, u)
     return jnp.broadcast_to(constraint.values, found.shape) - found
 
 
 def project(
     constraint: LinearConstraint,
-    u: Float[Array, "*batch n"],
+    u: Float[Array, "*batch n"] | Numbers,
     *,
     directions: Float[Array, "n m"] | None = None,
     damping: float = 0.0,
@@ -101,6 +107,7 @@ def project(
 
     A pure function, differentiable in u, rows, values and directions: the last layer of a network,
     or a part of its loss. Without damping what rounding left of b - G u is corrected once more.
+    Rows may follow from others if their values do too. What cannot be satisfied is NaN under `jit`.
 
     Args:
         constraint: What shall hold; with a covariance S it holds up to that noise.
@@ -108,12 +115,22 @@ def project(
         directions: D; default G^T, the orthogonal projection (least change in the 2-norm).
         damping: Relative to the size of G D, guards the inverse of an ill-conditioned G D; the
             constraint then holds up to damping^2.
+
+    Raises:
+        ValueError: If shapes disagree, or (numbers known, no damping) the constraints contradict
+            each other or the directions do not reach them all.
     """
-    rows = constraint.rows
-    is_orthogonal, directions = directions is None, rows.T if directions is None else directions
+    constraint, u = _floats(constraint), floating(u)
+    check_shapes(constraint, u.shape[-1])
+    if directions is None and not damping:
+        spread = constraint.rows.T
+        root = cholesky(_system(constraint, spread), slack=_slack(constraint))
+        return _satisfied(_reach(constraint, u, spread, _solver(root)), u)
+    directions = constraint.rows.T if directions is None else floating(directions)
     matrix = _system(constraint, directions)
-    is_definite = is_orthogonal and not damping
-    inverse = inverse_spd(matrix) if is_definite else damped_inverse(matrix, damping=damping)
+    if not damping and concrete(matrix):
+        check_regular(matrix, slack=_slack(constraint))
+    inverse = damped_inverse(matrix, damping=damping)
 
     def solve(missing: Array) -> Array:
         return _apply(inverse, missing)
@@ -138,18 +155,20 @@ def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
 
     mean + Σ G^T A^{-1} (b - G mean) and Σ - W W^T with A = G Σ G^T + S and W = Σ G^T A^{-1/2}.
     O(n m² + m³) beyond the product Σ G^T; the covariance is `Downdated`, never a matrix [n, n].
-    Differentiable in everything. An exact constraint holds to rounding.
+    Differentiable in everything. An exact constraint holds to rounding. Under `jit`, exact rows
+    that follow from others may be there if their values do too; what cannot be satisfied is NaN.
 
     Source: ProbConserv, the update of mean and covariance; Σ^{-1}-distances to fields that satisfy
     an exact constraint never grow.
 
     Raises:
-        ValueError: If shapes disagree, or (numbers known) A is singular: an exact constraint on
-            what the prior says is certain.
+        ValueError: If shapes disagree, or (numbers known) A is singular: exact constraints that
+            depend on one another, or on what the prior says is certain.
     """
-    covariance = as_covariance(prior.covariance)
-    spread, root = _spread_and_root(constraint, covariance)
-    mean = _reach(constraint, prior.mean, spread, _solver(root))
+    constraint, covariance = _floats(constraint), as_covariance(prior.covariance)
+    check_shapes(constraint, num_points(covariance))
+    spread, root = _spread_and_root(constraint, times(covariance, constraint.rows.T))
+    mean = _reach(constraint, floating(prior.mean), spread, _solver(root))
     factor = solve_lower(root, spread.T).T
     return Gaussian(mean, Downdated(covariance, factor))
 
@@ -157,7 +176,7 @@ def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
 def condition_samples(
     constraint: LinearConstraint,
     prior: Gaussian,
-    samples: Float[Array, "*batch n"],
+    samples: Float[Array, "*batch n"] | Numbers,
     *,
     noise: Float[Array, "*batch m"] | None = None,
 ) -> Float[Array, "*batch n"]:
@@ -180,23 +199,20 @@ def condition_samples(
             f"condition_samples: noise is {'missing' if noise is None else 'given'}, expected it "
             "if and only if the constraint has a covariance"
         )
-    spread, root = _spread_and_root(constraint, as_covariance(prior.covariance))
+    constraint, covariance = _floats(constraint), as_covariance(prior.covariance)
+    check_shapes(constraint, num_points(covariance))
+    spread, root = _spread_and_root(constraint, times(covariance, constraint.rows.T))
     if noise is not None:
         values = jnp.broadcast_to(constraint.values, noise.shape) - noise
         constraint = constraint._replace(values=values)
-    return _reach(constraint, samples, spread, _solver(root))
+    return _reach(constraint, floating(samples), spread, _solver(root))
 
 
 def violation_loss(
-    constraint: LinearConstraint, u: Float[Array, "*batch n"]
+    constraint: LinearConstraint, u: Float[Array, "*batch n"] | Numbers
 ) -> Float[Array, "*batch"]:
     """Returns the squared 2-norm of b - G u: a soft constraint for a training loss."""
     return jnp.sum(residual(constraint, u) ** 2, axis=-1)
-
-
-def concrete(*arrays: Array) -> bool:
-    """Returns whether the numbers are there to be looked at, that is, not being traced."""
-    return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
 def condition_number(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch"]:
@@ -204,6 +220,12 @@ def condition_number(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch
     values = jnp.linalg.svd(matrix, compute_uv=False)
     smallest = values[..., -1]
     return jnp.where(smallest > 0, values[..., 0] / jnp.where(smallest > 0, smallest, 1), math.inf)
+
+
+def _floats(constraint: LinearConstraint) -> LinearConstraint:
+    noise = constraint.covariance
+    noise = None if noise is None else floating(noise)
+    return LinearConstraint(floating(constraint.rows), floating(constraint.values), noise)
 
 
 def _apply(
@@ -225,26 +247,59 @@ def _reach(
 ) -> Float[Array, "*batch n"]:
     """Returns u + D w, (G D + S) w = b - G u, with one step of iterative refinement.
 
-    The second residual is of the field itself, so its rounding errors are corrected as well.
+    The second residual is of the field itself, so its rounding errors are corrected as well. A
+    field that then still misses half of the digits is NaN: the constraints contradict each other.
     """
+
+    def left_of(moved: Array, weights: Array) -> Array:
+        left = residual(constraint, moved)
+        if constraint.covariance is None:
+            return left
+        return left - _apply(constraint.covariance, weights)
+
     weights = solve(residual(constraint, u))
     moved = u + _apply(directions, weights)
-    left = residual(constraint, moved)
+    more = solve(left_of(moved, weights))
+    moved = moved + _apply(directions, more)
+    terms = jnp.abs(constraint.values)
     if constraint.covariance is not None:
-        left = left - _apply(constraint.covariance, weights)
-    return moved + _apply(directions, solve(left))
+        terms = terms + jnp.broadcast_to(_deviation(constraint.covariance), terms.shape)
+    found = _apply(jnp.abs(constraint.rows), jnp.abs(moved))
+    allowed = float(jnp.finfo(moved.dtype).eps) ** 0.5 * (
+        found + jnp.broadcast_to(terms, found.shape)
+    )
+    misses = jnp.any(jnp.abs(left_of(moved, weights + more)) > allowed, axis=-1, keepdims=True)
+    return jnp.where(misses, jnp.nan, moved)
+
+
+def _satisfied(moved: Float[Array, "*batch n"], u: Float[Array, "*batch n"]) -> Array:
+    """Returns the field, checked if it is concrete: NaN that u had not is what `_reach` made."""
+    if concrete(moved, u) and (jnp.isnan(moved) & ~jnp.isnan(u)).any():
+        raise ValueError(
+            "project: the constraints cannot all hold: rows that depend on one another, or are 0, "
+            "have values that contradict each other; drop some, or give them a covariance"
+        )
+    return moved
+
+
+def _deviation(covariance: Float[Array, "m m"]) -> Float[Array, " m"]:
+    return jnp.sqrt(jax.lax.stop_gradient(jnp.diagonal(covariance)))
 
 
 def _spread_and_root(
-    constraint: LinearConstraint, covariance: Covariance
+    constraint: LinearConstraint, spread: Float[Array, "n m"]
 ) -> tuple[Float[Array, "n m"], Float[Array, "m m"]]:
-    """Returns Σ G^T and the lower Cholesky factor of A = G Σ G^T + S."""
-    check_shapes(constraint, num_points(covariance))
-    spread = times(covariance, constraint.rows.T)
-    matrix = _system(constraint, spread)
+    """Returns Σ G^T and the lower Cholesky factor of A = G Σ G^T + S, given the former."""
+    matrix, slack = _system(constraint, spread), _slack(constraint)
     if concrete(matrix):
-        check_definite(matrix)
-    return spread, cholesky(matrix)
+        check_definite(matrix, slack=slack)
+    return spread, cholesky(matrix, slack=slack)
+
+
+def _slack(constraint: LinearConstraint) -> float:
+    """Returns the size of rounding errors in G D, sums over all points, relative to its entries."""
+    count, points = constraint.rows.shape
+    return float(jnp.finfo(constraint.rows.dtype).eps) * (count + 2 * points**0.5)
 
 
 def _solver(root: Float[Array, "m m"]) -> Callable[[Array], Array]:

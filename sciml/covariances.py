@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.banded import cholesky_bands, inverse_diagonal, solve_lower, solve_upper
+from sciml.numbers import Numbers, concrete, floating
 
 # A TPU multiplies in bfloat16 unless told not to; conservation then holds to three digits.
 EXACT = jax.lax.Precision.HIGHEST
@@ -49,14 +50,18 @@ class Downdated(NamedTuple):
 
 Covariance: TypeAlias = Diagonal | LowRank | Dense | BandedPrecision | Downdated
 # What every function here takes: a vector stands for a diagonal, a matrix for a dense covariance.
-CovarianceLike: TypeAlias = Covariance | Float[Array, "n n"] | Float[Array, " n"]
+CovarianceLike: TypeAlias = Covariance | Float[Array, "n n"] | Float[Array, " n"] | Numbers
 
 
 def as_covariance(covariance: CovarianceLike) -> Covariance:
-    """Returns a covariance: a vector stands for a diagonal, a matrix for a dense one."""
-    if isinstance(covariance, Diagonal | LowRank | Dense | BandedPrecision | Downdated):
-        return covariance
-    return Diagonal(covariance) if covariance.ndim == 1 else Dense(covariance)
+    """Returns a covariance of floats: a vector stands for a diagonal, a matrix for a dense one."""
+    match covariance:
+        case Downdated(prior, factor):
+            return Downdated(as_covariance(prior), floating(factor))
+        case Diagonal() | LowRank() | Dense() | BandedPrecision():
+            return type(covariance)(*map(floating, covariance))
+    numbers = floating(covariance)
+    return Diagonal(numbers) if numbers.ndim == 1 else Dense(numbers)
 
 
 def num_points(covariance: CovarianceLike) -> int:
@@ -102,11 +107,16 @@ def marginal_variance(covariance: CovarianceLike) -> Float[Array, " n"]:
 def draw(
     key: PRNGKeyArray, covariance: CovarianceLike, shape: tuple[int, ...] = ()
 ) -> Float[Array, "*shape n"]:
-    """Returns samples of mean 0 in O(n) each; a dense covariance is factored and must be definite.
+    """Returns samples of mean 0 in O(n) each; a dense covariance is factored.
+
+    A dense one may be singular, as a smooth kernel on a fine grid is: its variances are then larger
+    by up to 2 n rounding errors of their own size. Of numbers that are no covariance, samples are
+    NaN under `jit`.
 
     Raises:
         ValueError: For a `Downdated` one: it is singular after exact observations. Draw from its
-            prior and pass the samples to `constraints.condition_samples`.
+            prior and pass the samples to `constraints.condition_samples`. And (numbers known) for
+            one that is not positive semidefinite or not finite.
     """
     covariance = as_covariance(covariance)
     if isinstance(covariance, Downdated):
@@ -114,6 +124,20 @@ def draw(
             "draw: a Downdated covariance has no factor to draw with; draw from its prior and use "
             "constraints.condition_samples"
         )
+    drawn = _draw(key, covariance, shape)
+    if concrete(drawn) and not jnp.isfinite(drawn).all():
+        raise ValueError(
+            f"draw: this {type(covariance).__name__} covariance is not positive semidefinite, or "
+            "its numbers are not finite"
+        )
+    return drawn
+
+
+def _draw(
+    key: PRNGKeyArray,
+    covariance: Diagonal | LowRank | Dense | BandedPrecision,
+    shape: tuple[int, ...],
+) -> Float[Array, "*shape n"]:
     main, common = jax.random.split(key)
     size = (*shape, num_points(covariance))
     match covariance:
@@ -125,7 +149,7 @@ def draw(
             return independent + jnp.einsum("nr,...r->...n", factor, z, precision=EXACT)
         case Dense(matrix):
             z = jax.random.normal(main, size, matrix.dtype)
-            return jnp.einsum("nk,...k->...n", jnp.linalg.cholesky(matrix), z, precision=EXACT)
+            return jnp.einsum("nk,...k->...n", _dense_root(matrix), z, precision=EXACT)
         case BandedPrecision(bands):
             z = jax.random.normal(main, size, bands.dtype).reshape(-1, size[-1])
             return solve_upper(cholesky_bands(bands), z.T).T.reshape(size)
@@ -149,5 +173,21 @@ def _through(factor: Float[Array, "n r"], x: Float[Array, "n m"]) -> Float[Array
     return jnp.matmul(factor, jnp.matmul(factor.T, x, precision=EXACT), precision=EXACT)
 
 
+def _dense_root(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """Returns L with L L^T = Σ, but for as much on the diagonal as its rounding errors may lack."""
+    deviation = _deviation(jnp.diagonal(matrix))
+    unit = jnp.where(deviation == 0, 1, deviation)
+    slack = 2 * matrix.shape[0] * float(jnp.finfo(matrix.dtype).eps)
+    correlation = matrix / (unit[:, None] * unit[None, :])
+    identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+    return deviation[:, None] * jnp.linalg.cholesky(correlation + slack * identity)
+
+
 def _root(variance: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.broadcast_to(jnp.sqrt(variance), shape)
+    return jnp.broadcast_to(_deviation(variance), shape)
+
+
+def _deviation(variance: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Returns the square root; its derivative at 0, a certain point, is 0 and not infinite."""
+    is_certain = variance == 0
+    return jnp.where(is_certain, 0, jnp.sqrt(jnp.where(is_certain, 1, variance)))

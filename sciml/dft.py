@@ -14,6 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from sciml.numbers import Numbers, floating
+
 
 def half_forward(points: int, modes: int, dtype: Any) -> Float[Array, "modes 2 points"]:
     """Returns the rows cos and -sin of k = 0 .. modes-1: real field -> Σ u_x e^{-2πikx/points}."""
@@ -42,7 +44,7 @@ def full_wave(points: int, m: int, dtype: Any) -> Float[Array, "2 k points"]:
 
 
 def forward(
-    field: Float[Array, "*grid batch c"], modes: tuple[int, ...]
+    field: Float[Array, "*grid batch c"] | Numbers, modes: tuple[int, ...]
 ) -> Float[Array, "*modes 2 batch c"]:
     """Returns the kept modes of a real field.
 
@@ -50,6 +52,7 @@ def forward(
         field: Values on a uniform grid of one axis for each entry of `modes`.
         modes: Of the first axis the number M of frequencies 0 .. M-1, of the others the largest m.
     """
+    field = floating(field)
     dtype = field.dtype
     rows = half_forward(field.shape[0], modes[0], dtype)
     out = jnp.tensordot(rows, field, axes=1)  # [M, 2, *other grid axes, batch, c]

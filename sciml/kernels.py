@@ -68,9 +68,9 @@ def kernel_of(
     """
 
     def face(field: Array, axis: int) -> Array:
-        ends = field.shape[0]
+        ends, others = field.shape[0], math.prod(grid) // grid[axis]
         rows = jnp.moveaxis(field, -2, 0)  # [batch, ends, *other axes, c]
-        return rows.reshape(1, rows.shape[0], ends, -1, channels)
+        return rows.reshape(1, rows.shape[0], ends, others, channels)
 
     def read(state: Array, axis: int, functionals: Functionals) -> Array:
         return face(apply_functionals(functionals, apply(state), axis), axis)

@@ -7,6 +7,8 @@ from jax.scipy.special import ndtr, ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
+from sciml.numbers import Numbers, floating
+
 
 def relative_l2(
     predicted: Float[Array, " batch *grid"], true: Float[Array, " batch *grid"]
@@ -50,7 +52,7 @@ def crps_gaussian(
 
 
 def coverage(
-    mean: Float[Array, " batch *grid"],
+    mean: Float[Array, " batch *grid"] | Numbers,
     variance: Float[Array, " batch *grid"],
     true: Float[Array, " batch *grid"],
     *,
@@ -65,6 +67,7 @@ def coverage(
     """
     if not 0 < level < 1:
         raise ValueError(f"coverage: level={level}, expected a probability between 0 and 1")
+    mean = floating(mean)
     width = ndtri(jnp.asarray((1 + level) / 2, mean.dtype)) * jnp.sqrt(variance)
     inside = jnp.abs(true - mean) <= width
     return jnp.mean(inside.astype(mean.dtype), axis=tuple(range(1, true.ndim)))

@@ -200,15 +200,14 @@ class _Transform:
             _by_order(average, h0) + _by_order(detail, g0),
             _by_order(average, h1) + _by_order(detail, g1),
         ]
-        pairs = jnp.stack(pair, axis=self._axis + 1)
-        axis = self._axis
-        return pairs.reshape(*pairs.shape[:axis], -1, *pairs.shape[axis + 2 :])
+        pairs, axis = jnp.stack(pair, axis=self._axis + 1), self._axis
+        return pairs.reshape(*pairs.shape[:axis], 2 * pairs.shape[axis], *pairs.shape[axis + 2 :])
 
 
 def _by_order(x: Float[Array, "*any c"], matrix: np.ndarray) -> Float[Array, "*any c"]:
     """Multiplies the polynomial coefficients, the fastest part of the channels, by a matrix."""
     order = matrix.shape[0]
-    split = x.reshape(*x.shape[:-1], -1, order)
+    split = x.reshape(*x.shape[:-1], x.shape[-1] // order, order)
     return (split @ jnp.asarray(matrix, x.dtype)).reshape(x.shape)
 
 
@@ -300,7 +299,7 @@ def _from_windows(
         even = _by_order(average, h0) + _by_order(detail, g0)
         odd = _by_order(average, h1) + _by_order(detail, g1)
         pairs = jnp.stack([even, odd], axis=3)
-        fine = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])
+        fine = pairs.reshape(*pairs.shape[:2], 2 * pairs.shape[2], *pairs.shape[4:])
         half = fine.shape[2] // 2
         keep = min(windows[level - 1], half) if level else half
         average = jnp.concatenate([fine[:, :, :keep], fine[:, :, -keep:]], axis=2)

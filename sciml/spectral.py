@@ -65,8 +65,9 @@ def weighted_kernel(
 
     def mix(modes: Float[Array, "*modes 2 batch c"]) -> Float[Array, "*modes 2 batch d"]:
         x = jnp.moveaxis(modes, -3, -2)  # [*modes, batch, 2, c]
-        y = jnp.einsum("...bi,...io->...bo", x.reshape(*x.shape[:-2], -1), matrix)
-        y = y.reshape(*x.shape[:-1], -1)
+        flat = x.reshape(*x.shape[:-2], 2 * x.shape[-1])
+        y = jnp.einsum("...bi,...io->...bo", flat, matrix)
+        y = y.reshape(*x.shape[:-1], matrix.shape[-1] // 2)
         return jnp.moveaxis(y, -2, -3)
 
     def analyse(field: Array) -> Array:
@@ -102,7 +103,8 @@ def check_modes(points: int, modes: int, *, is_half: bool) -> None:
     Raises:
         ValueError: If it cannot.
     """
-    most = points // 2 if is_half else (points - 1) // 2
+    # The frequency points / 2 of an even grid is its own negative; an odd grid has none such.
+    most = (points + 1) // 2 if is_half else (points - 1) // 2
     if not 1 <= modes <= most:
         raise ValueError(
             f"{modes} Fourier modes on a grid axis of {points} points, expected 1 to {most}; "
@@ -153,7 +155,7 @@ def _face_modes(face: Array, sizes: tuple[int, ...], *, is_half: bool) -> Array:
     field = field.reshape(*field.shape[:-3], batch * ends, c)
     # If the axis of the half spectrum is the one that ends, keep both signs on all others.
     modes = dft.forward(field, sizes) if is_half else dft.forward(field[None], (1, *sizes))[0]
-    modes = modes.reshape(-1, 2, batch, ends, c)
+    modes = modes.reshape(math.prod(modes.shape[:-3]), 2, batch, ends, c)
     return jnp.transpose(modes, (0, 2, 3, 1, 4))
 
 
@@ -190,10 +192,11 @@ def _read(
         cos, sin = _functional_waves(functionals, 0, modes.shape[0], modes.dtype)
         rows = jnp.stack([cos, -sin], axis=-1).reshape(cos.shape[0], -1)
         face = rows @ modes.reshape(rows.shape[1], -1)
-        return jnp.moveaxis(face.reshape(-1, *modes.shape[2:]), 0, 1)[None, :, :, None]
+        face = face.reshape(rows.shape[0], *modes.shape[2:])
+        return jnp.moveaxis(face, 0, 1)[None, :, :, None]
     cos, sin = _functional_waves(functionals, axis, modes.shape[axis], modes.dtype)
     along = jnp.moveaxis(modes, axis, -4)  # [*others, k, 2, batch, c]
-    along = along.reshape(-1, *along.shape[-4:])
+    along = along.reshape(math.prod(along.shape[:-4]), *along.shape[-4:])
     re, im = along[:, :, 0], along[:, :, 1]
     face_re = jnp.einsum("ek,tkbc->tbec", cos, re) - jnp.einsum("ek,tkbc->tbec", sin, im)
     face_im = jnp.einsum("ek,tkbc->tbec", cos, im) + jnp.einsum("ek,tkbc->tbec", sin, re)

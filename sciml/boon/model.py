@@ -1,5 +1,6 @@
 """Operators with boundary conditions: the rows of the tables as one network with options."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from sciml.boon.refinement import Refinement, conditioning, eliminate
 from sciml.boundary import BoundaryCondition, FaceData, impose, violation
 from sciml.kernels import Layer
+from sciml.numbers import floating
 from sciml.operators import (
     Activation,
     ApplyLayer,
@@ -99,6 +101,7 @@ def predict(
         spec: The network.
     """
     method, num_axes = METHODS[spec.kind], len(spec.operator.modes)
+    initial = floating(initial)  # coordinates are in its type
     space, has_time = initial.shape[1:], num_axes > initial.ndim - 1
     faces = [_faces(ends, has_time=has_time) for ends in boundary]
     grid = (*space, faces[0].low.shape[0]) if has_time else space
@@ -151,7 +154,8 @@ def boundary_misses(
     for condition, ends in zip(_internal_conditions(spec), boundary, strict=True):
         missed = violation(inner, condition, _faces(ends, has_time=has_time))
         constrained = missed[1:] if condition.kind == "periodic" else missed
-        rows.append(jnp.moveaxis(constrained[..., 0], -1, 0).reshape(field.shape[0], -1))
+        at_ends = jnp.moveaxis(constrained[..., 0], -1, 0)
+        rows.append(at_ends.reshape(field.shape[0], math.prod(at_ends.shape[1:])))
     return jnp.concatenate(rows, axis=-1)
 
 

@@ -12,6 +12,7 @@ kernel's matter: `sciml.kernels.kernel_of` calls the layer again, `sciml.spectra
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -26,9 +27,10 @@ from sciml.boundary import (
     functionals,
     impose,
 )
-from sciml.constraints import concrete, condition_number
+from sciml.constraints import condition_number
 from sciml.kernels import Layer, add_states, finish_layer, kernel_of
 from sciml.linear_solve import damped_inverse
+from sciml.numbers import Numbers, concrete, floating
 
 PyTree = Any
 TARGETS = ("kernel", "value")
@@ -90,24 +92,59 @@ def refined(
     *,
     target: Literal["kernel", "value"] = "kernel",
     damping: float = 1e-4,
-) -> Callable[[Float[Array, "batch *grid c"], FaceData], Float[Array, "batch *grid c"]]:
-    """Returns any linear function of fields [batch, *grid, c] with a boundary condition.
+) -> Callable[[Float[Array, "batch *grid c"] | Numbers, FaceData], Float[Array, "batch *grid c"]]:
+    """Returns any affine function of fields [batch, *grid, c] with a boundary condition.
 
-    The reference form: everything by calling `apply`, on the input, on unit sources and on the
-    changed input. The result takes the field and the boundary data [batch, *other axes, c].
+    The reference form: everything by calling `apply`, on the input, on unit sources, on the changed
+    input, and on 0 for what it adds to every field, which sources do not move. The result takes the
+    field and the boundary data [batch, *other axes, c].
+
+    Raises:
+        ValueError: By the result, if things do not fit together as for `refine`, or (numbers known)
+            the function is not affine.
     """
 
     def moved(v: Array) -> Array:
         return jnp.moveaxis(apply(jnp.moveaxis(v, -2, 0)), 0, -2)
 
-    def call(v: Array, data: FaceData) -> Array:
-        field = jnp.moveaxis(v, 0, -2)
-        layer = Layer(kernel_of(moved, field.shape[:-2], channels=field.shape[-1]))
-        faces = FaceData(*(jnp.moveaxis(x, 0, -2) for x in data))
+    def call(v: Array | Numbers, data: FaceData) -> Array:
+        field = jnp.moveaxis(floating(v), 0, -2)
+        faces = FaceData(*(jnp.moveaxis(floating(x), 0, -2) for x in data))
+        constant = moved(jnp.zeros_like(field, shape=(*field.shape[:-2], 1, field.shape[-1])))
+
+        def linear(u: Array) -> Array:
+            out = moved(u)
+            return out - jnp.broadcast_to(constant, out.shape)
+
+        check_condition(condition, field.shape[:-2])
+        check_face(faces, condition, field.shape)
+        _check_linear(linear, field)
+        rows = functionals(condition, field.shape[condition.axis])
+        ends = apply_functionals(rows, constant, condition.axis)
+        left = FaceData(faces.low - ends[0], faces.high - ends[1])
+        layer = Layer(kernel_of(linear, field.shape[:-2], channels=field.shape[-1]))
         how = Refinement(target, damping, (condition.axis,))
-        return jnp.moveaxis(refine(layer, field, [condition], [faces], how), -2, 0)
+        out = refine(layer, field, [condition], [left], how)
+        out = impose(out + jnp.broadcast_to(constant, out.shape), condition, faces)
+        return jnp.moveaxis(out, -2, 0)
 
     return call
+
+
+def _check_linear(linear: Callable[[Array], Array], field: Float[Array, "*grid batch c"]) -> None:
+    """Checks f(-2 v) = -2 f(v) of one sample, if numbers are known; an activation fails that."""
+    one = field[..., :1, :]
+    if not concrete(one) or one.size == 0:
+        return
+    wanted, found = -2 * linear(one), linear(-2 * one)
+    if not concrete(found):
+        return
+    largest, missed = float(jnp.abs(wanted).max()), float(jnp.abs(found - wanted).max())
+    if missed > 4 * float(jnp.finfo(field.dtype).eps) ** 0.5 * largest:
+        raise ValueError(
+            f"refined: the function is not affine: f(-2 v) - f(0) misses -2 (f(v) - f(0)) by "
+            f"{missed:.3g} of {largest:.3g}; leave activations outside"
+        )
 
 
 def eliminate(
@@ -243,23 +280,28 @@ def _end_blocks(matrix: Float[Array, "blocks e p c f q d"], damping: float) -> _
     if ends == 1:
         first = square[:, 0, :, 0]
         return _EndBlocks([first], [damped_inverse(first, damping=damping)], [])
-    last, right, left = square[:, 1, :, 1], square[:, 0, :, 1], square[:, 1, :, 0]
+    first, last = square[:, 0, :, 0], square[:, 1, :, 1]
+    right, left = square[:, 0, :, 1], square[:, 1, :, 0]
     last_inverse = damped_inverse(last, damping=damping)
-    schur = square[:, 0, :, 0] - right @ last_inverse @ left
-    inverses = [damped_inverse(schur, damping=damping), last_inverse]
+    through = right @ last_inverse @ left
+    # Where the ends see the same, as of a mean over the domain, the difference is rounding errors.
+    sizes = jnp.linalg.norm(jax.lax.stop_gradient(jnp.stack([first, through])), axis=(-2, -1))
+    noise = 8 * float(jnp.finfo(matrix.dtype).eps) * jnp.sum(sizes, axis=0)
+    schur = first - through
+    inverses = [damped_inverse(schur, damping=damping, noise=noise), last_inverse]
     return _EndBlocks([schur, last], inverses, [right, left])
 
 
 def _kept(inputs: Float[Array, "blocks batch e p c"], blocks: _EndBlocks) -> Array:
     """Returns what elimination leaves of the boundary rows: S v_0 and K_NN v_N, or K_00 v_0."""
-    flat = inputs.reshape(*inputs.shape[:3], -1)
+    flat = _flat(inputs)
     kept = [flat[:, :, end] @ pivot for end, pivot in enumerate(blocks.pivots)]
     return jnp.stack(kept, axis=2).reshape(inputs.shape)
 
 
 def _solve(wanted: Float[Array, "blocks batch e p c"], blocks: _EndBlocks) -> Array:
     """Returns the sources that the functionals answer with `wanted`."""
-    flat = wanted.reshape(*wanted.shape[:3], -1)
+    flat = _flat(wanted)
     if not blocks.across:
         return (flat[:, :, 0] @ blocks.inverses[0]).reshape(wanted.shape)
     right, left = blocks.across
@@ -268,6 +310,10 @@ def _solve(wanted: Float[Array, "blocks batch e p c"], blocks: _EndBlocks) -> Ar
     low = (low - high @ last_inverse @ left) @ first_inverse
     high = (high - low @ right) @ last_inverse
     return jnp.stack([low, high], axis=2).reshape(wanted.shape)
+
+
+def _flat(face: Float[Array, "blocks batch e p c"]) -> Float[Array, "blocks batch e m"]:
+    return face.reshape(*face.shape[:3], face.shape[3] * face.shape[4])
 
 
 def _prescribed(condition: BoundaryCondition, data: FaceData, v: Array, layer: Layer) -> Array:

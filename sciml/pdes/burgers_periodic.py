@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml.numbers import floating
 from sciml.pdes.solution import Ends, Solution
 
 
@@ -80,6 +81,7 @@ def solve_burgers_periodic(
         raise ValueError(
             f"resolution={resolution}: {modes} modes of the initial data need at least {4 * modes}"
         )
+    times = floating(times)
     stride = -(-resolution // (points - 1))
     nodes = stride * (points - 1)
     offset = (stride * jnp.arange(points - 1)[:, None] - jnp.arange(nodes)[None, :]) % nodes

@@ -2,7 +2,8 @@
 
 What a law conserves is known from its boundary fluxes: the mass of the domain obeys
 b(t) = U(0) + ∫_0^t (F_in - F_out) ds. All functions are pure, compiled, and in the precision of
-their inputs; every one of n functions has its own parameter and its own p points (t, x), paired.
+their inputs (integers: the default one); every one of n functions has its own parameter and its own
+p points (t, x), paired.
 """
 
 import functools
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sciml.numbers import Numbers, floating
 from sciml.pdes import porous_medium, shocks, stefan
 
 Batched = Callable[..., Float[Array, "n p"]]
@@ -29,7 +31,7 @@ class ConservationLaw(NamedTuple):
         domain: Lowest and highest x.
         final_time: Times go from 0 to here; the formulas hold later too.
         report_time: When the paper compares.
-        solution: (param, t, x) -> u; a point on a front belongs to its left side.
+        solution: (param, t, x) -> u; a point on a front (to its last digits) belongs to its left.
         flux: (param, t, x) -> F. Infinite for "stefan" at x = t = 0.
         flux_in: (param, t) -> F at the low end.
         flux_out: (param, t) -> F at the high end.
@@ -60,10 +62,12 @@ def _batched(point: Callable[..., Array]) -> Batched:
 
     @jax.jit
     @functools.wraps(point)
-    def batched(param: Float[Array, " n"], *points: Float[Array, "n p"]) -> Float[Array, "n p"]:
+    def batched(
+        param: Float[Array, " n"] | Numbers, *points: Float[Array, "n p"] | Numbers
+    ) -> Float[Array, "n p"]:
         # The inner map leaves the parameter alone: what depends on it only is computed n times.
         over_points = jax.vmap(point, (None,) + (0,) * len(points))
-        return jax.vmap(over_points)(param, *points)
+        return jax.vmap(over_points)(floating(param), *map(floating, points))
 
     return batched
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml.numbers import floating
 from sciml.pdes.solution import Ends, Solution, uniform_grid
 
 
@@ -54,6 +55,7 @@ def solve_heat(
     """
     if terms < 1:
         raise ValueError(f"terms={terms}: the series needs at least 1")
+    times = floating(times)
     x = uniform_grid(points, dtype=times.dtype)
     wave, mean = flux * jnp.sin(jnp.pi * times), jnp.sinc(params.omega)
     heated = flux * nu / jnp.pi * (1 - jnp.cos(jnp.pi * times)) - wave / 6

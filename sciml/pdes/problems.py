@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from common.errors import nearest
+from sciml.numbers import Numbers, floating
 from sciml.pdes.burgers import sample_burgers, solve_burgers, solve_burgers_front
 from sciml.pdes.burgers_periodic import sample_burgers_periodic, solve_burgers_periodic
 from sciml.pdes.cavity import sample_cavity, solve_cavity
@@ -108,10 +110,10 @@ def _problem(
         return sample(key, num, spec)
 
     def checked_solve(
-        params: Any, points: int, times: Float[Array, " time"], spec: PdeSpec
+        params: Any, points: int, times: Float[Array, " time"] | Numbers, spec: PdeSpec
     ) -> Solution:
         check(spec)
-        return solve(params, points, times, spec)
+        return solve(jax.tree.map(floating, params), points, floating(times), spec)
 
     return Problem(kind, space_axes, default, checked_sample, checked_solve)
 

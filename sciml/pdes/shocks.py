@@ -12,6 +12,7 @@ Source: ProbConserv (Hansen et al. 2023), problems "Linear advection" and "Burge
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from sciml.pdes.fronts import is_behind
 from sciml.pdes.jets import Field, jet
 
 Scalar = Float[Array, ""]
@@ -24,7 +25,7 @@ def advection_front(a: Scalar, t: Scalar) -> Scalar:
 
 def advection(a: Scalar, t: Scalar, x: Scalar) -> Scalar:
     """Returns 1 for x - a t <= 1/2, else 0."""
-    return (x <= advection_front(a, t)).astype(x.dtype)
+    return is_behind(x, advection_front(a, t)).astype(x.dtype)
 
 
 def advection_flux(a: Scalar, t: Scalar, x: Scalar) -> Scalar:
@@ -50,7 +51,7 @@ def burgers_front(a: Scalar, t: Scalar) -> Scalar:
 
 def _ramp_width(a: Scalar, t: Scalar) -> tuple[Bool[Array, ""], Scalar]:
     """Returns whether there still is a ramp, and its width 1 - a t (1 instead of 0 or less)."""
-    has_ramp = a * t < 1
+    has_ramp = a * t < 1 - 4 * float(jnp.finfo(t.dtype).eps)  # more than rounding errors wide
     return has_ramp, jnp.where(has_ramp, 1 - a * t, 1)
 
 
@@ -58,7 +59,7 @@ def burgers_shock(a: Scalar, t: Scalar, x: Scalar) -> Scalar:
     """Returns a left of the ramp, -a x / (1 - a t) on it, or a up to the shock, and 0 beyond."""
     has_ramp, width = _ramp_width(a, t)
     ramp = a * jnp.clip(-x / width, 0, 1)
-    return jnp.where(has_ramp, ramp, jnp.where(x <= burgers_front(a, t), a, 0))
+    return jnp.where(has_ramp, ramp, jnp.where(is_behind(x, burgers_front(a, t)), a, 0))
 
 
 def burgers_flux(a: Scalar, t: Scalar, x: Scalar) -> Scalar:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sciml.numbers import floating
+
 
 class Ends(NamedTuple):
     """Boundary data of one space axis, at its first and its last point.
@@ -83,6 +85,7 @@ def dirichlet_solution(
     times: Float[Array, " time"],
 ) -> Solution:
     """Returns the solution u(parameter, x, t) on [0, 1], with its end values as boundary data."""
+    times = floating(times)  # the grid is in its type
     x = uniform_grid(points, dtype=times.dtype)
     initial = tabulate(u, params, x, jnp.zeros_like(times, shape=(1,)))[..., 0]
     frames = tabulate(u, params, x, times)

@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from jax.scipy.special import erf
 from jaxtyping import Array, Float
 
+from sciml.pdes.fronts import is_behind
 from sciml.pdes.jets import Field, jet
 
 Scalar = Float[Array, ""]
 
-BRACKET = (math.log(1e-6), math.log(10.0))  # of log z: 1 - u* down to 1e-12, u* down to 1e-38
-BISECTIONS = 64  # halve the bracket to below one rounding error of float64
+# Of log z: from 1 - u* = 1e-25, less than any float64 below 1 leaves, to the least u* there is.
+BRACKET = (math.log(1e-13), math.log(1e15))
+BISECTIONS = 66  # halve the bracket to below one rounding error of float64
 
 
 def stefan_root(threshold: Scalar) -> Scalar:
@@ -70,7 +72,7 @@ def _scale(threshold: Scalar) -> Scalar:
 def stefan(threshold: Scalar, t: Scalar, x: Scalar) -> Scalar:
     """Returns 1 - c erf(x / 2 sqrt(t)) up to the front, where it is u*, and 0 beyond."""
     profile = 1 - _scale(threshold) * erf(x / _width(t))
-    return jnp.where(x <= stefan_front(threshold, t), profile, 0)
+    return jnp.where(is_behind(x, stefan_front(threshold, t)), profile, 0)
 
 
 def stefan_flux(threshold: Scalar, t: Scalar, x: Scalar) -> Scalar:
@@ -78,7 +80,7 @@ def stefan_flux(threshold: Scalar, t: Scalar, x: Scalar) -> Scalar:
     width = _width(t)
     flux = 2 * _scale(threshold) * jnp.exp(-((x / width) ** 2)) / (math.sqrt(math.pi) * width)
     started = jnp.where(t > 0, flux, jnp.inf)
-    return jnp.where(x <= stefan_front(threshold, t), started, 0)
+    return jnp.where(is_behind(x, stefan_front(threshold, t)), started, 0)
 
 
 def stefan_window(threshold: Scalar, t: Scalar, x: Scalar) -> Scalar:

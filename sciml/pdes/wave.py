@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml.numbers import floating
 from sciml.pdes.solution import Ends, Solution, uniform_grid
 
 
@@ -48,6 +49,7 @@ def solve_wave(
         times: Any times.
         speed: Speed of sound (length/time).
     """
+    times = floating(times)
     x = uniform_grid(points, dtype=times.dtype)
 
     def height(times: Array) -> Array:

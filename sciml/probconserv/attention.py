@@ -165,7 +165,9 @@ def _attend(
     key_weights, key_output = split_or_none(key, 2)
     q = q * (width // heads) ** -0.5  # scaled before the product: p c numbers, not p n
     # Batch and heads lead, [batch, heads, points, channels]: products of other layouts are slower.
-    q, k, v = (x.reshape(batch, -1, heads, width // heads).swapaxes(1, 2) for x in (q, k, v))
+    q, k, v = (
+        x.reshape(batch, x.shape[1], heads, width // heads).swapaxes(1, 2) for x in (q, k, v)
+    )
     weights = dropout(key_weights, jax.nn.softmax(q @ k.mT, axis=-1), rate=rate)
     found = (weights @ v).swapaxes(1, 2).reshape(batch, points, width)
     y = linear(params.output, jnp.concatenate([query, found], axis=-1))

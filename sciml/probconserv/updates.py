@@ -72,11 +72,17 @@ def constraint_of(method: str, known: Slice, spec: UpdateSpec) -> LinearConstrai
 
 
 def prior_of(
-    method: str, mean: Float[Array, " n"], scale: Float[Array, " n"], spec: UpdateSpec
+    method: str,
+    mean: Float[Array, " n"],
+    scale: Float[Array, " n"],
+    x: Float[Array, " n"],
+    spec: UpdateSpec,
 ) -> Gaussian:
     """Returns the Gaussian that is conditioned."""
     prior = Gaussian(mean, Diagonal(scale**2))
-    return shape_correction(prior, correlation=spec.correlation) if method == "diffused" else prior
+    if method != "diffused":
+        return prior
+    return shape_correction(prior, correlation=spec.correlation, x=x)
 
 
 def updated(
@@ -97,7 +103,7 @@ def updated(
     constraint = constraint_of(method, known, spec)
     if method == "hard":
         return project(constraint, mean), scale**2
-    posterior = condition(constraint, prior_of(method, mean, scale, spec))
+    posterior = condition(constraint, prior_of(method, mean, scale, known.x, spec))
     return posterior.mean, covariances.marginal_variance(posterior.covariance)
 
 
@@ -126,7 +132,7 @@ def draws(
         center, _ = updated(method, mean, scale, known, spec)
         noise = covariances.draw(key, Diagonal(scale**2), (count,))
         return jnp.broadcast_to(center, noise.shape) + noise
-    prior = prior_of(method, mean, scale, spec)
+    prior = prior_of(method, mean, scale, known.x, spec)
     noise = covariances.draw(key, prior.covariance, (count,))
     samples = jnp.broadcast_to(prior.mean, noise.shape) + noise
     return condition_samples(constraint_of(method, known, spec), prior, samples)

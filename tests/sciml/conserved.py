@@ -48,6 +48,22 @@ def random_bands(generator: np.random.Generator, n: int) -> np.ndarray:
     return np.stack([np.pad(np.diag(full, k), (0, k)) for k in range(3)])
 
 
+def close(found: Any, wanted: Any, share: float, *, of: Any = None) -> None:
+    """Asserts that arrays differ by no more than a share of the largest number of the second.
+
+    Rounding errors of a solve are of the size of the largest number in it times its condition
+    number, 1e2 to 1e4 for the problems here; float64 has 1e-16 of that.
+
+    Args:
+        found: What is tested.
+        wanted: What it is compared with.
+        share: Of the largest number allowed.
+        of: In place of `wanted` the terms that it is a sum of.
+    """
+    size = np.abs(np.asarray(wanted if of is None else of, np.float64)).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=share * size)
+
+
 class Problem:
     """A random prior with any covariance, and rows of four cells or of one slice."""
 

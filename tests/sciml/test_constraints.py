@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sciml.conservation import cell_constraint, mass_constraint
 from sciml.constraints import (
     Gaussian,
     LinearConstraint,
     check_constraint,
+    condition,
     condition_number,
     project,
     violation_loss,
 )
-from sciml.linear_solve import damped_inverse, inverse, inverse_spd
+from sciml.covariances import marginal_variance
 from tests.sciml.conserved import conditioned
 
 N, M, BATCH = 12, 3, 4
@@ -118,22 +120,74 @@ def test_gradients_agree_with_finite_differences(numbers) -> None:
         )
 
 
-def test_inverses_agree_with_each_other_and_stay_finite_at_zero(numbers) -> None:
-    matrix = jnp.asarray(numbers["covariance"], jnp.float32)
+def dependent(values: tuple[float, float, float]) -> LinearConstraint:
+    """Returns masses of two cells and of the whole, float32: the third follows from the others."""
+    x = jnp.linspace(0.0, 1.0, 100)
+    cells, whole = cell_constraint(x, [0, 50, 99], jnp.asarray(values[:2])), mass_constraint(x, 1)
+    return LinearConstraint(
+        jnp.concatenate([cells.rows, whole.rows]), jnp.asarray(values, jnp.float32)
+    )
+
+
+def test_constraints_that_depend_on_one_another_hold_or_are_nan() -> None:
+    u = jnp.sin(jnp.arange(100.0))
 
     @jax.jit
-    def inverses(matrix):
-        return inverse_spd(matrix), inverse(matrix), damped_inverse(matrix, damping=1e-4)
+    def moved(both: LinearConstraint):
+        cells = LinearConstraint(both.rows[:2], both.values[:2])
+        prior, flat = Gaussian(u, jnp.exp(-u)), project(cells, u)
+        after, alone = condition(both, prior), condition(cells, prior)
+        variances = [marginal_variance(a.covariance) for a in (after, alone)]
+        return project(both, u), flat, after.mean, alone.mean, *variances
 
-    swept, solved, damped = inverses(matrix)
-    np.testing.assert_allclose(swept @ matrix, np.eye(N), atol=2e-5)
-    np.testing.assert_allclose(solved @ matrix, np.eye(N), atol=2e-5)
-    np.testing.assert_allclose(damped, solved, atol=1e-3)
-    zero = jnp.zeros((3, 3))
-    total = jax.value_and_grad(lambda a: jnp.sum(damped_inverse(a, damping=1e-2)))
-    value, grad = jax.jit(total)(zero)
-    assert value == 0 and jnp.isfinite(grad).all()
-    assert condition_number(zero) == np.inf
+    one, cells_only, mean, mean_only, variance, variance_only = moved(dependent((0.4, 0.6, 1.0)))
+    # float32 fields of size 1, and of sizes of the change.
+    np.testing.assert_allclose(one, cells_only, atol=3e-6)
+    np.testing.assert_allclose(mean, mean_only, atol=3e-6)
+    np.testing.assert_allclose(variance, variance_only, rtol=1e-4)
+    np.testing.assert_allclose(dependent((0, 0, 0)).rows @ one, [0.4, 0.6, 1.0], atol=1e-6)
+    contradicting = moved(dependent((0.4, 0.6, 1.1)))
+    assert np.isnan(contradicting[0]).all() and np.isnan(contradicting[2]).all()
+
+
+def test_constraints_that_cannot_all_hold_are_refused_where_numbers_are_known() -> None:
+    u = jnp.zeros(100)
+    whole = project(dependent((0.4, 0.6, 1.0)), u)
+    np.testing.assert_allclose(dependent((0, 0, 0)).rows @ whole, [0.4, 0.6, 1.0], rtol=1e-6)
+    for refused, message in (
+        (lambda: project(dependent((0.4, 0.6, 1.1)), u), "project: .* contradict each other"),
+        (lambda: condition(dependent((0.4, 0.6, 1.0)), Gaussian(u, 1 + u)), "singular: exact"),
+    ):
+        with pytest.raises(ValueError, match=message) as no:
+            refused()
+        assert "\n" not in str(no.value)
+
+
+def test_directions_that_miss_a_constraint_are_refused(numbers) -> None:
+    directions = jnp.zeros((N, M)).at[jnp.arange(M), 0].set(1.0)
+    with pytest.raises(ValueError, match="G D is singular.*directions"):
+        project(constraint(numbers), jnp.zeros(N), directions=directions)
+
+
+def test_noise_of_any_size_is_no_constraint_where_it_hides_everything(numbers) -> None:
+    mean, variance = jnp.asarray(numbers["u"][0], jnp.float32), jnp.arange(1.0, N + 1)
+
+    @jax.jit
+    def update(sigma):
+        given = mass_constraint(jnp.arange(N), 4.0, sigma=sigma)
+        after, slope = condition(given, Gaussian(mean, variance)), jax.grad(missed)(sigma)
+        return after.mean, marginal_variance(after.covariance), slope
+
+    def missed(sigma):
+        given = mass_constraint(jnp.arange(N), 4.0, sigma=sigma)
+        return jnp.sum(condition(given, Gaussian(mean, variance)).mean)
+
+    for sigma in (1e15, 2e19, 1e38, np.inf):
+        found, spread, slope = update(jnp.float32(sigma))
+        np.testing.assert_allclose(found, mean, rtol=1e-6)
+        np.testing.assert_allclose(spread, variance, rtol=1e-6)
+        assert slope == 0
+    assert jnp.abs(update(jnp.float32(1.0))[0] - mean).max() > 0.01
 
 
 @pytest.mark.parametrize(
@@ -148,6 +202,7 @@ def test_inverses_agree_with_each_other_and_stay_finite_at_zero(numbers) -> None
 def test_a_constraint_that_does_not_fit_is_refused_in_one_line(fields, message: str) -> None:
     good = dict(rows=np.eye(2, N), values=np.ones(2))
     check_constraint(LinearConstraint(*(jnp.asarray(x) for x in good.values())), N)
+    assert condition_number(jnp.zeros((3, 3))) == np.inf
     bad = LinearConstraint(**{k: jnp.asarray(v) for k, v in (good | fields).items()})
     with pytest.raises(ValueError, match=message):
         check_constraint(bad, N)

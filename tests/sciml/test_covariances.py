@@ -22,7 +22,7 @@ from sciml.covariances import (
     times,
     to_dense,
 )
-from tests.sciml.conserved import largest_array, pentadiagonal, random_bands
+from tests.sciml.conserved import close, largest_array, pentadiagonal, random_bands
 
 KINDS = ("diagonal", "low_rank", "dense", "banded", "downdated", "twice")
 # Of kinds within kinds the outermost, and those that have formulas of their own.
@@ -111,6 +111,35 @@ def test_draws_have_the_covariance(kind: str) -> None:
     assert one.shape == (4,)
 
 
+def test_a_singular_covariance_is_drawn_from_and_none_that_is_no_covariance() -> None:
+    x = jnp.linspace(0, 1, 30, dtype=jnp.float32)
+    sizes = jnp.where(jnp.arange(30) == 3, 0, 10.0 ** (jnp.arange(30) % 3 - 1)).astype(x.dtype)
+    kernel = jnp.exp(-((x[:, None] - x[None, :]) ** 2) / 2)  # of rank 6 to float32
+    smooth = sizes[:, None] * kernel * sizes[None, :]
+
+    def loss(sizes: jax.Array) -> jax.Array:
+        matrix = sizes[:, None] * kernel * sizes[None, :]
+        return jnp.sum(draw(jax.random.key(0), Dense(matrix)) ** 2)
+
+    drawn = draw(jax.random.key(0), Dense(smooth), (4000,))
+    unit = np.asarray(drawn) / np.where(sizes > 0, sizes, 1)[None, :]
+    assert not np.any(unit[:, 3])
+    wanted = np.where(np.outer(sizes, sizes) > 0, kernel, 0)
+    assert np.abs(unit.T @ unit / 4000 - wanted).max() < 0.15  # six standard errors of a variance
+    assert np.isfinite(jax.jit(jax.grad(loss))(sizes)).all()
+    for bad in (
+        jnp.asarray([1.0, -1e-3]),
+        Dense(jnp.asarray([[1.0, 2.0], [2.0, 1.0]])),
+        Dense(jnp.asarray([[0.0, 1.0], [1.0, 1.0]])),
+        LowRank(-jnp.ones(3), jnp.ones((3, 1))),
+        BandedPrecision(-jnp.ones((3, 4))),
+        jnp.asarray([1.0, np.inf]),
+    ):
+        with pytest.raises(ValueError, match="covariance is not positive semidefinite") as no:
+            draw(jax.random.key(0), bad, (3,))
+        assert "\n" not in str(no.value)
+
+
 def test_a_downdated_covariance_is_not_drawn_from() -> None:
     with pytest.raises(ValueError, match="draw from its prior"):
         draw(jax.random.key(0), case("downdated", 4)[0])
@@ -120,7 +149,11 @@ def test_arrays_stand_for_diagonal_and_dense_covariances() -> None:
     assert isinstance(as_covariance(jnp.ones(3)), Diagonal)
     assert isinstance(as_covariance(jnp.eye(3)), Dense)
     banded = case("banded", 4)[0]
-    assert as_covariance(banded) is banded
+    for leaf, same in zip(as_covariance(banded), banded, strict=True):
+        assert leaf is same
+    numbers = as_covariance([1, 2])
+    assert isinstance(numbers, Diagonal) and numbers.variance.dtype == jnp.float64
+    assert marginal_variance(Diagonal(jnp.asarray([1, 2]))).dtype == jnp.float64
 
 
 @pytest.mark.parametrize("n", [3, 4, 11])
@@ -141,7 +174,7 @@ def test_banded_factor_and_solves_are_those_of_lapack(n: int) -> None:
 
     lower = np.linalg.cholesky(full)
     wanted = np.stack([np.pad(np.diag(lower, -k), (0, k)) for k in range(3)])
-    np.testing.assert_allclose(factor, wanted, atol=1e-12)
+    close(factor, wanted, 1e-12)
     np.testing.assert_allclose(below, np.linalg.solve(lower, x), rtol=1e-10)
     np.testing.assert_allclose(above, np.linalg.solve(lower.T, x), rtol=1e-10)
     np.testing.assert_allclose(diagonal, np.diag(np.linalg.inv(full)), rtol=1e-10)

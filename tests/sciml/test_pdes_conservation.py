@@ -201,7 +201,8 @@ def test_the_burgers_ramp_becomes_the_shock_without_a_gap() -> None:
 @pytest.mark.usefixtures("float64")
 def test_the_root_of_stefan_satisfies_its_equation_with_derivatives() -> None:
     h = 1e-4
-    u = np.array([1e-6, 0.01, 0.1, 0.5, 0.6, 0.9, 0.99, 1 - 1e-8])
+    # To both ends of what float64 has between 0 and 1.
+    u = np.array([1e-100, 0.01, 0.1, 0.5, 0.6, 0.9, 1 - 1e-8, 1 - 2**-52])
     around = np.array([0.05, 0.6, 0.95]) + h * np.array([[-1], [0], [1]])
     slope = jax.grad(stefan_root)
     roots = jax.jit(jax.vmap(lambda u: (stefan_root(u), slope(u), jax.grad(slope)(u))))
@@ -209,6 +210,7 @@ def test_the_root_of_stefan_satisfies_its_equation_with_derivatives() -> None:
     left = u * special.erf(z[:8]) * z[:8] * np.exp(z[:8] ** 2)
 
     chex.assert_trees_all_close(left, (1 - u) / np.sqrt(np.pi), rtol=1e-12)
+    assert z[7] == pytest.approx(2**-26.5, rel=1e-12)  # u* z² = (1 - u*) / 2 for a small z
     below, middle, above = z[8:].reshape(3, 3)
     chex.assert_trees_all_close(slopes[11:14], (above - below) / (2 * h), rtol=1e-4)
     chex.assert_trees_all_close(curvatures[11:14], (above - 2 * middle + below) / h**2, rtol=1e-4)
@@ -238,6 +240,26 @@ def test_values_and_derivatives_are_finite_in_float32_also_at_corners(
     if name == "stefan":
         start = np.zeros(1)
         assert values_and_slopes(name, "flux_in", param, start, dtype=np.float32)[0] == np.inf
+
+
+@pytest.mark.parametrize("name", ["advection", "burgers_shock", "stefan"])
+def test_a_front_belongs_to_its_left_side_also_if_another_program_found_it(name: str) -> None:
+    law, random = LAWS[name], np.random.default_rng(0)
+    low, high = (0.05, 0.95) if name == "stefan" else (1.1, 5.0)
+    param = random.uniform(low, high, 20).astype(np.float32)
+    late = random.uniform(0, 1, (20, 100)).astype(np.float32)
+    # Burgers' shock from the moment that it forms on.
+    t = (1 + 2 * late) / param[:, None] if name == "burgers_shock" else late
+    assert law.front is not None
+
+    front = law.front(param, t)  # a program of its own
+    on, flux, beyond = law.solution(param, t, front), law.flux(param, t, front), front + 1e-5
+    inside = np.asarray(front) < np.inf
+
+    heights = param[:, None] if name != "advection" else np.ones((20, 1))
+    np.testing.assert_allclose(on, np.broadcast_to(heights, on.shape), rtol=1e-5)
+    assert np.all(np.asarray(flux)[inside] > 0)
+    assert not np.any(law.solution(param, t, beyond * (1 + 1e-6)))
 
 
 @functools.cache

@@ -82,19 +82,105 @@ def test_gradients_of_a_refined_layer_agree_with_finite_differences(target) -> N
     assert float(ahead - behind) / 2 == pytest.approx(float(slope), abs=2e-3, rel=2e-2)
 
 
-def test_a_zero_kernel_gives_finite_outputs_and_gradients_under_damping() -> None:
-    v, zeros = jnp.ones((12, 1, 2)), FaceData(jnp.ones((1, 1)), jnp.ones((1, 1)))
+def test_a_zero_kernel_has_the_slope_of_what_it_does_without_sources() -> None:
+    v, ones = jnp.ones((12, 1, 2)), FaceData(jnp.ones((1, 1)), jnp.ones((1, 1)))
     condition = BoundaryCondition("dirichlet")
 
     def loss(weight):
         layer = Layer(kernel_of(lambda u: weight * u, (12,), channels=2))
-        return jnp.sum(refine(layer, v, [condition], [zeros], Refinement("value")))
+        return jnp.sum(refine(layer, v, [condition], [ones], Refinement("value")))
 
     value, grad = jax.jit(jax.value_and_grad(loss))(jnp.zeros(()))
-    assert value == 4.0 and jnp.isfinite(grad)  # two ends of two channels are written
+    assert value == 4.0 and grad == 20.0  # two ends of two channels are written, ten points are not
     layer = Layer(kernel_of(lambda u: 0 * u, (12,), channels=2))
     with pytest.raises(ValueError, match="singular refinement: the boundary block of axis 0"):
-        refine(layer, v, [condition], [zeros], Refinement(damping=0.0))
+        refine(layer, v, [condition], [ones], Refinement(damping=0.0))
+
+
+def dense_layer(matrix: jax.Array, v: jax.Array) -> jax.Array:
+    return jnp.einsum("xyio,byi->bxo", matrix, v)
+
+
+@pytest.mark.parametrize("name", ["mean", "rank 1"])
+def test_a_layer_of_low_rank_takes_the_values_that_it_can_take(name: str) -> None:
+    generator = np.random.default_rng(0)
+    shape = np.ones((12, 2)) if name == "mean" else generator.normal(size=(12, 2)) + 3
+    weights = generator.normal(size=(12, 2))
+    matrix = jnp.asarray(np.einsum("xo,yi->xyio", shape, weights), jnp.float32)
+    v = jnp.asarray(generator.normal(size=(4, 12, 2)), jnp.float32)
+    field = jnp.asarray(np.array([1.0, -2.0, 0.5, 3.0])[:, None, None] * shape, jnp.float32)
+    wall = BoundaryCondition("dirichlet")
+
+    @jax.jit
+    def run(v):
+        def layer(u):
+            return dense_layer(matrix, u)
+
+        value = refined(layer, wall, target="value")(v, FaceData(field[:, 0], field[:, -1]))
+        return value, refined(layer, wall)(v, FaceData(field[:, 0], field[:, -1]))
+
+    value, kernel = run(v)
+    # The layer makes multiples of one field: that with the values asked for at both ends.
+    np.testing.assert_allclose(value, field, rtol=0, atol=1e-4 * np.abs(field).max())
+    assert np.isfinite(kernel).all()
+    ratio = kernel[:, 1:-1] / field[:, 1:-1]
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1, :1], ratio.shape), rtol=1e-3)
+
+
+@pytest.mark.parametrize("damping", [1e-4, 0.1])
+def test_a_scaled_layer_is_refined_to_the_scaled_field(damping: float) -> None:
+    generator = np.random.default_rng(0)
+    matrix = jnp.asarray(generator.normal(size=(12, 12, 2, 2)), jnp.float32)
+    v = jnp.asarray(generator.normal(size=(3, 12, 2)), jnp.float32)
+    zeros = FaceData(jnp.zeros((3, 1)), jnp.zeros((3, 1)))
+    refine_it = jax.jit(
+        lambda s: refined(
+            lambda u: dense_layer(s * matrix, u), BoundaryCondition("dirichlet"), damping=damping
+        )(v, zeros)
+    )
+    once = refine_it(jnp.float32(1))
+    for size in (2.0**-30, 2.0**-34, 2.0**-90, 2.0**60):  # 1e-9, 6e-11, 8e-28
+        np.testing.assert_allclose(refine_it(jnp.float32(size)) / size, once, rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_layer_adds_is_not_taken_for_a_part_of_its_kernel() -> None:
+    generator = np.random.default_rng(0)
+    matrix = jnp.asarray(generator.normal(size=(12, 12, 2, 2)), jnp.float32)
+    v, bias = (
+        jnp.asarray(generator.normal(size=(3, 12, 2)), jnp.float32),
+        jnp.asarray([30.0, -50.0]),
+    )
+    low, high = jnp.asarray(generator.normal(size=(2, 3, 1)), jnp.float32)
+    wall = BoundaryCondition("dirichlet")
+
+    @jax.jit
+    def both(v):
+        def affine(u):
+            return dense_layer(matrix, u) + jnp.broadcast_to(bias, u.shape)
+
+        kernel = kernel_of(lambda u: jnp.einsum("xyio,ybi->xbo", matrix, u), (12,), channels=2)
+        layer, faces = Layer(kernel, None, bias), FaceData(low, high)
+        found, wanted = [], []
+        for target in ("kernel", "value"):
+            found.append(refined(affine, wall, target=target)(v, faces))
+            out = refine(layer, jnp.moveaxis(v, 0, -2), [wall], [faces], Refinement(target))
+            wanted.append(jnp.moveaxis(out, -2, 0))
+        return found, wanted
+
+    for found, wanted in zip(*both(v), strict=True):
+        size = float(np.abs(wanted).max())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-4 * size)
+        np.testing.assert_array_equal(found[:, 0], np.broadcast_to(low, (3, 2)))
+        np.testing.assert_array_equal(found[:, -1], np.broadcast_to(high, (3, 2)))
+
+
+@pytest.mark.parametrize("activation", [jax.nn.relu, jnp.tanh])
+def test_a_layer_with_an_activation_is_refused(activation) -> None:
+    v = jax.random.normal(jax.random.key(0), (3, 12, 2))
+    ends = FaceData(jnp.zeros((3, 1)), jnp.zeros((3, 1)))
+    with pytest.raises(ValueError, match="refined: the function is not affine") as no:
+        refined(lambda u: activation(3 * u), BoundaryCondition("dirichlet"))(v, ends)
+    assert "\n" not in str(no.value)
 
 
 def test_vmap_over_weights_gives_exact_ends_in_every_member() -> None:
