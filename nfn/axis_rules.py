@@ -13,6 +13,8 @@ from jax.extend.core import JaxprEqn
 
 from nfn.neurons import Entries, Neurons, Value, uniform
 
+_RESHAPE = "a reshape (a global pooling in front of the first dense layer would not)"
+
 Axes = tuple[Entries, ...]
 Rule = Callable[[Neurons, JaxprEqn, Sequence[Value]], list[Axes]]
 
@@ -39,11 +41,29 @@ def _elementwise(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> li
     axes = [uniform(size) for size in _shape(eqn)]
     for value in values:
         if value.axes:  # a scalar goes with any shape, and so does an axis of one entry
+            pairs = zip(axes, value.axes, strict=True)
             axes = [
-                neurons.join(a, b) if len(a) == len(b) else a
-                for a, b in zip(axes, value.axes, strict=True)
+                neurons.join(a, b) if len(a) == len(b) else _spread(neurons, b, a) for a, b in pairs
             ]
+    _fix_constants(neurons, values, axes)
     return [tuple(axes)]
+
+
+def _spread(neurons: Neurons, single: Entries, axis: Entries) -> Entries:
+    """Returns `axis` where an axis of one entry meets all of its entries."""
+    neurons.consume(single)
+    return axis
+
+
+def _fix_constants(neurons: Neurons, values: Sequence[Value], axes: Sequence[Entries]) -> None:
+    """Notes the axes on which constants say the places, as in a one-hot code of data."""
+    full = [value for value in values if value.axes]
+    for i, axis in enumerate(axes):
+        spread = any(v.has_data and (v.axes[i] < 0).all() for v in full)
+        spread |= any(v.has_data and len(v.axes[i]) < len(axis) for v in full)
+        if spread:
+            constants = [v.axes[i] for v in full if not (v.has_data or v.leaves)]
+            neurons.fixed += [constant for constant in constants if (constant >= 0).any()]
 
 
 def _unchanged(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
@@ -51,15 +71,26 @@ def _unchanged(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list
     return [value.axes for value in values]
 
 
-def _without(key: str) -> Rule:
-    """Returns the rule of what drops axes whose entries it treats alike, or that have one."""
+def _reduction(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
+    axes, reduced = values[0].axes, eqn.params["axes"]
+    for i in reduced:
+        neurons.consume(axes[i])
+    return [tuple(axis for i, axis in enumerate(axes) if i not in reduced)]
 
-    def rule(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
-        del neurons
-        dropped = eqn.params[key]
-        return [tuple(axis for i, axis in enumerate(values[0].axes) if i not in dropped)]
 
-    return rule
+def _squeeze(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
+    axes, dropped = values[0].axes, eqn.params["dimensions"]
+    _drop(neurons, values[0], [axes[i] for i in dropped])
+    return [tuple(axis for i, axis in enumerate(axes) if i not in dropped)]
+
+
+def _drop(neurons: Neurons, value: Value, axes: Sequence[Entries]) -> None:
+    """Notes that axes of one entry end, which may have been picked from several."""
+    for axis in axes:
+        neurons.consume(axis)
+        if value.leaves and not value.has_data:
+            # One of several layers in one array: each has neurons in an order of its own.
+            neurons.lost.append((axis[axis >= 0], "an index into them"))
 
 
 def _transpose(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
@@ -89,19 +120,22 @@ def _split(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axe
 
 
 def _broadcast(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
-    del neurons
     axes = [uniform(size) for size in _shape(eqn)]
     for axis, place in zip(values[0].axes, eqn.params["broadcast_dimensions"], strict=True):
         if len(axis) == len(axes[place]):
             axes[place] = axis
+        else:
+            neurons.consume(axis)
     return [tuple(axes)]
 
 
 def _iota(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
     del values
+    axes = [uniform(size) for size in _shape(eqn)]
     counted = eqn.params["dimension"]
-    sizes = enumerate(_shape(eqn))
-    return [tuple(neurons.new_fixed(n) if i == counted else uniform(n) for i, n in sizes)]
+    axes[counted] = neurons.new(len(axes[counted]))
+    neurons.lose([axes[counted]], "numbering them")
+    return [tuple(axes)]
 
 
 def _concatenate(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[Axes]:
@@ -151,13 +185,15 @@ def _reshape(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[A
             new[places[0]] = taken[0]
         elif any((axis != -1).any() for axis in taken):
             sizes = [len(new[i]) for i in places]
-            for i, axis in zip(places, neurons.recode(taken, sizes, "a reshape"), strict=True):
+            for i, axis in zip(places, neurons.recode(taken, sizes, _RESHAPE), strict=True):
                 new[i] = axis
     single_old = [axis for axis in old if len(axis) == 1]
     single_new = [i for i, axis in enumerate(new) if len(axis) == 1]
     if len(single_old) == len(single_new):
         for i, axis in zip(single_new, single_old, strict=True):
             new[i] = axis
+    else:
+        _drop(neurons, values[0], single_old)
     return [tuple(new)]
 
 
@@ -169,7 +205,7 @@ def _product(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[A
     (summed, batch) = eqn.params["dimension_numbers"]
     first, second = (value.axes for value in values)
     for i, j in zip(*summed, strict=True):
-        neurons.join(first[i], second[j])
+        neurons.consume(neurons.join(first[i], second[j]))
     shared = [neurons.join(first[i], second[j]) for i, j in zip(*batch, strict=True)]
     # Heads and ensembles: each has neurons in an order of its own, under one axis for all.
     neurons.lose(shared, "a product for every entry of a batch axis")
@@ -177,6 +213,13 @@ def _product(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> list[A
         [axis for i, axis in enumerate(axes) if i not in (*summed[side], *batch[side])]
         for side, axes in enumerate((first, second))
     ]
+    for made, value, other in zip(kept, values, reversed(values), strict=True):
+        if other.has_data and not value.has_data:
+            if not value.leaves:
+                neurons.fixed += made
+            elif sum(len(axis) > 1 for axis in made) > 1:
+                # Pairs of neurons, which may come in any order, not only axis by axis.
+                neurons.lose(made, "a product that makes several axes of neurons")
     return [(*shared, *kept[0], *kept[1])]
 
 
@@ -187,7 +230,7 @@ def _convolution(neurons: Neurons, eqn: JaxprEqn, values: Sequence[Value]) -> li
     features, outputs = x[numbers.lhs_spec[1]], kernel[numbers.rhs_spec[0]]
     groups = eqn.params["feature_group_count"]
     if groups == 1:
-        neurons.join(features, kernel[numbers.rhs_spec[1]])
+        neurons.consume(neurons.join(features, kernel[numbers.rhs_spec[1]]))
     elif groups == len(features) == len(outputs):  # a filter for every channel
         outputs = neurons.join(features, outputs)
         neurons.fixed.append(kernel[numbers.rhs_spec[1]])
@@ -258,10 +301,10 @@ REDUCTIONS = "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum 
 WINDOWS = "reduce_window reduce_window_max reduce_window_min reduce_window_sum"
 RULES: dict[str, Any] = {
     **dict.fromkeys(ELEMENTWISE.split(), _elementwise),
-    **dict.fromkeys(REDUCTIONS.split(), _without("axes")),
+    **dict.fromkeys(REDUCTIONS.split(), _reduction),
     **dict.fromkeys(WINDOWS.split(), _windows),
     "optimization_barrier": _unchanged,
-    "squeeze": _without("dimensions"),
+    "squeeze": _squeeze,
     "transpose": _transpose,
     "rev": _reverse,
     "slice": _slice,

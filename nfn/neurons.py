@@ -39,7 +39,8 @@ class Neurons:
         fixed: Entries whose place has a meaning, such as positions of a filter.
         lost: Entries that the program tells apart by their place, and by what.
         recoded: Axes that became other axes, such as the channels of a map in its flattening.
-        marks: By neuron, the uniform entries of partly uniform axes it met, and where.
+        marks: By neuron, what sets it apart from others: the uniform entries of a partly uniform
+            axis that it met, or a sum it is a part of.
     """
 
     def __init__(self) -> None:
@@ -80,12 +81,20 @@ class Neurons:
         pairs = zip(first.tolist(), second.tolist(), strict=True)
         return np.array([self._meet(a, b) for a, b in pairs], first.dtype)
 
+    def consume(self, axis: Entries) -> None:
+        """Notes that these entries and no others end in what follows, as in a sum over an axis."""
+        self._occasions += 1
+        self.marks += [(entry, (0, self._occasions)) for entry in axis.tolist() if entry >= 0]
+
     def lose(self, axes: Iterable[Entries], reason: str) -> None:
         """Notes that the program tells the entries of axes apart by their place."""
         self.lost += [(axis[axis >= 0], reason) for axis in axes if len(axis) > 1]
 
     def recode(self, axes: Iterable[Entries], sizes: Iterable[int], reason: str) -> list[Entries]:
         """Returns the axes that become of `axes` where the program arranges entries anew."""
+        axes = tuple(axes)
+        for axis in axes:
+            self.consume(axis)
         old = tuple(axis[axis >= 0] for axis in axes if len(axis) > 1)
         new = [self.new(size) for size in sizes]
         self.lose([*old, *new], reason)

@@ -152,14 +152,12 @@ def _roles(flow: Flow) -> _Roles:
 def _refuse_lost(flow: Flow, roles: _Roles, occurrences: dict[int, Counter[Axis]]) -> None:
     known = roles.inputs | roles.outputs | roles.fixed
     for axis, reason in flow.neurons.lost:
-        for neuron in flow.neurons.roots(axis):
-            if neuron in occurrences and neuron not in known:
-                first = next(iter(occurrences[neuron]))
+        for neuron in set(flow.neurons.roots(axis)) - known:
+            wide = [(path, i) for path, i in occurrences[neuron] if len(flow.axes[path][i]) > 1]
+            if wide:
                 raise ValueError(
-                    f"{_named(first)}: {reason} tells these neurons apart by their place, so that "
-                    "labels of axes cannot describe in which orders they may come; with a "
-                    "global pooling in front of the first dense layer they can, else "
-                    f"{_BY_HAND}"
+                    f"{_named(wide[0])}: {reason} tells these neurons apart by their place, so "
+                    f"that labels of axes cannot say in which orders they may come; {_BY_HAND}"
                 )
 
 

@@ -73,16 +73,13 @@ def test_all_equivalent_weights_have_one_canonical_form(widths: tuple[int, ...])
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_the_canonical_form_is_unique_where_weights_are_zero(widths: tuple[int, ...]) -> None:
     """Of pruned networks: first weights, whole neurons, outgoing weights and their sums."""
-    params = wild_siren(3, widths)
-    kernel = params["dense_0"]["kernel"].at[0, :3].set(0).at[1, 1].set(0)
-    params["dense_0"] = {
-        "kernel": kernel,
-        "bias": params["dense_0"]["bias"].at[2].set(0),
-    }
+    params = jax.tree.map(np.array, wild_siren(3, widths))
+    params["dense_0"]["kernel"][0, :3] = 0
+    params["dense_0"]["kernel"][1, 1] = 0
+    params["dense_0"]["bias"][2] = 0
     if len(widths) > 3:
-        last = f"dense_{len(widths) - 2}"
-        outgoing = params[last]["kernel"].at[0].set(jnp.array([0.5, -0.5])).at[1].set(0)
-        params[last] = {**params[last], "kernel": outgoing}
+        params[f"dense_{len(widths) - 2}"]["kernel"][:2] = [[0.5, -0.5], [0, 0]]
+    params = jax.tree.map(jnp.asarray, params)
     expected = canonical_siren(params, omega=OMEGA)
     for seed in range(3):
         moved = random_sine_symmetry(jax.random.key(seed), params, omega=OMEGA)

@@ -1,6 +1,7 @@
 """Weight spaces read from a forward pass: whatever names say, groups are those of the function."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from nfn.features import features_from_params, permute_params, random_permutation
-from nfn.tracing import space_from_apply
+from nfn.features import features_from_params, permute_params
+from nfn.tracing import space_from_apply, split_from_apply
 from nfn.weights import (
     TensorSpec,
     WeightSpace,
@@ -176,13 +177,15 @@ def test_no_order_of_hidden_neurons_changes_what_the_network_computes(
     network = jax.jit(net.apply)
     expected = network(variables, x)
 
-    order = random_permutation(jax.random.key(2), space)
-    moved = permute_params(space, variables, order)
+    permute = jax.jit(partial(permute_params, space))  # compiled once, for all orders
+    generator = np.random.default_rng(2)
+    order = {group: generator.permutation(n) for group, n in space.group_sizes.items()}
+    moved = permute(variables, order)
     np.testing.assert_allclose(network(moved, x), expected, rtol=1e-4, atol=1e-4)
-    for group, permutation in order.items():  # every group moves something that counts
-        rolled = jnp.roll(jnp.arange(len(permutation)), 1)
+    same = {group: np.arange(n) for group, n in space.group_sizes.items()}
+    for group, numbers in same.items():  # every group moves something that counts
         first = next(spec.path for spec in space.tensors if group in spec.groups)
-        false = leaves_of(permute_params(space, variables, {group: rolled}))
+        false = leaves_of(permute(variables, {**same, group: np.roll(numbers, 1)}))
         leaves, tree = jax.tree.flatten(variables)
         mixed = [
             false[path] if path == first else leaf
@@ -226,7 +229,7 @@ REFUSED = {
     "flattened": (
         lambda x: nn.Dense(2)(nn.Conv(4, (3, 3))(x).reshape(len(x), -1)),
         IMAGE,
-        r"Conv_0/kernel, axis 3: a reshape tells .* global pooling",
+        r"Conv_0/kernel, axis 3: a reshape .* global pooling",
     ),
     "groups of channels": (
         lambda x: nn.Dense(2)(nn.GroupNorm(num_groups=2)(nn.Conv(4, (3, 3))(x)).mean((1, 2))),
@@ -236,7 +239,7 @@ REFUSED = {
     "heads": (
         lambda x: nn.MultiHeadDotProductAttention(num_heads=2, qkv_features=6)(x, x),
         SERIES,
-        r"/kernel, axis \d: a product for every entry of a batch axis",
+        r"/kernel, axis \d: a product that makes several axes of neurons",
     ),
     "a gate": (
         dense_after(lambda x: jnp.multiply(*jnp.split(x, 2, axis=-1))),
@@ -252,6 +255,17 @@ REFUSED = {
         dense_after(lambda x: x * np.arange(8.0, dtype=np.float32)[None]),
         VECTOR,
         "Dense_1/kernel, axis 1: a constant array",
+    ),
+    "an ensemble": (
+        lambda x: nn.vmap(
+            nn.Dense,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=None,
+            axis_size=2,
+        )(4)(x).sum(0),
+        VECTOR,
+        r"kernel, axis 0: a product that makes several axes of neurons",
     ),
     "concatenated": (
         lambda x: nn.Dense(2)(jnp.concatenate([nn.Dense(4)(x), nn.tanh(nn.Dense(3)(x))], -1)),
@@ -274,6 +288,55 @@ def test_layers_in_one_array_are_refused() -> None:
     params = {"first": np.ones((3, 4)), "all": np.ones((5, 4, 4)), "last": np.ones((4, 2))}
     with pytest.raises(ValueError, match="all, axis 0: a loop over them"):
         space_from_apply(stacked_layers, params, np.ones((1, 3)))
+
+    def one_by_one(params: Any, x: jax.Array) -> jax.Array:
+        x = x @ params["first"]
+        for i in range(5):
+            x = jnp.tanh(x @ params["all"][i])
+        return x @ params["last"]
+
+    with pytest.raises(ValueError, match="all, axis 0: an index into them"):
+        space_from_apply(one_by_one, params, np.ones((1, 3)))
+
+
+def test_numbered_neurons_are_refused_and_numbered_classes_of_inputs_are_not() -> None:
+    params = {"first": np.ones((3, 4)), "middle": np.ones((4, 4)), "last": np.ones((4, 2))}
+
+    def nearly_identity(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.tanh(x @ params["first"]) @ (params["middle"] + jnp.eye(4)) @ params["last"]
+
+    with pytest.raises(ValueError, match=r"first, axis 1: numbering them"):
+        space_from_apply(nearly_identity, params, np.ones((1, 3)))
+
+    def of_classes(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.tanh(jax.nn.one_hot(x, 3) @ params["first"]) @ params["last"]
+
+    del params["middle"]
+    space = space_from_apply(of_classes, params, np.ones(5, np.int32))
+    assert [spec.groups for spec in space.tensors] == [(None, "hidden_1"), ("hidden_1", "output")]
+
+
+@pytest.mark.parametrize(
+    ("change", "sizes"),
+    [
+        (lambda h: h + h[:, :1], [1, 7]),
+        (lambda h: jnp.maximum(h, h[:, 2][:, None]), [1, 7]),
+        (lambda h: h / jnp.sum(h[:, 3:], axis=-1, keepdims=True), [3, 5]),
+        (lambda h: jnp.concatenate([nn.softmax(h[:, :2]), h[:, 2:]], axis=-1), [2, 6]),
+        (lambda h: h / jnp.sum(h, axis=-1, keepdims=True), [8]),
+    ],
+)
+def test_neurons_that_are_picked_or_summed_apart_are_a_group_of_their_own(
+    change: Callable[[jax.Array], jax.Array], sizes: list[int]
+) -> None:
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        return change(x @ params["first"]) @ params["last"]
+
+    params = {"first": np.ones((3, 8)), "last": np.ones((8, 2))}
+    space = hidden_only(split_from_apply(apply, params, np.ones((4, 3))).space)
+    first = [spec for spec in space.tensors if spec.path.startswith("first")]
+    assert sorted(spec.shape[1] for spec in first) == sizes
+    assert len({spec.groups[1] for spec in first}) == len(sizes)
 
 
 def test_what_arranges_inputs_or_outputs_anew_is_none_of_the_hidden_neurons() -> None:
