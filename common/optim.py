@@ -1,9 +1,13 @@
 """Optimizers and learning-rate schedules from the numbers of a config."""
 
+import inspect
+from typing import Any
+
 import jax
 import optax
 
 from common.errors import UserError, nearest
+from common.precision import widened
 from common.steps import split_by_path
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "lion")
@@ -71,16 +75,26 @@ def make_optimizer(
     nesterov: bool = False,
     clip_norm: float = 0.0,
     trainable: str = "",
+    **unknown: Any,
 ) -> optax.GradientTransformation:
     """Returns the optimizer of `config.optimizer`: `make_optimizer(num_steps=n, **section)`.
 
     Weight decay is decoupled for adamw, lamb and lion and an L2 term of the gradient for sgd and
     adam. `clip_norm` > 0 clips the global norm first. `trainable` is a regex on parameter paths
-    ("params/block_0/kernel"): all others get no update and no optimizer state.
+    ("params/block_0/kernel"): all others get no update and no optimizer state. Parameters narrower
+    than float32 get updates computed and kept in float32: half precision holds neither squares of
+    gradients nor their sums.
 
     Raises:
-        UserError: For an unknown optimizer or schedule.
+        UserError: For an unknown field, optimizer or schedule.
     """
+    for field in unknown:
+        names = inspect.signature(make_optimizer).parameters
+        allowed = [name for name in names if name not in ("num_steps", "unknown")]
+        raise UserError(
+            f"config.optimizer.{field}: no such field{nearest(field, allowed)}; "
+            f"allowed: {', '.join(allowed)}"
+        )
     if name not in OPTIMIZERS:
         raise _unknown("name", name, OPTIMIZERS)
     rate = make_schedule(
@@ -102,7 +116,17 @@ def make_optimizer(
     else:
         make = {"adamw": optax.adamw, "lamb": optax.lamb, "lion": optax.lion}[name]
         parts.append(make(rate, weight_decay=weight_decay))
-    return _only(trainable, optax.chain(*parts)) if trainable else optax.chain(*parts)
+    chain = _in_float32(optax.chain(*parts))
+    return _only(trainable, chain) if trainable else chain
+
+
+def _in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Shows the optimizer floats of at least 32 bits; `optax.apply_updates` rounds in the end."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return optimizer.update(widened(updates), state, widened(params))
+
+    return optax.GradientTransformation(lambda params: optimizer.init(widened(params)), update)
 
 
 def _only(pattern: str, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

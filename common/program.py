@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from common import sharding, steps
+from common import precision, sharding, steps
 from common.experiment import Experiment, abstract, data_shapes
 
 PyTree = Any
@@ -151,11 +151,11 @@ def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
 
     NaN where nothing was counted.
     """
-    host = jax.device_get(pairs)
+    host = jax.tree.map(np.asarray, jax.device_get(pairs))
+    wide = jax.tree.map(lambda x: x.astype(precision.wide(x.dtype), copy=False), host)
     with np.errstate(divide="ignore", invalid="ignore"):  # whoever uses them looks at the result
         return {
-            name: (np.asarray(total) / np.asarray(count)).astype(float).tolist()
-            for name, (total, count) in host.items()
+            name: (total / count).astype(float).tolist() for name, (total, count) in wide.items()
         }
 
 

@@ -2,7 +2,8 @@
 
 A *loss* is (params, data, batch, key) -> (scalar, metrics). A *gradient function* turns a loss
 into (params, data, batch, key) -> ((value, metrics), grads), as `jax.value_and_grad(loss,
-has_aux=True)` does; `sam`, `masked`, `accumulated` and `ordered` wrap one another freely.
+has_aux=True)` does; `sam`, `masked`, `accumulated` and `ordered` wrap one another freely. None in
+place of a gradient stands for a parameter that is not trained: the step leaves it as it is.
 
 While the loop traces the step of a deterministic run (`fixed_order`), `plain` is `ordered`, and so
 is everything that wraps it.
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
+from common import precision
 from common.errors import UserError
 from common.sharding import path_name
 
@@ -96,7 +98,8 @@ def gradient_step(
 ) -> Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns the step of an Experiment: one update of `optimizer` along `gradient(loss)`.
 
-    Metrics are those of the loss, plus "loss" and "grad_norm".
+    Parameters without a gradient (`masked`) keep their bits, whatever the optimizer would do to
+    them: decay, momentum, noise. Metrics are those of the loss, plus "loss" and "grad_norm".
     """
     value_and_grad = gradient(loss)
 
@@ -104,9 +107,11 @@ def gradient_step(
         state: TrainState, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         (value, metrics), grads = value_and_grad(state.params, data, batch, key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        metrics = {**metrics, "loss": value, "grad_norm": optax.tree.norm(grads)}
+        frozen = _at_gaps(grads, state.params)
+        whole = join(grads, jax.tree.map(jnp.zeros_like, frozen))
+        updates, opt_state = optimizer.update(whole, state.opt_state, state.params)
+        params = join(frozen, optax.apply_updates(state.params, updates))
+        metrics = {**metrics, "loss": value, "grad_norm": precision.norm(grads)}
         return TrainState(params, opt_state), metrics
 
     return step
@@ -127,8 +132,12 @@ def sam(rho: float, *, base: Gradient = plain) -> Gradient:
         ) -> tuple[Any, PyTree]:
             value, grads = value_and_grad(params, data, batch, key)
             # A zero gradient has no ascent direction: stay, instead of dividing by zero.
-            norm = jnp.maximum(optax.tree.norm(grads), jnp.finfo(jnp.float32).tiny)
-            ascent = optax.tree.add_scale(params, rho / norm, grads)
+            norm = jnp.maximum(precision.norm(grads), jnp.finfo(jnp.float32).tiny)
+
+            def climb(g: Any, p: Any) -> Any:
+                return p if g is None else (p + rho / norm * g).astype(p.dtype)
+
+            ascent = jax.tree.map(climb, grads, params, is_leaf=_is_gap)
             # Both passes see the same noise (dropout masks), on purpose.
             _, grads = value_and_grad(ascent, data, batch, jax.random.clone(key))
             return value, grads
@@ -139,9 +148,13 @@ def sam(rho: float, *, base: Gradient = plain) -> Gradient:
 
 
 def masked(pattern: str, *, base: Gradient = plain) -> Gradient:
-    """Returns gradients of the parameters whose path matches `pattern`, zeros elsewhere.
+    """Returns gradients of the parameters whose path matches `pattern`, None elsewhere.
 
-    Paths look like "params/block_0/kernel". The frozen part is not differentiated at all.
+    Paths look like "params/block_0/kernel". The frozen part is not differentiated at all, and
+    `gradient_step` does not change it.
+
+    Raises:
+        UserError: While traced, if nothing matches.
     """
 
     def gradient(loss: Loss) -> ValueAndGrad:
@@ -153,9 +166,7 @@ def masked(pattern: str, *, base: Gradient = plain) -> Gradient:
             def partial_loss(chosen: PyTree, *rest: Any) -> tuple[jax.Array, Any]:
                 return loss(join(chosen, frozen), *rest)
 
-            value, grads = base(partial_loss)(chosen, data, batch, key)
-            zeros = jax.tree.map(jnp.zeros_like, frozen)
-            return value, join(grads, zeros)
+            return base(partial_loss)(chosen, data, batch, key)
 
         return masked_value_and_grad
 
@@ -166,7 +177,11 @@ def accumulated(microbatches: int, *, base: Gradient = plain) -> Gradient:
     """Returns the mean gradient over equal slices of the batch, one slice in memory at a time.
 
     Equals `base` up to rounding for a loss that is a mean over the batch. Slice i sees
-    fold_in(key, i).
+    fold_in(key, i), and entries of the batch without axes whole. Narrow floats are summed in
+    float32.
+
+    Raises:
+        UserError: While traced, if the rows do not divide or entries differ in their number.
     """
 
     def gradient(loss: Loss) -> ValueAndGrad:
@@ -182,13 +197,12 @@ def accumulated(microbatches: int, *, base: Gradient = plain) -> Gradient:
                 return value_and_grad(params, data, rows, jax.random.fold_in(key, index))
 
             def add(total: PyTree, index: jax.Array) -> tuple[PyTree, None]:
-                return jax.tree.map(jnp.add, total, one(index)), None
+                return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, one(index)), None
 
-            start = jax.tree.map(
-                lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(one, jnp.int32(0))
-            )
+            like = jax.eval_shape(one, jnp.int32(0))
+            start = jax.tree.map(lambda x: jnp.zeros(x.shape, precision.wide(x.dtype)), like)
             total, _ = jax.lax.scan(add, start, jnp.arange(microbatches))
-            return jax.tree.map(lambda x: x / microbatches, total)
+            return jax.tree.map(lambda x, y: _mean(x, microbatches, y.dtype), total, like)
 
         return accumulated_value_and_grad
 
@@ -201,7 +215,10 @@ def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
     Each device computes its share of the shards one by one; all gradients are gathered and added
     from first to last, so that the bits do not depend on the number of devices, which must divide
     `logical_shards`. Costs `logical_shards` copies of the gradient in memory. Shard i sees
-    fold_in(key, i). Data must be replicated.
+    fold_in(key, i), and entries of the batch without axes whole. Data must be replicated.
+
+    Raises:
+        UserError: While traced, as `accumulated`, or if the devices do not divide the shards.
     """
 
     def gradient(loss: Loss) -> ValueAndGrad:
@@ -222,10 +239,10 @@ def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
             results = _over_devices(local, logical_shards)(params, data, shards, keys)
 
             def total(parts: jax.Array) -> jax.Array:
-                first = parts[0]
-                for part in parts[1:]:
+                first, *others = parts.astype(precision.wide(parts.dtype))
+                for part in others:
                     first = first + part
-                return first / logical_shards
+                return _mean(first, logical_shards, parts.dtype)
 
             return jax.tree.map(total, results)
 
@@ -280,18 +297,44 @@ def split_by_path(params: PyTree, pattern: str) -> tuple[PyTree, PyTree]:
 
 def join(first: PyTree, second: PyTree) -> PyTree:
     """Returns the tree whose gaps (None) in one argument are filled from the other."""
-    return jax.tree.map(
-        lambda a, b: b if a is None else a, first, second, is_leaf=lambda x: x is None
-    )
+    return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=_is_gap)
+
+
+def _is_gap(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _at_gaps(tree: PyTree, other: PyTree) -> PyTree:
+    """Returns the leaves of `other` where `tree` has None, and None elsewhere."""
+    return jax.tree.map(lambda a, b: b if a is None else None, tree, other, is_leaf=_is_gap)
+
+
+def _mean(total: jax.Array, count: int, dtype: Any) -> jax.Array:
+    """Returns total / count, of narrow floats in the type they had."""
+    mean = total / count
+    return mean if precision.wide(dtype) == dtype else mean.astype(dtype)
 
 
 def _split_rows(batch: PyTree, parts: int, knob: str) -> PyTree:
-    def one(rows: jax.Array) -> jax.Array:
-        if rows.shape[0] % parts:
+    """Returns the batch in `parts` equal slices [parts, rows, ...]; scalars are in each of them."""
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    counts = {path_name("batch", path): rows.shape[0] for path, rows in leaves if rows.ndim}
+    if len(set(counts.values())) > 1:
+        text = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise UserError(
+            f"{knob}={parts} slices all entries of a batch that have axes, but their rows differ "
+            f"in number: {text}; pass what belongs to no row in data()"
+        )
+    for count in set(counts.values()):
+        if count % parts:
             raise UserError(
-                f"a batch of {rows.shape[0]} rows does not divide into {knob}={parts}; "
+                f"a batch of {count} rows does not divide into {knob}={parts}; "
                 "change config.batch_size"
             )
+
+    def one(rows: jax.Array) -> jax.Array:
+        if not rows.ndim:
+            return jnp.broadcast_to(rows, (parts,))
         return rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
 
     return jax.tree.map(one, batch)

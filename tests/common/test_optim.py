@@ -184,6 +184,7 @@ def test_parameters_outside_trainable_keep_their_bits_and_have_no_state(name: st
         ({"schedule": "cosin"}, ("schedule='cosin'", 'did you mean "cosine"', "linear")),
         ({"schedule": "exponential"}, ("final_fraction=0", "exponential")),
         ({"schedule": "step"}, ("decay_every=0", "step decay")),
+        ({"weight_decai": 1}, ("weight_decai", 'did you mean "weight_decay"', "learning_rate")),
     ],
 )
 def test_an_unknown_name_is_one_line_with_the_nearest(
@@ -195,6 +196,24 @@ def test_an_unknown_name_is_one_line_with_the_nearest(
     text = str(error.value)
     assert text.startswith("config.optimizer.") and "\n" not in text
     assert all(part in text for part in parts), text
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_half_parameters_get_the_updates_of_float32_rounded_in_the_end(name: str) -> None:
+    optimizer = make_optimizer(num_steps=9, learning_rate=0.1, name=name, weight_decay=0.1)
+    grads = jnp.full(2000, 1e-4)  # its square is 0 in float16
+
+    def step(dtype: Any) -> tuple[Any, Any]:
+        values = jnp.full(2000, 8.0, dtype)  # 2,000 * 8**2 is infinite in float16
+        updates, state = optimizer.update(grads.astype(dtype), optimizer.init(values), values)
+        return optax.apply_updates(values, updates), state
+
+    narrow, state = step(jnp.float16)
+    wide, _ = step(jnp.float32)
+
+    assert narrow.dtype == jnp.float16
+    assert np.allclose(narrow, wide, rtol=1e-3) and np.all(wide < 8)
+    assert all(leaf.dtype != jnp.float16 for leaf in jax.tree.leaves(state))
 
 
 def test_a_pattern_that_trains_nothing_is_an_error() -> None:
