@@ -21,7 +21,12 @@ Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 DIVERGING = ("loss", "grad_norm")  # what `common.steps.gradient_step` takes and follows
 
 
-def training_is_finite(values: Values, step: int, nan_in_state: Callable[[], str]) -> None:
+def training_is_finite(
+    values: Values,
+    step: int,
+    nan_in_state: Callable[[], str],
+    labels: Callable[[], str] = str,
+) -> None:
     """Checks the metrics of a training step.
 
     What the gradient is taken of, "loss" and "grad_norm" (`common.steps`), has to be finite. Any
@@ -33,6 +38,7 @@ def training_is_finite(values: Values, step: int, nan_in_state: Callable[[], str
         step: Their step.
         nan_in_state: Returns the name of an array of the state that holds NaN, "" without one;
             called only if a metric is not finite.
+        labels: Returns what is wrong with labels, "" if nothing is; called only before raising.
 
     Raises:
         NumericalError: Naming metric and step.
@@ -47,6 +53,7 @@ def training_is_finite(values: Values, step: int, nan_in_state: Callable[[], str
     cure = "Lower config.optimizer.learning_rate or look at metrics.jsonl"
     if step == 1:
         cure = "Nothing was learned before it: look at the data, their labels and the loss"
+    cure = labels() or cure
     also = f", {lost} holds NaN" if lost else ""
     raise NumericalError(
         f"metric {name!r} is not finite at step {step}{also}; nothing was saved after the last "
@@ -66,19 +73,24 @@ class Undefined:
         self._best = best_metric.removeprefix("-")
         self._told: set[str] = set()
 
-    def note(self, values: Values, step: int) -> None:
-        """Warns of the metrics that are not finite for the first time."""
-        for name in not_finite(values):
-            if name not in self._told:
-                self._told.add(name)
-                logging.warning(
-                    "metric %r is %s at step %d, as 0 / 0 is where nothing was counted; the state "
-                    "is finite and the run goes on%s; this is said once",
-                    name,
-                    values[name],
-                    step,
-                    ", without a best checkpoint at such a step" if name == self._best else "",
-                )
+    def note(self, values: Values, step: int, labels: Callable[[], str] = str) -> None:
+        """Warns of the metrics that are not finite for the first time.
+
+        `labels`, called for these only, returns what is wrong with labels, "" if nothing is.
+        """
+        new = [name for name in not_finite(values) if name not in self._told]
+        why = (labels() if new else "") or "as 0 / 0 is where nothing was counted"
+        for name in new:
+            self._told.add(name)
+            logging.warning(
+                "metric %r is %s at step %d: %s; the state is finite and the run goes on%s; this "
+                "is said once",
+                name,
+                values[name],
+                step,
+                why,
+                ", without a best checkpoint at such a step" if name == self._best else "",
+            )
 
 
 def nan_in(state: PyTree, first_nan: Callable[[PyTree], jax.Array]) -> str:

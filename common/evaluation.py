@@ -1,14 +1,22 @@
 """Sums over whole data sets inside one compiled program, one slice in memory at a time."""
 
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from common.precision import widened
 
 PyTree = Any
 SumCount = tuple[jax.Array, jax.Array]
+# Called with the lowest and the highest label and the number of classes of a program that runs.
+_WITNESS: contextvars.ContextVar[Callable[..., None] | None] = contextvars.ContextVar(
+    "witness", default=None
+)
 
 
 def sums_over(
@@ -16,27 +24,43 @@ def sums_over(
 ) -> dict[str, SumCount]:
     """Returns (sum, count) over all rows of every value that `function` gives per row.
 
-    Every slice is spread over all devices of the mesh, if their number divides it.
+    Every slice is spread over all devices of the mesh, if their number divides it. Values narrower
+    than float32 are summed in float32.
 
     Args:
         function: Maps a slice of `rows` (leaves [chunk, ...]) to values of shape [chunk].
         rows: Arrays with the same leading axis.
         chunk: Rows in memory at a time; the last slice is filled up with row 0, which counts
             nothing there.
+
+    Raises:
+        ValueError: If there are no rows, arrays have different numbers of them, or `function` does
+            not give one number a row.
     """
     values, count = _values(function, rows, chunk)
-    is_real = jnp.arange(jax.tree.leaves(values)[0].size) < count
 
-    def total(value: jax.Array) -> jax.Array:
+    def total(name: str, value: jax.Array) -> jax.Array:
+        if value.ndim != 2:
+            raise ValueError(
+                f"sums_over: {name!r} has shape {value.shape[1:]} for a slice of {value.shape[1]} "
+                "rows; expected one number a row"
+            )
+        is_real = jnp.arange(value.size) < count
         return jnp.sum(jnp.where(is_real, value.reshape(-1), 0))
 
-    return {name: (total(value), jnp.float32(count)) for name, value in values.items()}
+    values = widened(values)
+    return {name: (total(name, value), jnp.float32(count)) for name, value in values.items()}
 
 
 def values_over(
     function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, *, chunk: int
 ) -> dict[str, jax.Array]:
-    """Returns what `function` gives per row, numbers or arrays; the arguments of `sums_over`."""
+    """Returns what `function` gives per row, numbers or arrays; the arguments of `sums_over`.
+
+    Raises:
+        ValueError: If there are no rows, arrays have different numbers of them, or `function` does
+            not give something for each.
+    """
     values, count = _values(function, rows, chunk)
     return {name: value.reshape(-1, *value.shape[2:])[:count] for name, value in values.items()}
 
@@ -45,17 +69,42 @@ def _values(
     function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, chunk: int
 ) -> tuple[dict[str, jax.Array], int]:
     """Returns values [slices, chunk, ...], the last slice filled up, and the number of rows."""
+    count = _num_rows(rows)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}: expected at least 1 row in memory at a time")
     rows = jax.tree.map(jnp.asarray, rows)
-    count = jax.tree.leaves(rows)[0].shape[0]
     chunk = min(chunk, count)
     num_chunks = -(-count // chunk)
     index = jnp.arange(num_chunks * chunk)
     index = jnp.where(index < count, index, 0).reshape(num_chunks, chunk)
 
     def one(chosen: jax.Array) -> dict[str, jax.Array]:
-        return function(jax.tree.map(lambda x: _over_devices(x[chosen]), rows))
+        values = function(jax.tree.map(lambda x: _over_devices(x[chosen]), rows))
+        for name, value in values.items():
+            if jnp.shape(value)[:1] != (chunk,):
+                raise ValueError(
+                    f"{name!r} has shape {jnp.shape(value)} for a slice of {chunk} rows; expected "
+                    f"({chunk},): a value for each row, not their mean"
+                )
+        return values
 
     return jax.lax.map(one, index), count
+
+
+def _num_rows(rows: PyTree) -> int:
+    """Returns the leading axis that all arrays have."""
+    shapes = {
+        jax.tree_util.keystr(path, simple=True, separator="/") or "rows": np.shape(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(rows)
+    }
+    counts = {name: shape[0] if shape else None for name, shape in shapes.items()}
+    if len(set(counts.values())) != 1 or None in counts.values():
+        text = ", ".join(f"{k} has {'no axis' if n is None else n}" for k, n in counts.items())
+        raise ValueError(f"expected arrays with the same number of rows; {text or 'got none'}")
+    name, count = next(iter(counts.items()))
+    if not count:
+        raise ValueError(f"{name} is empty: {shapes[name]}; there is no mean over no rows")
+    return count
 
 
 def _over_devices(rows: jax.Array) -> jax.Array:
@@ -67,9 +116,72 @@ def _over_devices(rows: jax.Array) -> jax.Array:
 
 
 def classification_values(
-    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    logits: Float[Array, "batch classes"], labels: Integer[Array | np.ndarray, " batch"]
 ) -> dict[str, Float[Array, " batch"]]:
-    """Returns accuracy in percent and cross-entropy in nats of every row."""
-    log_p = jax.nn.log_softmax(logits)
-    loss = -jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
-    return {"accuracy": 100.0 * (jnp.argmax(logits, -1) == labels), "loss": loss}
+    """Returns accuracy in percent and cross-entropy in nats of every row, in float32 at least.
+
+    Classes count from 0. A row whose label is none of them, such as -1 for "ignore", has no
+    accuracy and no loss: both are NaN, and the loop names the labels. To leave such rows out, mask
+    them: `jnp.where(labels >= 0, loss, 0)`.
+
+    Raises:
+        ValueError: If there is not one label a row, or labels that are NumPy arrays are none of
+            the classes.
+    """
+    classes = logits.shape[-1]
+    check_labels(labels, rows=logits.shape[0], classes=classes)
+    labels = jnp.asarray(labels)
+    if (witness := _WITNESS.get()) is not None:
+        jax.debug.callback(witness, labels.min(), labels.max(), classes)
+    labels = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))  # 256 classes, uint8 labels
+    is_class = (labels >= 0) & (labels < classes)
+    log_p = jax.nn.log_softmax(widened(logits))
+    chosen = jnp.where(is_class, labels, 0)[:, None]
+    loss = -jnp.take_along_axis(log_p, chosen, axis=-1, mode="promise_in_bounds")[:, 0]
+    accuracy = 100.0 * (jnp.argmax(logits, -1) == labels)
+    return {
+        "accuracy": jnp.where(is_class, accuracy, jnp.nan),
+        "loss": jnp.where(is_class, loss, jnp.nan),
+    }
+
+
+def check_labels(labels: Any, *, rows: int, classes: int) -> None:
+    """Checks the labels of `rows` rows; of NumPy arrays also that each is one of 0 .. classes - 1.
+
+    Raises:
+        ValueError: Naming the numbers of rows and labels, or the labels that are none of them.
+    """
+    if jnp.shape(labels) != (rows,):
+        raise ValueError(f"labels of shape {jnp.shape(labels)} for {rows} rows; expected ({rows},)")
+    if isinstance(labels, np.ndarray) and labels.size:
+        problem = _strange(labels.min(), labels.max(), classes)
+        if problem:
+            raise ValueError(problem)
+
+
+def strange_labels(function: Callable[..., Any], *arguments: Any) -> str:
+    """Returns which labels of no class `classification_values` meets in a call, "" if none.
+
+    Compiles a second program, of which the labels are all that is left: it is for finding out why
+    a metric is not a number.
+    """
+    found: dict[int, list[int]] = {}  # by the number of classes
+
+    def witness(low: Any, high: Any, classes: Any) -> None:
+        found.setdefault(int(classes), []).extend((int(low), int(high)))
+
+    token = _WITNESS.set(witness)
+    try:
+        jax.block_until_ready(jax.jit(lambda *a: (function(*a), 0)[1])(*arguments))
+        jax.effects_barrier()
+    finally:
+        _WITNESS.reset(token)
+    problems = (_strange(min(met), max(met), classes) for classes, met in found.items())
+    return next(filter(None, problems), "")
+
+
+def _strange(low: Any, high: Any, classes: int) -> str:
+    """Returns what is wrong with labels from `low` to `high`, "" if nothing is."""
+    if low >= 0 and high < classes:
+        return ""
+    return f"labels go from {low} to {high}, but the {classes} classes are 0 to {classes - 1}"

@@ -79,7 +79,7 @@ def data_digest(data: PyTree) -> str:
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
         rows = np.ascontiguousarray(leaf)
         total.update(f"{jax.tree_util.keystr(path)}{rows.dtype}{rows.shape}".encode())
-        total.update(rows.data if rows.size else b"")
+        total.update(_bytes(rows))
     return total.hexdigest()
 
 
@@ -122,10 +122,15 @@ def differences(began: Fingerprint, here: Fingerprint) -> list[Difference]:
     return sorted(found, key=lambda d: -d.distance)
 
 
+def _bytes(rows: np.ndarray) -> np.ndarray:
+    """Returns the bytes of a contiguous array, not copied; bfloat16 has no buffer of its own."""
+    return rows.reshape(-1).view(np.uint8)
+
+
 def _leaf(rows: np.ndarray) -> Leaf:
     kind = f"{rows.dtype}{list(rows.shape)}"
     if not jnp.issubdtype(rows.dtype, jnp.inexact):
-        return {"type": kind, "sha256": hashlib.sha256(rows.data if rows.size else b"").hexdigest()}
+        return {"type": kind, "sha256": hashlib.sha256(_bytes(rows)).hexdigest()}
     if jnp.issubdtype(rows.dtype, jnp.complexfloating):
         rows = rows.view(rows.real.dtype)
     eps = float(jnp.finfo(rows.dtype).eps)

@@ -80,7 +80,12 @@ def train(
     """Returns `params` * `mask`, trained; what the mask leaves out stays exactly 0.
 
     The batch of step i holds `batch_size` examples drawn with the key into which i is folded.
+
+    Raises:
+        ValueError: If there is not one label an image.
     """
+    if len(labels) != len(images):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels; expected one an image")
     optimizer = optax.adam(recipe.learning_rate)
 
     def loss(params: Params, rows: Int[Array, " batch"]) -> jax.Array:

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from common.errors import NumericalError
+from common.evaluation import check_labels
 from common.sharding import make_mesh
 from nfn.zoo_networks import NetworkParams, init_network, network_of_patches, patches
 from nfn.zoo_recipes import ACTIVATIONS, Hyperparameters, Recipe, draw_hyperparameters
@@ -106,8 +107,11 @@ def train_zoo(
         devices: Over which networks are distributed; all of this process if None.
 
     Raises:
+        ValueError: If there is not one label an image, or labels are no classes of the recipe.
         NumericalError: If a network diverges again and again.
     """
+    for rows, labels in (images[:2], images[2:]):
+        check_labels(np.asarray(labels), rows=len(rows), classes=recipe.dense[-1])
     devices = tuple(jax.local_devices() if devices is None else devices)
     group, n = chunk * len(devices), len(index)
     placed = jax.device_put(images)

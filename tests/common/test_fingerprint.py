@@ -1,9 +1,11 @@
 """Data that were made again are told from other data: by rounding, or by what they are made of."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import logging
@@ -120,3 +122,17 @@ def test_numbers_of_odd_arrays_neither_overflow_nor_divide_by_zero() -> None:
     assert leaves["d"]["not_finite"] == 1
     assert np.isfinite([leaves[name]["sums"] for name in "abcde"]).all()
     assert fingerprint.differences(of(odd), of({**odd, "f": np.array("e")}))[0].name == "f"
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn, jnp.int4])
+def test_types_that_numpy_does_not_know_are_data_like_others(dtype: Any) -> None:
+    rows = {"x": np.arange(-6, 6).reshape(3, 4).astype(dtype), "t": np.asarray([2], dtype)}
+    kind = np.dtype(dtype).name
+    text = b"".join(
+        f"['{name}']{kind}{rows[name].shape}".encode() + rows[name].tobytes() for name in "tx"
+    )
+
+    assert of(rows).sha256 == hashlib.sha256(text).hexdigest()
+    other = {**rows, "x": rows["x"] + np.asarray(1, dtype)}
+    assert fingerprint.contradiction(of(rows), of(rows)) == ""
+    assert "x " in fingerprint.contradiction(of(rows), of(other))

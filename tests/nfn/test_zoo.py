@@ -195,6 +195,15 @@ def test_networks_that_diverge_are_drawn_again() -> None:
         train_zoo(data, hopeless, [0, 1], chunk=6)
 
 
+def test_labels_of_no_image_or_no_class_are_refused() -> None:
+    data = images()
+
+    with pytest.raises(ValueError, match=r"labels of shape \(50,\) for 60 rows"):
+        train_zoo(data._replace(train_labels=data.train_labels[:50]), CNN, [0])
+    with pytest.raises(ValueError, match=r"labels go from -1 to 1, but the \d+ classes are 0 to"):
+        train_zoo(data._replace(test_labels=data.test_labels - 1), CNN, [0])
+
+
 def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"channels=\(49,\): images have 36 values"):
         images(channels=(49,))
