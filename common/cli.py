@@ -5,7 +5,6 @@ is one line on stderr and an exit code (`common.errors`); a traceback is always 
 imports JAX before the command line and the config have been found good.
 """
 
-import errno
 import io
 import logging
 import os
@@ -21,11 +20,17 @@ from absl import logging as absl_logging
 
 from common import accelerators, chips, interrupts
 from common.data.storage import storage_errors, user_folder, user_path
-from common.errors import DataError, DoesNotFit, Interrupted, LabError, UserError, nearest
-from common.verbs import JAX_FLAGS, VERBS, Flag, overview, usage
-
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
-STORAGE_ERRORS += (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.EIO, errno.ESTALE)
+from common.errors import (
+    DataError,
+    Interrupted,
+    LabError,
+    UserError,
+    from_machine,
+    nearest,
+    shortened,
+    shown,
+)
+from common.verbs import VERBS, Flag, Verb, overview, usage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +52,7 @@ def _main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        known = _known(error)
+        known = from_machine(error)
         if known is not None:
             return _fail(known)
         traceback.print_exc()
@@ -82,6 +87,8 @@ def run(arguments: Sequence[str]) -> None:
     _set_up_logs()
     if verb.takes_config:
         values["overrides"] = overrides
+    if verb.passes_on:
+        values["passed_on"] = _passed_on(verb, values)
     if verb.starts_jax:
         devices, cache = values.pop("devices"), values.pop("compilation_cache")
 
@@ -96,30 +103,61 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any
     """Returns words, flag values by name, and config overrides of the arguments of verb `name`.
 
     Raises:
-        UserError: For what the verb does not take, lacks, or cannot read.
+        UserError: For what the verb does not take, lacks, or cannot read, and for flags that would
+            have no effect.
     """
     verb = VERBS[name]
-    definitions = verb.flags + (JAX_FLAGS if verb.starts_jax else ())
+    definitions = verb.all_flags()
     overrides, rest = _split_overrides(name, arguments) if verb.takes_config else ({}, arguments)
     values = _flag_values(definitions)
     try:
-        words = values(["lab", *map(_underscored, rest)])[1:]
+        rest = list(map(_underscored, rest))
+        for word in rest:  # absl's own, which would go unnoticed
+            if re.match(r"--?(flagfile|undefok)\b", word):
+                raise flags.UnrecognizedFlagError(word.lstrip("-").partition("=")[0])
+        words = values(["lab", *rest])[1:]
     except flags.UnrecognizedFlagError as error:
         known = [flag.name for flag in definitions] + ["config.FIELD"] * verb.takes_config
         raise UserError(
-            f"--{error.flagname}: `lab {name}` has no such flag{nearest(error.flagname, known)}; "
-            f"allowed: {', '.join(known) or 'none'}"
+            f"--{shortened(error.flagname)}: `lab {name}` has no such flag"
+            f"{nearest(error.flagname, known)}; allowed: {', '.join(known) or 'none'}"
         ) from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # ValueError: a value for --noFLAG
         raise UserError(_flag_error(str(error), definitions)) from None
     if len(words) != len(verb.words):
         wanted = " ".join(verb.words) or "no words, only flags"
-        raise UserError(f"`lab {name}` takes {wanted}; got {' '.join(words) or 'none'}")
+        raise UserError(f"`lab {name}` takes {wanted}; got {shortened(' '.join(words)) or 'none'}")
+    _check_together(definitions, values)
     for flag in verb.needs:
         if not values[flag].value:
             raise UserError(f"--{flag} is missing; see `lab {name} --help`")
     given = {flag.name: _value(flag, values[flag.name].value) for flag in definitions}
     return words, given, overrides
+
+
+def _check_together(definitions: Sequence[Flag], values: flags.FlagValues) -> None:
+    """Refuses empty texts, and flags that do nothing beside or without others."""
+    given = {
+        name
+        for name, default, *_ in definitions
+        if not values[name].using_default_value and (values[name].value or default is not False)
+    }
+    for flag in (flag for flag in definitions if flag.name in given):
+        if values[flag.name].value == "":
+            raise UserError(f"--{flag.name}='': expected {flag.help}")
+        for other in flag.only_with:
+            if other not in given:
+                raise UserError(f"--{flag.name} does nothing without --{other}")
+        for other in flag.not_with:
+            if other in given:
+                raise UserError(f"--{flag.name} and --{other}: give one of them")
+
+
+def _passed_on(verb: Verb, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the flags, as words, that a verb gives to the `lab` commands that it starts."""
+    defaults = {flag.name: flag.default for flag in verb.all_flags()}
+    changed = {n: values[n] for n in verb.passes_on if values[n] != defaults[n]}
+    return tuple(f"--{name}={str(value).lower()}" for name, value in changed.items())
 
 
 def start_jax(
@@ -211,7 +249,8 @@ def _verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
     if not group:
         firsts = list(dict.fromkeys(name.split()[0] for name in VERBS))
         raise UserError(
-            f"lab {first}: no such verb{nearest(first, firsts)}; allowed: {', '.join(firsts)}"
+            f"lab {shortened(first)}: no such verb{nearest(first, firsts)}; "
+            f"allowed: {', '.join(firsts)}"
         )
     second = rest[0] if rest else ""
     if f"{first} {second}" in group:
@@ -221,7 +260,7 @@ def _verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
         return "", []
     seconds = [name.split()[1] for name in group]
     raise UserError(
-        f"lab {first} {second or '(nothing)'}: expected one of {', '.join(seconds)}"
+        f"lab {first} {shortened(second) or '(nothing)'}: expected one of {', '.join(seconds)}"
         f"{nearest(second, seconds)}"
     )
 
@@ -256,11 +295,11 @@ def _underscored(word: str) -> str:
 def _flag_values(definitions: Sequence[Flag]) -> flags.FlagValues:
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow words
-    for name, default, text, minimum, _ in definitions:
+    for name, default, text, least, most, *_ in definitions:
         if isinstance(default, bool):
             flags.DEFINE_boolean(name, default, text, flag_values=values)
         elif isinstance(default, int):
-            flags.DEFINE_integer(name, default, text, lower_bound=minimum, flag_values=values)
+            flags.DEFINE_integer(name, default, text, least, most, flag_values=values)
         else:
             flags.DEFINE_string(name, default, text, flag_values=values)
     return values
@@ -276,26 +315,20 @@ def _flag_error(message: str, definitions: Sequence[Flag]) -> str:
     named = re.match(r"flag --(\w+)=(.*?): ", message, re.DOTALL)
     flag = next((f for f in definitions if named and f.name == named[1]), None)
     if named is None or flag is None:
-        return message
+        return shortened(message, 300)
     whole = "an integer" + (f" of at least {flag.minimum}" if flag.minimum is not None else "")
-    return f"--{flag.name}={named[2]!r}: expected " + (
+    whole += f" and at most {flag.maximum}" if flag.maximum is not None else ""
+    return f"--{flag.name}={shown(named[2])}: expected " + (
         "true or false" if isinstance(flag.default, bool) else whole
     )
 
 
 def _fail(error: LabError) -> int:
+    if os.environ.get("LAB_TRACEBACK"):
+        traceback.print_exception(error)
     kind = "" if isinstance(error, Interrupted) else "error: "
     print(f"lab: {kind}{' '.join(str(error).split())}", file=sys.stderr)
     return error.exit_code
-
-
-def _known(error: Exception) -> LabError | None:
-    """Returns the one-line error for what only the machine can refuse: memory and storage."""
-    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-        return DataError(f"{error.filename or 'storage'}: {error.strerror}")
-    if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
-        return DoesNotFit(f"the device has too little memory: {str(error).splitlines()[0]}")
-    return None
 
 
 if __name__ == "__main__":

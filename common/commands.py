@@ -13,8 +13,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common import chips, manifest, papers, runs, status, upkeep
+from common import chips, manifest, metrics, papers, runs, status, upkeep
 from common.config import load_config
+from common.data import storage
 from common.errors import DataError, LabError, UserError
 
 StartJax = Callable[..., None]
@@ -44,15 +45,24 @@ def train(
     prepare: bool,
     distributed: bool,
     allow_changed_code: bool,
+    passed_on: Sequence[str],
     start_jax: StartJax,
 ) -> None:
     """Trains one config, or every member of a sweep; or only makes its data."""
-    settings = load_config(config, overrides)
+    metrics.check_installed(tensorboard=tensorboard, wandb=wandb)
     if sweep:
-        _sweep(sweep, config, overrides, workdir, jobs, slurm, allow_changed_code)
+        shared = dict(config=config, overrides=overrides, workdir=workdir, flags=passed_on)
+        if prepare:
+            _prepare_sweep(sweep, shared)
+        else:
+            _sweep(sweep, jobs, slurm, {**shared, "allow_changed_code": allow_changed_code})
         return
+    settings = load_config(config, overrides)
     directory = runs.run_directory(workdir, settings)
     if not prepare:
+        storage.check_writable(directory)
+        if settings.init_from:
+            runs.read(settings.init_from)
         _say(f"run folder: {directory}")
         _say(_plan(settings))
     start_jax(x64=settings.x64)
@@ -257,31 +267,27 @@ def data_verify() -> None:
         raise DataError(f"{len(bad)} of {len(checks)} places are damaged: {bad[0]}")
 
 
-def _sweep(
-    path: str,
-    config: str,
-    overrides: Mapping[str, str],
-    workdir: str,
-    jobs: int,
-    slurm: bool,
-    allow_changed_code: bool,
-) -> None:
+def _sweep(path: str, jobs: int, slurm: bool, shared: Mapping[str, Any]) -> None:
     """Trains every member of a sweep that has no result yet; fails if one did."""
     from common.sweep import run_sweep
 
-    swept = run_sweep(
-        path,
-        config=config,
-        overrides=overrides,
-        workdir=workdir,
-        jobs=jobs or None,
-        slurm=slurm,
-        allow_changed_code=allow_changed_code,
-    )
+    swept = run_sweep(path, jobs=jobs or None, slurm=slurm, **shared)
     _say(swept.summary())
     if swept.problems:
         count = f"{len(swept.problems)} of {len(swept.members)} members of the sweep"
         raise _failed(f"{count} failed; see above", swept.problems.values())
+
+
+def _prepare_sweep(path: str, shared: Mapping[str, Any]) -> None:
+    """Makes the data of a sweep; fails if some could not be made."""
+    from common.sweep import prepare_sweep
+    from common.train_jobs import reason
+
+    made = prepare_sweep(path, **shared)
+    if made.failed:
+        problems = [reason(outcome) for outcome in made.failed]
+        raise _failed(f"{len(problems)} of {len(made.outcomes)} data sets failed", problems)
+    _say(f"data of the sweep {path} are ready: {len(made.outcomes)} sets")
 
 
 def _failed(message: str, problems: Iterable[str]) -> LabError:
@@ -322,8 +328,9 @@ def _state(run: runs.Run, failed: Sequence[Path]) -> str:
 
 
 def _remove_failed_starts(workdir: str, run: str | None, done: str, dry_run: bool) -> None:
-    found = upkeep.failed_starts(_existing(workdir))
     wanted = Path(run).resolve() if run else None
+    place = str(wanted.parents[3]) if wanted and len(wanted.parents) > 3 else workdir
+    found = upkeep.failed_starts(_existing(place))
     chosen = [folder for folder in found if wanted in (None, folder.resolve())]
     if run and not chosen:
         raise UserError(f"--run={run}: is no failed start; see `lab runs list --failed-starts`")

@@ -5,12 +5,9 @@ A config file is trusted Python that defines `get_config(arg) -> ConfigDict`, wh
 only this experiment can judge. Every config also has the fields of the loop (`LOOP_DEFAULTS`).
 """
 
-import ast
 import hashlib
 import json
-import math
 import os
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,9 +17,26 @@ from ml_collections import ConfigDict
 
 from common import nonfinite, source
 from common.data.storage import user_path
-from common.errors import UserError, nearest
-from common.papers import REPOSITORY, builder_folder, config_folder, papers, split_spec
+from common.errors import UserError, nearest, place, shortened, shown
+from common.papers import (
+    REPOSITORY,
+    builder_folder,
+    builders,
+    config_folder,
+    papers,
+    split_spec,
+)
 from common.places import FOLDER_FROM_RUN
+from common.values import (
+    check_fields,
+    check_required,
+    convert,
+    convert_field,
+    is_plain,
+    literal,
+    tuples,
+    value_of,
+)
 
 LOOP_DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -43,6 +57,8 @@ LOOP_DEFAULTS: dict[str, Any] = {
 }
 
 MAX_SEED = 2**32 - 1  # jax.random.key takes larger ones modulo 2**32
+MAX_COUNT = 2**31 - 1  # programs count steps in 32 bits
+MAX_GROUP = 1024  # seeds; each is a whole experiment
 
 # What neither changes the numbers of a run nor says which run it is.
 NOT_HASHED = ("seed", "mesh", "log_every", "checkpoint_every", "keep", "config_dir")
@@ -118,9 +134,11 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     if not isinstance(config, ConfigDict):
         got = type(config).__name__
         raise UserError(f"--config={path}: get_config returned {got}, not ConfigDict")
+    check_fields(config)
     _fill_defaults(config, config_folder(str(config.get("experiment")), file))
     for key, text in (overrides or {}).items():
         _override(config, key, text)
+    check_required(config)
     validate(config)
     if hasattr(module, "check"):
         _call(spec, file, module.check, config)
@@ -155,7 +173,7 @@ def from_json(text: str) -> ConfigDict:
     """
     values = nonfinite.from_json(json.loads(text))
     values.pop(FOLDER_FROM_RUN, None)
-    config = ConfigDict(_tuples(values))
+    config = ConfigDict(tuples(values))
     _fill_defaults(config, Path(config.get("config_dir") or ""))
     _check_types(config)
     return config.lock()
@@ -198,43 +216,6 @@ def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[st
     return flat
 
 
-def convert(name: str, text: str, like: Any) -> Any:
-    """Returns `text` as a value of the type of `like`.
-
-    Raises:
-        UserError: If the text is not such a value.
-    """
-    if isinstance(like, str):
-        return text
-    if isinstance(like, bool):
-        if text.lower() in ("true", "1", "false", "0"):
-            return text.lower() in ("true", "1")
-        raise UserError(f"{name}={text!r}: expected true or false")
-    if like is None:
-        return _literal(text, text)
-    kind = float if isinstance(like, float) else type(like)
-    if isinstance(like, int | float):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = math.nan
-        if math.isnan(number):
-            wanted = "an integer" if kind is int else "a number"
-            raise UserError(f"{name}={text!r}: expected {wanted}, such as {like}")
-        return number
-    value = _literal(text, None)
-    if not isinstance(value, list | tuple):
-        raise UserError(f"{name}={text!r}: expected a list, such as {like}")
-    wanted = {type(item) for item in like}
-    if wanted == {float}:
-        value = [float(item) if type(item) is int else item for item in value]
-    wrong = [item for item in value if wanted and type(item) not in wanted]
-    if wrong:
-        names = " or ".join(sorted(kind.__name__ for kind in wanted))
-        raise UserError(f"{name}={text!r}: {wrong[0]!r} is not of type {names}; such as {like}")
-    return tuple(value)
-
-
 def validate(config: ConfigDict) -> None:
     """Checks the fields of the loop, as far as no device is needed.
 
@@ -247,6 +228,12 @@ def validate(config: ConfigDict) -> None:
         _require(config[name] >= 1, name, config[name], "an integer of at least 1")
     for name in ("eval_every", "checkpoint_every"):
         _require(config[name] >= 0, name, config[name], "an integer of at least 0")
+    for name in (*sizes, "eval_every", "checkpoint_every"):
+        most = MAX_GROUP if name == "seed_group" else MAX_COUNT
+        _require(config[name] <= most, name, config[name], f"an integer of at most {most}")
+    if type(config.get("batch_size")) is int:
+        allowed = f"an integer from 1 to {MAX_COUNT}"
+        _require(1 <= config.batch_size <= MAX_COUNT, "batch_size", config.batch_size, allowed)
     ok = 0 <= config.seed <= MAX_SEED + 1 - config.seed_group
     _require(ok, "seed", config.seed, f"an integer from 0 to {MAX_SEED}, seed_group included")
     for name in ("num_steps", "eval_every", "checkpoint_every"):
@@ -270,11 +257,19 @@ def validate(config: ConfigDict) -> None:
         hint = nearest(config.experiment.rpartition(":")[0] + ":", known)
         allowed = f'"topic.paper:builder" or "file.py:function" beside the config file{hint}'
         _require(False, "experiment", config.experiment, allowed)
+    name, known = (
+        config.experiment.rpartition(":")[2],
+        builders(config.experiment, config.config_dir),
+    )
+    if known is not None and name not in known:
+        hint = nearest(name, known)
+        raise UserError(f"config.experiment={config.experiment!r}: no builder {name!r}{hint}")
 
 
 def _check_types(config: ConfigDict) -> None:
     for name, value in flatten(config).items():
-        _require(_is_plain(value), name, value, "plain data: numbers, strings, tuples of them")
+        allowed = "plain data: numbers of 64 bits, strings, tuples of them"
+        _require(is_plain(value), name, value, allowed)
     if not isinstance(config.get("experiment"), str):
         raise UserError('config.experiment is missing: name a builder, "topic.paper:builder"')
     for name, default in LOOP_DEFAULTS.items():
@@ -284,17 +279,9 @@ def _check_types(config: ConfigDict) -> None:
             _require(False, name, value, f"a value of type {type(default).__name__}")
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_plain(item) for item in value)
-    if type(value) is float:
-        return not math.isnan(value)  # not equal to itself, so no config with it equals another
-    return value is None or type(value) in (bool, int, str)
-
-
 def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
     if not ok:
-        raise UserError(f"config.{name}={value!r}: expected {allowed}")
+        raise UserError(f"config.{name}={shown(value)}: expected {allowed}")
 
 
 def _fill_defaults(config: ConfigDict, folder: Path) -> None:
@@ -317,38 +304,31 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
             )
         if not rest:
             break
-        if not isinstance(where[node], ConfigDict):
+        if not isinstance(value_of(where, node), ConfigDict):
             raise UserError(f"--config.{key}: {path!r} is a value and has no field {rest[0]!r}")
         where, node, rest = where[node], rest[0], rest[1:]
         path += "." + node
-    if isinstance(where[node], ConfigDict):
+    if isinstance(value_of(where, node), ConfigDict):
         if key == "mesh":
-            value = _literal(text, None)
+            value = literal(text, None)
             if not isinstance(value, dict) or not all(map(_is_axis, value.items())):
                 example = "{'data': -1}"
-                raise UserError(f"--config.mesh={text!r}: expected axis sizes, such as {example}")
+                raise UserError(
+                    f"--config.mesh={shown(text)}: expected axis sizes, such as {example}"
+                )
             config.mesh = ConfigDict(value)
             return
         fields = ", ".join(sorted(where[node]))
         raise UserError(f"--config.{key}: is a section; set one of {fields}")
-    where[node] = convert(f"--config.{key}", text, where[node])
+    value = convert_field(f"--config.{key}", text, where, node)
+    try:
+        where[node] = value
+    except TypeError as error:
+        raise UserError(f"--config.{key}={shown(text)}: {shortened(str(error))}") from error
 
 
 def _is_axis(item: tuple[Any, Any]) -> bool:
     return type(item[0]) is str and type(item[1]) is int
-
-
-def _literal(text: str, otherwise: Any) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return otherwise
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _find(path: str) -> Path:
@@ -377,11 +357,5 @@ def _call(spec: str, file: Path, function: Callable[[Any], Any], argument: Any) 
         return function(argument)
     except UserError:
         raise
-    except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        if isinstance(error, ValueError | SyntaxError):  # SyntaxError names file and line itself
-            raise UserError(f"--config={spec}: {text}") from error
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-        line = f" (line {lines[-1]})" if lines else ""
-        raise UserError(f"--config={spec}: {type(error).__name__}: {text}{line}") from error
+    except (Exception, SystemExit) as error:
+        raise UserError(f"--config={spec}: {place(error, file)}") from error

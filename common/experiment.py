@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import source
-from common.errors import UserError, nearest
+from common import contract, source
+from common.errors import LabError, UserError, from_machine, nearest, place
 from common.papers import builder_folder
 
 PyTree = Any
@@ -29,7 +29,8 @@ class Experiment(NamedTuple):
         step: (state, data, batch, key) -> (state, metrics); metrics are scalars. Never closes
             over arrays: a closure becomes a constant of the compiled program.
         batch: step index -> dict of NumPy arrays, the global batch as a pure function of
-            (seed, step), often only indices into data; {} for rollouts inside `step`.
+            (seed, step), often only indices into data; {} for rollouts inside `step`. Of the same
+            names, types and shapes for every step.
         evaluate: (state, data, key) -> {name: (sum, count)}, called every `eval_every` steps.
         rules: ((path regex, PartitionSpec), ...) for "state/...", "data/..." and "batch/...";
             the first match wins. Default: batches over the axis "data", the rest replicated.
@@ -91,34 +92,26 @@ def data_shapes(experiment: Experiment) -> PyTree:
 def check_experiment(experiment: Experiment, *, max_constant_bytes: int = 65_536) -> None:
     """Checks that an experiment keeps the contract; traces it, runs nothing on a device.
 
+    `build` and the loop check the same on the way, all but what functions close over.
+
     Raises:
         ValueError: Naming the first rule that is broken.
     """
-    batch = experiment.batch(0)
-    _check_batch(batch, experiment.batch)
+    contract.check_pure(experiment.batch)
+    batch, experiment = experiment.batch(0), _checked(experiment)
     data, key = data_shapes(experiment), jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(experiment.init, key)
 
-    def trace(label: str, *arguments: PyTree) -> PyTree:
-        function = getattr(experiment, label)
-        jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        size = _constant_bytes(jaxpr)
-        message = f"{label} closes over {size} bytes of arrays; pass them as data"
-        _expect(size <= max_constant_bytes, message)
-        return outputs
+    def trace(label: str, *arguments: PyTree) -> None:
+        size = _constant_bytes(jax.make_jaxpr(getattr(experiment, label))(*arguments))
+        if size > max_constant_bytes:
+            raise contract.ContractError(
+                f"{label} closes over {size} bytes of arrays; pass them as data"
+            )
 
-    outputs = trace("step", state, data, abstract(batch), key)
-    is_pair = isinstance(outputs, tuple) and len(outputs) == 2 and isinstance(outputs[1], dict)
-    _expect(is_pair, "step does not return (state, dict of metrics)")
-    _same_shapes(state, outputs[0])
-    for name, value in outputs[1].items():
-        _expect(value.shape == (), f"metric {name!r} of step has shape {value.shape}, expected ()")
+    trace("step", state, data, abstract(batch), key)
     for label in ("evaluate", "final") if experiment.final else ("evaluate",):
-        pairs = trace(label, state, data, key)
-        _expect(isinstance(pairs, dict), f"{label} does not return a dict of (sum, count)")
-        for name, pair in pairs.items():
-            ok = isinstance(pair, tuple) and len(pair) == 2 and all(x.shape == () for x in pair)
-            _expect(ok, f"{label} returns {name!r} that is not (sum, count) of two scalars")
+        trace(label, state, data, key)
 
 
 def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
@@ -131,8 +124,10 @@ def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
         path = Path(config.config_dir) / left
         try:
             known = vars(source.load(path, Path(config.config_dir)))
-        except (SyntaxError, ImportError, NameError) as error:
-            raise UserError(f"{path}: cannot be loaded: {error}") from error
+        except LabError:
+            raise
+        except Exception as error:
+            raise UserError(f"{path}: cannot be loaded: {place(error)}") from error
     else:
         known = importlib.import_module(f"{left}.experiments").EXPERIMENTS
     if name not in known:
@@ -142,10 +137,39 @@ def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
 
 
 def _call(builder: Callable[[ConfigDict], Experiment], config: ConfigDict) -> Experiment:
+    """Returns what a builder makes of a config, each function with its checks and its name."""
+    name = config.experiment
     try:
-        return builder(config)
-    except ValueError as error:
-        raise UserError(f"{config.experiment}: {error}") from error
+        experiment = builder(config)
+    except LabError:
+        raise
+    except ValueError as error:  # what a builder says of its config
+        raise UserError(f"{name}: {error}") from error
+    except Exception as error:
+        raise from_machine(error) or UserError(f"{name}: {place(error)}") from error
+    if not isinstance(experiment, Experiment):
+        raise UserError(f"{name}: returned a {type(experiment).__name__}, not an Experiment")
+    experiment = _checked(experiment)
+    labels = ("data", "init", "step", "batch", "evaluate", "final")
+    functions: dict[str, Any] = {label: getattr(experiment, label) for label in labels}
+    named: dict[str, Any] = {
+        label: contract.named(name, label, function)
+        for label, function in functions.items()
+        if function is not None
+    }
+    return experiment._replace(**named)
+
+
+def _checked(experiment: Experiment) -> Experiment:
+    """Returns the experiment with the checks of `common.contract`."""
+    final = experiment.final
+    return experiment._replace(
+        data=contract.data(experiment.data),
+        step=contract.step(experiment.step),
+        batch=contract.batch(experiment.batch),
+        evaluate=contract.pairs("evaluate", experiment.evaluate),
+        final=final and contract.pairs("final", final),
+    )
 
 
 def _group(members: list[Experiment]) -> Experiment:
@@ -186,11 +210,7 @@ def _equal(first: PyTree, second: PyTree) -> bool:
     """Returns whether two pytrees hold the same numbers."""
     if jax.tree.structure(first) != jax.tree.structure(second):
         return False
-    return jax.tree.all(jax.tree.map(_same_numbers, first, second))
-
-
-def _same_numbers(a: Any, b: Any) -> bool:
-    return np.array_equal(a, b, equal_nan=np.issubdtype(np.asarray(a).dtype, np.inexact))
+    return jax.tree.all(jax.tree.map(contract.same_numbers, first, second))
 
 
 def _shift_rules(rules: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
@@ -203,39 +223,6 @@ def _shift_rules(rules: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], .
 
 def _split_second_axis(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:
     return jax.P(None, "data") if len(shape) > 1 and "data" in mesh.shape else jax.P()
-
-
-def _check_batch(first: Any, batch: Callable[[int], Any]) -> None:
-    """Checks that `first`, which is batch(0), depends on the step only and keeps its values."""
-    _expect(isinstance(first, dict), f"batch(0) is a {type(first).__name__}, expected a dict")
-    for name, rows in first.items():
-        _expect(isinstance(rows, np.ndarray), f"batch(0)[{name!r}] is not a NumPy array")
-    copies = {name: rows.copy() for name, rows in first.items()}
-    following = batch(1)
-    for name, rows in copies.items():
-        message = f"batch(1) overwrites batch(0)[{name!r}]; return fresh arrays"
-        _expect(np.array_equal(rows, first[name]), message)
-    again = batch(0)
-    for other, label in ((following, "batch(1)"), (again, "a second batch(0)")):
-        names = f"batch(0) has the fields {sorted(first)}, {label} {sorted(other)}"
-        _expect(first.keys() == other.keys(), names)
-    for name, rows in copies.items():
-        _expect(np.array_equal(rows, again[name]), f"batch(0)[{name!r}] differs between two calls")
-        old, new = (f"{x.dtype}{x.shape}" for x in (rows, following[name]))
-        _expect(old == new, f"batch(0)[{name!r}] is {old}, but batch(1)[{name!r}] is {new}")
-
-
-def _same_shapes(state: PyTree, new_state: PyTree) -> None:
-    same_tree = jax.tree.structure(state) == jax.tree.structure(new_state)
-    _expect(same_tree, "step changes the tree structure of the state")
-    for (path, old), new in zip(
-        jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(new_state), strict=True
-    ):
-        name = jax.tree_util.keystr(path)
-        _expect(
-            old.shape == new.shape and old.dtype == new.dtype,
-            f"step changes state{name} from {old.dtype}{old.shape} to {new.dtype}{new.shape}",
-        )
 
 
 def _constant_bytes(jaxpr: Any) -> int:
@@ -258,8 +245,3 @@ def _constant_bytes(jaxpr: Any) -> int:
 
 def _is_key(value: Any) -> bool:
     return jnp.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key)
-
-
-def _expect(ok: bool, message: str) -> None:
-    if not ok:
-        raise ValueError(message)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -18,6 +19,18 @@ from common.errors import DataError, UserError
 
 Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 _ROW = {"step": int, "kind": str}  # form of a line
+
+
+def check_installed(*, tensorboard: bool, wandb: bool) -> None:
+    """Checks that the packages of the logs asked for are there, before anything is computed.
+
+    Raises:
+        UserError: Naming flag and package.
+    """
+    if tensorboard and importlib.util.find_spec("tensorboardX") is None:
+        raise UserError("--tensorboard needs the package tensorboardX: pip install it")
+    if wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError("--wandb needs the package wandb: pip install 'jax-paper-lab[wandb]'")
 
 
 class MetricsLog:

@@ -125,3 +125,48 @@ def split_spec(spec: str) -> tuple[str, str]:
         return spec, ""
     path, _, arg = spec.partition(":")
     return path, arg
+
+
+def builders(experiment: str, config_dir: str) -> set[str] | None:
+    """Returns the names of the builders beside that of `config.experiment`, without importing it.
+
+    None if they are not to be seen in the file: after `from module import *`, for one.
+
+    Raises:
+        UserError: If the file is no Python.
+    """
+    folder, left = builder_folder(experiment, config_dir), experiment.rpartition(":")[0]
+    if folder is None:
+        return None
+    path = Path(config_dir) / left if left.endswith(".py") else folder / "experiments.py"
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be loaded: {error}") from error
+    if left.endswith(".py"):
+        return _bound(body)
+    for node in body:
+        is_table = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "EXPERIMENTS"
+        if is_table and isinstance(node.value, ast.Dict):
+            keys = [getattr(key, "value", None) for key in node.value.keys]
+            return None if None in keys else {str(key) for key in keys}
+    return None
+
+
+def _bound(body: list[ast.stmt]) -> set[str] | None:
+    """Returns the names that statements bind; None if one may bind any."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr):
+            names |= {
+                part.id
+                for part in ast.walk(node)
+                if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+            }
+        else:  # if, with, try, for: not followed
+            return None
+    return None if "*" in names else names

@@ -1,38 +1,23 @@
 """Sweeps: a file of grid, zip and seeds becomes a list of runs with a state folder of its own.
 
-    {"grid": {"optimizer.learning_rate": [1e-3, 3e-4]},
-     "zip": {"model.channels": [16, 32], "batch_size": [64, 32]},
-     "seeds": [0, 1, 2]}
-
-Every line of `zip` is combined with every point of `grid` and every seed: 12 runs here. The file is
-JSON or TOML. The state is in `<workdir>/sweeps/<hash>/`: jobs.json, state.jsonl and logs/; the hash
-is that of the resolved configs and seeds, so the same sweep is found again and an edited one is not
-mistaken for it. Whether a member is done is read from its run folder alone.
+`common.sweep_file` says what the file holds. The state is in `<workdir>/sweeps/<hash>/`:
+jobs.json, state.jsonl and logs/; the hash is that of the resolved configs and seeds, so the same
+sweep is found again and an edited one is not mistaken for it. Whether a member is done is read from
+its run folder alone.
 """
 
 import hashlib
 import itertools
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import jobs as job_list
 from common import runs, source, train_jobs
-from common.config import canonical_json, config_hash, flatten, load_config
-from common.errors import Interrupted, UserError, nearest
+from common.config import canonical_json, config_hash, load_config
+from common.errors import Interrupted, UserError
+from common.sweep_file import Sweep, check_arrived, read_sweep
 from common.train_jobs import LAB, Training
-
-FIELDS = ("grid", "zip", "seeds", "slurm")
-
-
-class Sweep(NamedTuple):
-    """A sweep file as read: `points` are the overrides of its members, seeds apart."""
-
-    points: tuple[dict[str, Any], ...]
-    seeds: tuple[int, ...] | None
-    slurm: dict[str, Any]
 
 
 class Member(NamedTuple):
@@ -82,6 +67,7 @@ def run_sweep(
     workdir: str | Path = "runs",
     jobs: int | None = None,
     slurm: bool = False,
+    flags: Sequence[str] = (),
     lab: Sequence[str] = LAB,
     allow_changed_code: bool = False,
 ) -> SweepResult:
@@ -96,6 +82,7 @@ def run_sweep(
         workdir: Where runs and the sweep's state are.
         jobs: Runs at a time; default: `common.jobs.default_workers()`.
         slurm: Submit to Slurm with the options in the file's "slurm" instead of running here.
+        flags: More words for every `lab train`, such as "--tensorboard".
         lab: The `lab` command, another one in tests.
         allow_changed_code: Take and continue runs that other code began, with a warning.
 
@@ -105,11 +92,13 @@ def run_sweep(
     """
     sweep = read_sweep(Path(path))
     members = plan(sweep, Path(path), config, overrides or {}, Path(workdir), lab)
-    here = source.digests(load_config(config, overrides))  # of all members
+    fields = {**(overrides or {}), **train_jobs.texts(sweep.points[0])}
+    here = source.digests(load_config(config, fields))  # of all members
     found = [(m.results[s], result, here) for m in members for s, result in m.found().items()]
     train_jobs.check_code(found, allowed=allow_changed_code)
     if allow_changed_code:
         members = tuple(m._replace(training=train_jobs.allowing(m.training)) for m in members)
+    members = tuple(m._replace(training=m.training.with_flags(flags)) for m in members)
     folder = Path(workdir) / "sweeps" / sweep_hash(members)
     with job_list.locked(folder, f"sweep {path}"):
         listed = [
@@ -129,37 +118,31 @@ def run_sweep(
     return SweepResult(folder, members, len(missing), problems)
 
 
-def read_sweep(path: Path) -> Sweep:
-    """Returns a sweep file's content, checked as far as no config is needed.
+def prepare_sweep(
+    path: str | Path,
+    *,
+    config: str,
+    overrides: Mapping[str, str],
+    workdir: str | Path,
+    flags: Sequence[str] = (),
+    lab: Sequence[str] = LAB,
+) -> job_list.JobsResult:
+    """Returns how making the data of all members ended, each distinct set once; trains nothing.
+
+    The arguments are those of `run_sweep`.
 
     Raises:
-        UserError: Naming file, field, value and what is allowed.
+        UserError: For a mistake in the file, before anything runs.
+        Interrupted: After a signal; the same command continues.
     """
-    data = _read(path)
-    unknown = next((key for key in data if key not in FIELDS), None)
-    if unknown is not None:
-        allowed = ", ".join(FIELDS)
-        raise UserError(
-            f"--sweep={path}: no field {unknown!r}{nearest(unknown, FIELDS)}; allowed: {allowed}"
-        )
-    grid, zipped = _axes(path, data, "grid"), _axes(path, data, "zip")
-    twice = sorted(grid.keys() & zipped.keys())
-    if twice:
-        raise UserError(f"--sweep={path}: {twice[0]!r} is in grid and in zip; allowed: one of them")
-    lengths = {key: len(values) for key, values in zipped.items()}
-    if len(set(lengths.values())) > 1:
-        text = ", ".join(f"{key} has {n}" for key, n in lengths.items())
-        raise UserError(f"--sweep={path}: zip={text} values; expected lists of one length")
-    seeds = _seeds(path, data["seeds"]) if "seeds" in data else None
-    if not grid and not zipped and seeds is None:
-        raise UserError(f"--sweep={path}: is empty; expected at least one of grid, zip, seeds")
-    slurm = data.get("slurm", {})
-    if not isinstance(slurm, dict):
-        raise UserError(f"--sweep={path}: slurm={slurm!r}: expected options of submitit by name")
-    rows = [dict(zip(zipped, row, strict=True)) for row in zip(*zipped.values(), strict=True)]
-    products = [dict(zip(grid, row, strict=True)) for row in itertools.product(*grid.values())]
-    points = [{**row, **point} for row in rows or [{}] for point in products]
-    return Sweep(tuple(points), seeds, slurm)
+    members = plan(read_sweep(Path(path)), Path(path), config, overrides, Path(workdir), lab)
+    folder = Path(workdir) / "sweeps" / sweep_hash(members)
+    with job_list.locked(folder, f"sweep {path}"):
+        trainings = [member.training.with_flags(flags) for member in members]
+        result = train_jobs.prepare(trainings, folder / "logs")
+    if result.interrupted:
+        raise Interrupted("stopped while data were made; the same command continues")
+    return result
 
 
 def plan(
@@ -183,10 +166,12 @@ def plan(
         fields = {**overrides, **train_jobs.texts(point)}
         try:
             settings = load_config(config, fields)
+            check_arrived(path, point, settings)
             seeds = (settings.seed,) if sweep.seeds is None else sweep.seeds
             groups = train_jobs.seed_groups(seeds, settings.seed_group)
         except UserError as error:
-            raise UserError(f"--sweep={path}: {error}") from error
+            said = str(error).removeprefix(f"--sweep={path}: ")
+            raise UserError(f"--sweep={path}: {said}") from error
         folder, key = runs.run_directory(workdir, settings).parent, config_hash(settings)
         for group in groups:
             name = f"{key}.seed{group[0]}"
@@ -243,48 +228,3 @@ def _run_here(
 def lost(members: Sequence[Member]) -> dict[str, str]:
     """Returns, by name, the members that ended without a complete result."""
     return {m.training.name: "ended without a result" for m in members if not m.is_done()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-        if path.suffix != ".json":
-            raise UserError(f"--sweep={path}: expected a file that ends in .json or .toml")
-        data = json.loads(text)
-    except OSError as error:
-        raise UserError(f"--sweep={path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        kind = path.suffix.removeprefix(".").upper()
-        raise UserError(f"--sweep={path}: is not {kind}: {error}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"--sweep={path}: expected an object with {', '.join(FIELDS)}")
-    return data
-
-
-def _axes(path: Path, data: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
-    axes = data.get(name, {})
-    if not isinstance(axes, dict):
-        raise UserError(
-            f"--sweep={path}: {name}={axes!r}: expected lists of values by config field"
-        )
-    flat = flatten(axes)  # TOML reads a.b = [...] as nested tables
-    for key, values in flat.items():
-        if not isinstance(values, list) or not values:
-            raise UserError(f"--sweep={path}: {name}.{key}={values!r}: expected a list of values")
-        if key == "seed":
-            raise UserError(f"--sweep={path}: {name}.seed={values!r}: expected in seeds, not here")
-    return flat
-
-
-def _seeds(path: Path, seeds: Any) -> tuple[int, ...]:
-    if type(seeds) is int and seeds >= 1:
-        return tuple(range(seeds))
-    is_list = isinstance(seeds, list) and bool(seeds)
-    if is_list and all(type(s) is int and s >= 0 for s in seeds) and len(set(seeds)) == len(seeds):
-        return tuple(seeds)
-    raise UserError(
-        f"--sweep={path}: seeds={seeds!r}: expected how many seeds, such as 5, or a list of "
-        "different ones, such as [0, 3]"
-    )

@@ -1,12 +1,12 @@
 """The only training loop: any Experiment becomes a sharded, checkpointed, resumable run."""
 
 import contextlib
-import functools
 import math
 import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from common import (
     accelerators,
     checks,
+    contract,
     distributed,
     manifest,
     program,
@@ -29,6 +30,7 @@ from common import (
 from common.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
 from common.errors import DataError, Interrupted
+from common.evaluation import strange_labels
 from common.experiment import Experiment
 from common.fingerprint import Fingerprint, fingerprint, from_record, to_record
 from common.interrupts import first_signal, saved
@@ -92,7 +94,7 @@ def fit(
         The metrics of the last and of the best state.
 
     Raises:
-        UserError: If the mesh does not fit, the code is other code, or another process trains it.
+        UserError: If batches differ in shape, the mesh or the code does not fit, or it is locked.
         NumericalError: At the first step whose loss, or checkpoint whose state, is not finite.
         DataError: If storage is full, corrupt or not writable; older checkpoints are intact.
         Interrupted: After a signal that stops (`common.interrupts`), once the state is saved.
@@ -101,10 +103,10 @@ def fit(
     code = source.Code(source.digests(config), allow_changed_code)
     if (done := _finished(directory, config, code)) is not None:
         return done
+    contract.check_batches(experiment.batch, config.num_steps)
     code = _going_on(directory, config, code)
     started = time.monotonic()
-    mesh = sharding.make_mesh(dict(config.mesh))
-    _report_devices(mesh)
+    mesh = _mesh(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(runs.claim(directory))
         # Several processes stop together, at a step; one alone ends at once up to its first.
@@ -210,7 +212,7 @@ def _loop(
                 if evaluates:
                     checks.state_is_finite(state, run.first_nan, end)
                     values = _evaluate(run, run.evaluate, state)
-                    run.undefined.note(values, end)
+                    run.undefined.note(values, end, partial(_labels, run, state))
                     _write(run, end, "eval", values)
                     best, is_best = _improve(best, end, values, config.best_metric)
                 if is_best or end == config.num_steps or _is_due(config.checkpoint_every, end):
@@ -227,15 +229,25 @@ def _consume(run: _Run, pending: tuple[int, Any], state: PyTree, progress: Progr
     host = {name: np.asarray(value) for name, value in jax.device_get(arrays).items()}
     steps = len(next(iter(host.values()))) if host else run.config.steps_per_call
     values: Values = {}
-    lost = functools.cache(lambda: checks.nan_in(state, run.first_nan))
+    lost = cache(lambda: checks.nan_in(state, run.first_nan))
     for offset in range(steps):
         step = first + offset + 1
         values = {name: rows[offset].tolist() for name, rows in host.items()}
-        checks.training_is_finite(values, step, lost)
-        run.undefined.note(values, step)
+        labels = partial(_labels, run, state, step)
+        checks.training_is_finite(values, step, lost, labels)
+        run.undefined.note(values, step, labels)
         if step % run.config.log_every == 0:
             _write(run, step, "train", values)
     progress.update(first + steps, {k: v for k, v in values.items() if isinstance(v, float)})
+
+
+def _labels(run: _Run, state: PyTree, step: int = 0) -> str:
+    """Returns which labels of no class step number `step`, or an evaluation, meets; "" if none."""
+    one, data, key = run.experiment, run.data, run.key
+    if step:
+        return strange_labels(one.step, state, data, one.batch(step - 1), key)
+    functions = [function for function in (one.evaluate, one.final) if function]
+    return next(filter(None, (strange_labels(f, state, data, key) for f in functions)), "")
 
 
 def _evaluate(run: _Run, compiled: Any, state: PyTree) -> Values:
@@ -286,8 +298,8 @@ def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Val
         name: {k: v for function in compiled for k, v in _evaluate(run, function, s).items()}
         for name, s in states.items()
     }
-    for values in metrics.values():
-        run.undefined.note(values, run.config.num_steps)
+    for which, values in metrics.items():
+        run.undefined.note(values, run.config.num_steps, partial(_labels, run, states[which]))
     return metrics
 
 
@@ -339,11 +351,14 @@ def _write_start(directory: Path, config: ConfigDict, command: Sequence[str]) ->
     runs.record_environment(directory, command)
 
 
-def _report_devices(mesh: jax.sharding.Mesh) -> None:
+def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
+    """Returns the mesh of a config, and says which devices it is made of."""
+    mesh = sharding.make_mesh(dict(config.mesh))
     logging.info("running on %s", sharding.describe(mesh))
     unused = accelerators.overlooked(mesh.devices.flat[0].platform)
     if unused and "JAX_PLATFORMS" not in os.environ:
         logging.warning("%s", unused)
+    return mesh
 
 
 def _report_memory(compiled: Any) -> None:

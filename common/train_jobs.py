@@ -37,6 +37,10 @@ class Training(NamedTuple):
     data: str = ""
     env: Mapping[str, str] = {}
 
+    def with_flags(self, flags: Sequence[str]) -> "Training":
+        """Returns the same with more words at the end of its command."""
+        return self._replace(command=(*self.command, *flags))
+
 
 def train_command(
     lab: Sequence[str], config: str, overrides: Mapping[str, str], seed: int, workdir: str | Path

@@ -7,13 +7,19 @@ from common import commands
 
 
 class Flag(NamedTuple):
-    """One flag; the type of `default` is its type, None is a string without a default."""
+    """One flag; the type of `default` is its type, None is a string without a default.
+
+    `only_with` and `not_with` name flags without or beside which it would do nothing.
+    """
 
     name: str
     default: Any
     help: str
     minimum: int | None = None
+    maximum: int | None = None
     is_path: bool = False  # "~" at its start is a home directory
+    only_with: tuple[str, ...] = ()
+    not_with: tuple[str, ...] = ()
 
 
 class Verb(NamedTuple):
@@ -27,7 +33,10 @@ class Verb(NamedTuple):
         needs: Names of the flags that must be given.
         takes_config: Also accept --config.FIELD=VALUE, passed as `overrides`.
         starts_jax: Also pass `start_jax`, and accept the flags that configure it.
+        passes_on: Names of flags that the commands started by this verb get too; `run` is passed
+            them as `passed_on`.
         examples: Whole command lines, shown by --help.
+        notes: Text below them.
     """
 
     summary: str
@@ -37,14 +46,20 @@ class Verb(NamedTuple):
     needs: tuple[str, ...] = ()
     takes_config: bool = False
     starts_jax: bool = False
+    passes_on: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
+    notes: str = ""
+
+    def all_flags(self) -> tuple[Flag, ...]:
+        """Returns its flags, those that configure JAX included."""
+        return self.flags + (JAX_FLAGS if self.starts_jax else ())
 
 
 CONFIG = Flag(
     "config", None, "config file and its argument: FILE.py:PRESET[,key=value]", is_path=True
 )
 WORKDIR = Flag("workdir", "runs", "folder of all runs", is_path=True)
-RUN = Flag("run", None, "only this run folder", is_path=True)
+RUN = Flag("run", None, "only this run folder", is_path=True, not_with=("workdir",))
 PRESET = Flag("preset", "cpu", "cpu, paper, pod, or another preset of the config file")
 JOBS = Flag("jobs", 0, "how many runs at once; 0: as many as measured best here", 0)
 ALLOW_CHANGED_CODE = Flag(
@@ -52,17 +67,26 @@ ALLOW_CHANGED_CODE = Flag(
 )
 FAILED_STARTS = Flag("failed_starts", False, "only runs that ended before their first step")
 JAX_FLAGS = (
-    Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0),
+    Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0, 512),
     Flag("compilation_cache", True, "keep compiled programs for the next start"),
 )
 EXAMPLE = "nfn/equivariant/configs/inr_classification.py"
+SWEEP_FILE = """\
+A sweep file, JSON here, or TOML:
+
+  {"grid": {"optimizer.learning_rate": [1e-3, 3e-4]},
+   "zip": {"batch_size": [64, 32], "num_steps": [1000, 2000]},
+   "seeds": [0, 1, 2]}
+
+Every line of `zip` (lists of one length) with every point of `grid` and every seed: 12 runs. Each
+of the three may be missing; seeds may be a number. "slurm": {...} holds options for --slurm."""
 
 VERBS: dict[str, Verb] = {
     "list": Verb(
         "papers, experiments, tables, presets and the status of their claims",
         commands.list_papers,
         flags=(
-            Flag("markdown", False, "as the tables of WORKSPACE.md"),
+            Flag("markdown", False, "as the tables of WORKSPACE.md", not_with=("tables",)),
             Flag("tables", False, 'only "PAPER TABLE" of each table, one a line'),
         ),
         examples=("lab list",),
@@ -81,11 +105,19 @@ VERBS: dict[str, Verb] = {
                 "JSON or TOML file of grid, zip and seeds: train every member",
                 is_path=True,
             ),
-            Flag("slurm", False, "submit the sweep to Slurm (extra: slurm)"),
-            JOBS,
-            Flag("prepare", False, "only make the data and cache them"),
+            Flag("slurm", False, "submit the sweep to Slurm (extra: slurm)", only_with=("sweep",)),
+            JOBS._replace(only_with=("sweep",), not_with=("slurm",)),
             Flag(
-                "distributed", False, "join the processes that LAB_COORDINATOR or a cluster names"
+                "prepare",
+                False,
+                "only make the data and cache them",
+                not_with=("tensorboard", "wandb", "slurm", "jobs"),
+            ),
+            Flag(
+                "distributed",
+                False,
+                "join the processes that LAB_COORDINATOR or a cluster names",
+                not_with=("sweep",),
             ),
             ALLOW_CHANGED_CODE,
         ),
@@ -97,6 +129,8 @@ VERBS: dict[str, Verb] = {
             f"lab train --config={EXAMPLE}:cpu --config.seed 3 --workdir=/data/runs --tensorboard",
             f"lab train --config={EXAMPLE}:cpu --sweep=sweep.json --jobs=2",
         ),
+        passes_on=("tensorboard", "wandb", "devices", "compilation_cache"),
+        notes=SWEEP_FILE,
     ),
     "table": Verb(
         "run what a paper's table lacks, print paper against ours, write results",
@@ -122,7 +156,12 @@ VERBS: dict[str, Verb] = {
     "claims": Verb(
         "every claim of every paper: holds, fails or not run, with its numbers",
         commands.claims,
-        flags=(PRESET, Flag("run", False, "first run what is missing"), WORKDIR, JOBS),
+        flags=(
+            PRESET,
+            Flag("run", False, "first run what is missing"),
+            WORKDIR._replace(only_with=("run",)),
+            JOBS._replace(only_with=("run",)),
+        ),
         examples=("lab claims", "lab claims --run"),
     ),
     "eval": Verb(
@@ -154,7 +193,7 @@ VERBS: dict[str, Verb] = {
         flags=(
             WORKDIR,
             RUN,
-            Flag("keep", 1, "newest", 1),
+            Flag("keep", 1, "newest", 1, not_with=("failed_starts",)),
             Flag("dry_run", False, "only say what would be removed"),
             FAILED_STARTS._replace(help="remove the folders of runs without any step"),
         ),
@@ -165,7 +204,12 @@ VERBS: dict[str, Verb] = {
         commands.compile_step,
         flags=(
             CONFIG,
-            Flag("topology", None, "v5e:16x16, or cpu:8 simulated; default: the devices here"),
+            Flag(
+                "topology",
+                None,
+                "v5e:16x16, or cpu:8 simulated; default: the devices here",
+                not_with=("devices",),
+            ),
             Flag("quick", False, "optimize less: several times faster, memory is a bound"),
             Flag("evaluate", False, "compile the evaluation too"),
             Flag("json", False, "print JSON"),
@@ -201,7 +245,9 @@ def overview() -> str:
     """Returns what `lab --help` prints."""
     width = max(map(len, VERBS))
     rows = [f"  lab {name:{width}}  {verb.summary}" for name, verb in VERBS.items()]
-    more = "\n\nFlags and examples of one: lab VERB --help"
+    more = (
+        "\n\nFlags and examples of one: lab VERB --help. LAB_TRACEBACK=1 shows where errors arise."
+    )
     return "lab: papers on deep learning, reproduced in JAX.\n\n" + "\n".join(rows) + more
 
 
@@ -209,13 +255,13 @@ def usage(name: str) -> str:
     """Returns what `lab NAME --help` prints."""
     verb = VERBS[name]
     lines = [f"lab {' '.join([name, *verb.words])}: {verb.summary}"]
-    definitions = verb.flags + (JAX_FLAGS if verb.starts_jax else ())
-    rows = [(_shown(flag), flag.help) for flag in definitions]
+    rows = [(_shown(flag), flag.help) for flag in verb.all_flags()]
     if verb.takes_config:
         rows.insert(1, ("--config.FIELD=VALUE", "replace a field, such as --config.seed=3"))
     width = max((len(left) for left, _ in rows), default=0)
     lines += [""] * bool(rows) + [f"  {left:{width}}  {right}" for left, right in rows]
     lines += [""] * bool(verb.examples) + [f"  {example}" for example in verb.examples]
+    lines += ["", verb.notes] if verb.notes else []
     return "\n".join(lines)
 
 

@@ -44,3 +44,15 @@ def draws_like(shapes: Any, *, scale: float = 0.3) -> Any:
     return jax.tree.map(
         lambda leaf: jnp.asarray(scale * random.standard_normal(leaf.shape), leaf.dtype), shapes
     )
+
+
+def power_cut(experiment: Experiment, step: int) -> Experiment:
+    """Returns the experiment with a batch that fails at `step`, once the run has come there."""
+    cut = iter((False, True))  # all batches are looked at before the first step
+
+    def batch(number: int) -> Any:
+        if number == step and next(cut):
+            raise RuntimeError("power cut")
+        return experiment.batch(number)
+
+    return experiment._replace(batch=batch)

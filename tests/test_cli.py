@@ -6,16 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from common import cli, papers, status
 from tests.commands import Command, Finished, run_commands
+from tests.mistakes import MORE, TINY, TRAIN, Mistake
 from tests.processes import REPOSITORY, Child
 
-TINY = "tests/tiny/config.py"
-TRAIN = ("train", f"--config={TINY}:cpu")
 INR = "nfn/equivariant/configs/inr_classification.py"
 
 DAMAGED = {
@@ -23,26 +21,6 @@ DAMAGED = {
     for part in ("train", "t10k")
     for kind in ("images-idx3", "labels-idx1")
 }
-
-
-class Mistake(NamedTuple):
-    """A wrong command line; `{tmp}` in it is a folder of the test.
-
-    Attributes:
-        arguments: After `lab`.
-        says: What the one line on stderr must contain: field, value, what is allowed.
-        code: Exit code.
-        files: Files to write first.
-        env: Environment variables to set.
-        loads_jax: Whether the mistake can only be seen with devices or data at hand.
-    """
-
-    arguments: tuple[str, ...]
-    says: tuple[str, ...]
-    code: int = 2
-    files: Mapping[str, str] = {}
-    env: Mapping[str, str] = {}
-    loads_jax: bool = False
 
 
 # JAX is imported once in the process that makes these mistakes: all with the same devices.
@@ -175,11 +153,7 @@ MISTAKES = {
         loads_jax=True,
     ),
     "workdir that is a file": Mistake(
-        (*TRAIN_ON_2, "--workdir={tmp}/file"),
-        ("{tmp}/file",),
-        4,
-        files={"file": ""},
-        loads_jax=True,
+        (*TRAIN, "--workdir={tmp}/file"), ("{tmp}/file: is no folder",), 4, files={"file": ""}
     ),
     "workdir that cannot be written": Mistake(
         (*TRAIN_ON_2, "--workdir=/proc/lab"), ("/proc/lab",), 4, loads_jax=True
@@ -195,6 +169,7 @@ MISTAKES = {
         code=3,
         loads_jax=True,
     ),
+    **MORE,
 }
 LIGHT = {name: mistake for name, mistake in MISTAKES.items() if not mistake.loads_jax}
 HEAVY = {name: mistake for name, mistake in MISTAKES.items() if mistake.loads_jax}

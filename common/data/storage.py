@@ -65,6 +65,19 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def check_writable(folder: Path) -> None:
+    """Checks, before long work, that a folder can be written, or made where it is not there.
+
+    Raises:
+        DataError: Naming the first thing on its path that stands in the way.
+    """
+    there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    if not os.path.isdir(there):
+        raise DataError(f"{there}: is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"{there}: may not be written")
+
+
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Generator[None, None, None]:
     """Turns an OSError (disk full, no permission, ...) into a DataError that names the path."""

@@ -18,7 +18,8 @@ from common.config import config_hash, load_config
 def main(arguments: list[str]) -> int:
     flags = dict(word.removeprefix("--").split("=", 1) for word in arguments[1:] if "=" in word)
     spec, workdir = flags.pop("config"), Path(flags.pop("workdir"))
-    config = load_config(spec, {k.removeprefix("config."): v for k, v in flags.items()})
+    fields = {k.removeprefix("config."): v for k, v in flags.items() if k.startswith("config.")}
+    config = load_config(spec, fields)
     prepares = "--prepare" in arguments
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / "calls").open("a") as calls:

@@ -1,5 +1,6 @@
 """Configs: presets, typed overrides, one line for every mistake, and what the hash ignores."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ from common.config import (
     parse_arg,
 )
 from common.errors import UserError
-from common.papers import papers
+from common.papers import builders, papers
 
-HEADER = "from ml_collections import ConfigDict\nfrom common.config import parse_arg\n"
+HEADER = """
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder, required_placeholder
+from common.config import parse_arg
+"""
 BODY = """
 def get_config(arg=None):
     args = parse_arg(arg, preset="cpu", size=4)
@@ -33,9 +38,10 @@ def get_config(arg=None):
     config.batch_size = 16
     config.name = "adam"
     config.note = None
+    config.limit = placeholder(int)
     config.model = ConfigDict(dict(
         rate=0.5, wide=False, size=args["size"], widths=(2, 3), scales=(0.1, 1.0), any=(),
-        nested=((1, 2), (3,)),
+        nested=((1, 2), (3,)), mixed=(1, 0.5), layers=(("a", 1),),
     ))
     CHANGES
     return config
@@ -112,6 +118,12 @@ def test_every_config_has_the_fields_of_the_loop(tmp_path: Path) -> None:
         ("model.scales", "(1, 0.5)", (1.0, 0.5)),
         ("model.any", "('a', 1)", ("a", 1)),
         ("model.nested", "((5, 6),)", ((5, 6),)),
+        ("model.nested", "[[5, 6], [7]]", ((5, 6), (7,))),
+        ("model.mixed", "[2, 0.5]", (2, 0.5)),
+        ("model.layers", "[['a', 3], ['b', 4]]", (("a", 3), ("b", 4))),
+        ("note", "[[1], 2]", ((1,), 2)),
+        ("limit", "7", 7),
+        ("limit", "None", None),
         ("mesh", "{'data': 4, 'model': 2}", {"data": 4, "model": 2}),
         ("mesh.data", "4", 4),
     ],
@@ -145,6 +157,20 @@ def test_an_override_takes_the_type_of_its_field(
         ("model.widths", "(4, 0.5)", ("0.5 is not of type int",)),
         ("model.widths", "(4, True)", ("True is not of type int",)),
         ("model.widths", "import os", ("a list",)),
+        ("model.widths", "(" * 300 + ")" * 300, ("a list", "...(602 characters)...")),
+        ("model.nested", "((1, 'a'),)", ("'a' is not of type int",)),
+        ("model.nested", "(1,)", ("1 is not of type tuple",)),
+        ("limit", "abc", ("limit='abc'", "an integer")),
+        ("limit", "1.5", ("limit='1.5'", "an integer")),
+        ("num_steps", "9" * 400, ("an integer that 64 bits hold", "...(402 characters)...9999")),
+        ("num_steps", "9" * 5000, ("an integer that 64 bits hold",)),
+        ("num_steps", "-" + "9" * 400, ("an integer that 64 bits hold",)),
+        ("model.rate", "9" * 400, ("a number that 64 bits hold",)),
+        ("model.rate", "1e999", ("a number that 64 bits hold",)),
+        ("num_steps", "4294967296", ("num_steps=4294967296", "at most 2147483647")),
+        ("seed_group", "1000000000000", ("seed_group=1000000000000", "at most 1024")),
+        ("batch_size", "0", ("batch_size=0", "from 1 to")),
+        ("experiment", "x" * 500, ("...(502 characters)...",)),
         ("mesh", "4", ("mesh='4'", "axis sizes")),
         ("mesh", "{1: 2}", ("mesh=", "axis sizes")),
         ("mesh.dat", "4", ('did you mean "data"',)),
@@ -193,6 +219,19 @@ def test_a_wrong_override_is_one_line_with_field_value_and_what_is_allowed(
         ("del config.experiment", ("config.experiment is missing",)),
         ("config.model.act = lambda x: x", ("config.model.act=", "plain data")),
         ("config.model.rate = float('nan')", ("config.model.rate=nan", "plain data")),
+        ("config.extra = 10**400", ("config.extra=1000", "64 bits")),
+        ("config.extra = 10**5000", ("config.extra=a int of more digits", "64 bits")),
+        ("config.again = config", ("config.again is config again",)),
+        ("config.model.up = config", ("config.model.up is config again",)),
+        ("config.model.a = ConfigDict(); config.model.a.b = config.model", ("config.model again",)),
+        ("config.model[3] = 1", ("fields not called by text",)),
+        ("config.odd = ConfigDict({3: 1})", ("config.odd has a field called 3",)),
+        (
+            "config.model.must = required_placeholder(int)",
+            ("--config.model.must=VALUE, of type int",),
+        ),
+        ("raise SystemExit(3)", ("SystemExit: 3",)),
+        ("config.experiment = 'mine.py:lime'", ("no builder 'lime'", 'did you mean "line"')),
     ],
 )
 def test_a_value_out_of_range_is_named_before_jax_is_needed(
@@ -313,6 +352,37 @@ def test_a_config_path_may_start_at_the_repository(
     relative = path.relative_to(config_module.REPOSITORY)
 
     assert load_config(f"{relative}:cpu") == load_config(f"{path}:cpu")
+
+
+def test_a_required_value_that_is_given_is_one_like_others(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, changes="config.model.must = required_placeholder(float)", model__must="3"
+    )
+
+    assert config.model.must == 3.0 and isinstance(config.model.must, float)
+    assert from_json(canonical_json(config)).model.must == 3.0
+
+
+def test_the_builders_of_a_file_are_seen_without_importing_it(tmp_path: Path) -> None:
+    file, spec = tmp_path / "own.py", "own.py:x"
+    for text, names in (
+        (
+            "import os.path\nfrom math import pi as tau\ndef f(): inner = 1\ng = lambda: 0",
+            "os tau f g",
+        ),
+        ("(a, b), c = (1, 2), 3\nd: int = 4\nclass E: y = 1", "a b c d E"),
+        ("from os import *", None),
+        ("if 1:\n    f = 2", None),
+    ):
+        file.write_text(text)
+        found = builders(spec, str(tmp_path))
+        assert found == (None if names is None else set(names.split()))
+    for paper in papers():
+        known = importlib.import_module(f"{paper.name}.experiments").EXPERIMENTS
+        assert builders(f"{paper.name}:x", "") == set(known)
+    file.write_text("def f(:")
+    with pytest.raises(UserError, match=r"own\.py: cannot be loaded: .*line 1"):
+        builders(spec, str(tmp_path))
 
 
 def test_a_convertible_text_round_trips() -> None:

@@ -137,6 +137,8 @@ def longer(state: PyTree) -> PyTree:
         (lambda s, m: (cast(s), m), r"state\.params\['hidden'\]\['bias'\] from float32.*bfloat16"),
         (lambda s, m: (longer(s), m), r"from float32\(16,\) to float32\(2, 16\)"),
         (lambda s, m: (s, {**m, "each": jnp.zeros(3)}), r"metric 'each' .* shape \(3,\)"),
+        (lambda s, m: (s, {**m, "step": m["loss"]}), "metric called 'step'.*rename it"),
+        (lambda s, m: (s, {**m, 3: m["loss"]}), "metric called 3; expected text"),
         (lambda s, m: s, r"does not return \(state, dict of metrics\)"),
         (lambda s, m: (s, m["loss"]), r"does not return \(state, dict of metrics\)"),
     ],
@@ -156,6 +158,7 @@ def test_a_step_that_changes_its_state_or_returns_vectors_is_refused(
         ({"error": (jnp.zeros(3), jnp.float32(3))}, r"'error' that is not \(sum, count\)"),
         ({"error": (jnp.float32(1),) * 3}, r"'error' that is not \(sum, count\)"),
         (jnp.float32(1), r"does not return a dict of \(sum, count\)"),
+        ({"kind": (jnp.float32(1),) * 2}, "metric called 'kind'"),
     ],
 )
 def test_an_evaluation_without_sums_and_counts_is_refused(
@@ -212,6 +215,17 @@ def test_a_builder_of_ones_own_is_found_beside_its_config_file(tmp_path: Path) -
         ),
         ({}, "def mine(:", r"own\.py: cannot be loaded: .*line 1"),
         ({}, "import no_such_module", r"own\.py: cannot be loaded: .*no_such_module"),
+        ({}, "x = {}['y']", r"own\.py: cannot be loaded: KeyError: 'y' \(own\.py, line 1\)"),
+        (
+            {},
+            "def mine(config):\n    return config.wdth",
+            r"own\.py:mine: AttributeError.*wdth.*line 2",
+        ),
+        (
+            {},
+            "def mine(config):\n    pass",
+            r"own\.py:mine: returned a NoneType, not an Experiment",
+        ),
     ],
 )
 def test_a_builder_that_cannot_be_used_is_one_line(
@@ -277,6 +291,28 @@ def test_a_group_is_evaluated_member_by_member(together: tuple[Any, list[Any]]) 
         wanted, rows = single.evaluate(state, data, jax.random.key(member))["error"]
         assert np.isclose(total[member], wanted, rtol=1e-4)
         assert count[member] == rows == 48
+
+
+def test_what_an_experiment_raises_while_traced_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from tests.common.toys import regression\n\n"
+        "def mine(config):\n"
+        "    one = regression(config)\n"
+        "    return one._replace(evaluate=lambda state, data, key: {'x': data['z'].sum()},\n"
+        "        step=lambda *_: None, batch=lambda step: {'x': [1]}, data=lambda: {'x': 'y'})\n"
+    )
+    experiment = build(toy_config(experiment="own.py:mine", config_dir=str(tmp_path)))
+    key = jax.random.key(0)
+    cases: tuple[tuple[Callable[..., Any], tuple[Any, ...], str], ...] = (
+        (experiment.evaluate, (None, {}, key), r"evaluate: KeyError: 'z' \(own\.py, line 5\)"),
+        (experiment.step, (None, {}, {}, key), r"step does not return \(state, dict of metrics\)"),
+        (experiment.batch, (0,), r"batch\(0\)\['x'\] is not a NumPy array but a builtins.list"),
+        (experiment.data, (), r"data/x is <U1\(\): expected numbers"),
+    )
+
+    for function, arguments, text in cases:
+        with pytest.raises(UserError, match=rf"^own\.py:mine: {text}"):
+            function(*arguments)
 
 
 def test_the_rules_of_a_group_leave_the_member_axis_whole(tmp_path: Path) -> None:

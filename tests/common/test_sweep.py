@@ -1,5 +1,6 @@
 """Sweeps: members, mistakes in the file, isolation of failures, resuming."""
 
+import itertools
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from common import slurm
+from common import cli, slurm
+from common.config import load_config
 from common.errors import Interrupted, UserError
 from common.jobs import read_state
-from common.sweep import SweepResult, plan, read_sweep, run_sweep, sweep_hash
+from common.sweep import SweepResult, plan, prepare_sweep, run_sweep, sweep_hash
+from common.sweep_file import read_sweep
 
 LAB = (sys.executable, str(Path(__file__).parent / "fake_lab.py"))
 
@@ -23,6 +26,7 @@ from ml_collections import ConfigDict
 def get_config(arg=None):
     config = ConfigDict(dict(experiment="experiment.py:fake", kind="a", num_steps=10, rate=0.1))
     config.data = ConfigDict(dict(size=4, widths=(1, 2)))
+    config.limit, config.layers = None, ((1, 2), (3,))
     return config
 '''
 
@@ -30,7 +34,7 @@ def get_config(arg=None):
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     (tmp_path / "fake.py").write_text(CONFIG)
-    (tmp_path / "experiment.py").write_text('"""Never called."""\n')
+    (tmp_path / "experiment.py").write_text('"""Never called."""\nfake = None\n')
     return str(tmp_path / "fake.py")
 
 
@@ -111,6 +115,18 @@ def test_toml_is_the_same_sweep(tmp_path: Path, config: str) -> None:
         ({"grid": {"rat": [1]}}, ("'rat'", 'did you mean "rate"')),
         ({"grid": {"num_steps": [1, "many"]}}, ("num_steps='many'", "expected an integer")),
         ({"grid": {"num_steps": [1, 0]}}, ("num_steps", "at least 1")),
+        ({"grid": {f"x{i}": [*range(100)] for i in range(6)}}, ("has 1,000,000,000,000 runs",)),
+        ({"grid": {"rate": [1]}, "seeds": 10**9}, ("has 1,000,000,000 runs", "at most 10,000")),
+        ({"seeds": [2**32]}, ("seeds=[4294967296]", "0 to 4294967295")),
+        ({"seeds": 10**40}, ("seeds=1000", "such as 5")),
+        ('{"grid": {"rate": [1], "rate": [2]}}', ("'rate' is there twice",)),
+        ("[" * 100_000, ("is not JSON",)),
+        ('{"seeds": ' + "9" * 5000 + "}", ("is not JSON",)),
+        (f'{{"seeds": 2, "slurm": {{"a": "{"x" * 2**20}"}}}}', ("is longer than 1,048,576 bytes",)),
+        ({"grid": {"kind": ["a", None]}}, ("kind=None", "type str", "'None'")),
+        ({"grid": {"kind": [3]}}, ("kind=3", "type str")),
+        ({"grid": {"limit": ["3"]}}, ("limit='3'", "type int")),
+        ({"grid": {"num_steps": [True]}}, ("num_steps", "an integer")),
     ],
 )
 def test_a_mistake_in_the_file_is_named_before_anything_runs(
@@ -138,6 +154,43 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, config: str) -> Non
     path = write(tmp_path, {"grid": {"rate": [1]}})
     with pytest.raises(UserError, match=r"'rate' is also given as --config\.rate"):
         run(path, config, tmp_path, overrides={"rate": "2"})
+
+
+def test_values_arrive_in_the_type_they_have_in_the_file(tmp_path: Path, config: str) -> None:
+    layers, limits = [[[4, 5], [6]], [[7]]], [None, 3, [1, [2]], "word"]
+    path = write(tmp_path, {"grid": {"layers": layers, "limit": limits, "rate": [1]}})
+
+    members = plan(read_sweep(path), path, config, {}, tmp_path, LAB)
+    arrived = set()
+    for member in members:
+        _, values, overrides = cli.parse("train", member.training.command[len(LAB) + 1 :])
+        settings = load_config(values["config"], overrides)
+        arrived.add((settings.layers, settings.limit, settings.rate))
+
+    made = [((4, 5), (6,)), ((7,),)], [None, 3, (1, (2,)), "word"], [1.0]
+    assert arrived == set(itertools.product(*made))
+
+
+def test_a_pipe_is_no_sweep_file(tmp_path: Path, config: str) -> None:
+    os.mkfifo(tmp_path / "s.json")
+
+    with pytest.raises(UserError, match=r"s\.json: is no file"):
+        run(tmp_path / "s.json", config, tmp_path)
+
+
+def test_preparing_a_sweep_makes_every_set_of_data_once_and_trains_nothing(
+    tmp_path: Path, config: str
+) -> None:
+    path = write(tmp_path, {"grid": {"data.size": [1, 2], "rate": [1, 2]}, "seeds": 2})
+    options = dict(config=config, overrides={}, workdir=tmp_path / "runs", lab=LAB)
+
+    made = prepare_sweep(path, flags=["--devices=2"], **options)
+
+    assert [outcome.status for outcome in made.outcomes] == ["done", "done"]
+    assert all(
+        outcome.job.command[-2:] == ("--devices=2", "--prepare") for outcome in made.outcomes
+    )
+    assert trained(tmp_path) == []
 
 
 def test_a_failing_member_stops_nobody_and_a_second_call_runs_only_what_is_missing(

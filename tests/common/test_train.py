@@ -21,6 +21,7 @@ from common.experiment import Experiment, build
 from common.fingerprint import data_digest
 from common.metrics import read_metrics
 from tests.processes import REPOSITORY
+from tests.small_runs import power_cut
 
 CONFIG = "tests/tiny/config.py:cpu"
 
@@ -289,13 +290,8 @@ def test_a_run_goes_on_with_data_that_were_rounded_but_not_with_others(tmp_path:
     config = tiny()
     experiment = build(config)
 
-    def interrupted(step: int) -> Any:
-        if step == 25:
-            raise RuntimeError("power cut")
-        return experiment.batch(step)
-
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(tmp_path, config, experiment._replace(batch=interrupted))
+        fit(tmp_path, config, power_cut(experiment, 25))
     data = experiment.data()
     data["y"][7] += 1e-2
     with pytest.raises(DataError, match="the run began with other data: y differs"):
@@ -326,13 +322,8 @@ def test_a_run_goes_on_with_its_own_code_or_with_other_code_if_that_is_allowed(
 ) -> None:
     run, experiment = tmp_path / "run", build(own)
 
-    def interrupted(step: int) -> Any:
-        if step == 25:
-            raise RuntimeError("power cut")
-        return experiment.batch(step)
-
     with pytest.raises(RuntimeError, match="power cut"):
-        fit(run, own, experiment._replace(batch=interrupted))
+        fit(run, own, power_cut(experiment, 25))
     began = manifest.newest_extra(run / "checkpoints")["code"]
     assert began == source.digests(own)
     edit(own, "jnp.mean(errors", "2 * jnp.mean(errors")

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from common import commands, nonfinite, runs, train
 from common.config import config_hash, from_json, load_config
 from common.errors import NumericalError
+from common.evaluation import classification_values, sums_over
 from common.experiment import Experiment, build
 from common.metrics import read_metrics
 from common.train import fit
@@ -157,3 +158,37 @@ def test_a_config_with_an_infinite_number_is_valid_json_and_read_back(tmp_path: 
     assert runs.read(tmp_path).config.clip == math.inf
     again = from_json((tmp_path / "config.json").read_text())
     assert config_hash(again) == config_hash(config)
+
+
+@pytest.mark.parametrize("where", ["loss", "evaluate"])
+def test_labels_of_no_class_are_named_where_a_metric_comes_from_them(
+    tmp_path: Path, logged_warnings: list[str], where: str
+) -> None:
+    config = tiny(num_steps=10)
+    experiment = build(config)
+
+    def losses(params: Any, labels: Any) -> Any:
+        return sums_over(
+            lambda y: classification_values(jnp.tile(params["slope"], (y.shape[0], 1)), y),
+            labels,
+            chunk=5,
+        )
+
+    def step(state: Any, data: Any, batch: Any, key: Any) -> Any:
+        state, metrics = experiment.step(state, data, batch, key)
+        total, count = losses(state.params, jnp.arange(8) - 2)["loss"]
+        return state, {**metrics, "loss": total / count}
+
+    def evaluate(state: Any, data: Any, key: Any) -> Any:
+        usual = experiment.evaluate(state, data, key)
+        return {**usual, **losses(state.params, jnp.arange(1, 6))}
+
+    if where == "loss":
+        with pytest.raises(NumericalError, match="step 1; .*labels go from -2 to 5, but the 4"):
+            fit(experiment._replace(step=step), config, tmp_path)
+    else:
+        result = fit(experiment._replace(evaluate=evaluate), config, tmp_path)
+        assert math.isnan(result.metrics["last"]["accuracy"])
+        for name in ("accuracy", "loss"):
+            (line,) = [line for line in logged_warnings if repr(name) in line]
+            assert "labels go from 1 to 5, but the 4 classes are 0 to 3" in line
