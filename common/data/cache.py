@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from absl import logging
 
+from common import json_files
 from common.data.storage import digest, lock, publish, storage_errors, user_folder
 
 Arrays = dict[str, np.ndarray]
@@ -150,9 +151,10 @@ def _checked(arrays: Mapping[str, Any], generate: Callable[..., Arrays]) -> Arra
 
 def _manifest(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((path / _MANIFEST).read_text())
+        found = json_files.parse((path / _MANIFEST).read_bytes())
     except (OSError, ValueError):  # no entry, or one that `_read` reports
         return None
+    return None if json_files.fault(found, {"files": {_ARRAYS: str}}) else found
 
 
 def _read(path: Path, facts: dict[str, Any], *, warn: bool = False) -> Arrays | None:
@@ -160,7 +162,7 @@ def _read(path: Path, facts: dict[str, Any], *, warn: bool = False) -> Arrays | 
     if not os.path.lexists(path):
         return None
     try:
-        manifest = json.loads((path / _MANIFEST).read_text())
+        manifest = json_files.parse((path / _MANIFEST).read_bytes())
         if {name: manifest[name] for name in facts} != facts:
             raise ValueError(f"{_MANIFEST} is that of another spec")
         got, wanted = digest(path / _ARRAYS), manifest["files"][_ARRAYS]

@@ -150,6 +150,14 @@ def damage_manifest(entry: Path) -> None:
     (entry / "MANIFEST.json").write_bytes(b"\xff{")
 
 
+def bury_manifest(entry: Path) -> None:
+    (entry / "MANIFEST.json").write_text("[" * 100_000 + "]" * 100_000)
+
+
+def replace_manifest(entry: Path) -> None:
+    (entry / "MANIFEST.json").write_text("[]")
+
+
 def damage_spec(entry: Path) -> None:
     text = (entry / "MANIFEST.json").read_text()
     (entry / "MANIFEST.json").write_text(text.replace('"size": 4', '"size": 5'))
@@ -162,6 +170,8 @@ def damage_spec(entry: Path) -> None:
         damage_numbers,
         damage_cut,
         damage_manifest,
+        bury_manifest,
+        replace_manifest,
         damage_spec,
         lambda entry: (entry / "arrays.npz").unlink(),
         lambda entry: (entry / "MANIFEST.json").unlink(),
