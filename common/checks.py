@@ -72,6 +72,7 @@ class Undefined:
     def __init__(self, best_metric: str) -> None:
         self._best = best_metric.removeprefix("-")
         self._told: set[str] = set()
+        self.labels = ""  # what was wrong with labels, if that is why
 
     def note(self, values: Values, step: int, labels: Callable[[], str] = str) -> None:
         """Warns of the metrics that are not finite for the first time.
@@ -79,18 +80,30 @@ class Undefined:
         `labels`, called for these only, returns what is wrong with labels, "" if nothing is.
         """
         new = [name for name in not_finite(values) if name not in self._told]
-        why = (labels() if new else "") or "as 0 / 0 is where nothing was counted"
-        for name in new:
-            self._told.add(name)
+        self._told.update(new)
+        self.labels = self.labels or (labels() if new else "")
+        for name in new if not self.labels else ():  # which `labels_are_classes` refuses
             logging.warning(
-                "metric %r is %s at step %d: %s; the state is finite and the run goes on%s; this "
-                "is said once",
+                "metric %r is %s at step %d, as 0 / 0 is where nothing was counted; the state "
+                "is finite and the run goes on%s; this is said once",
                 name,
                 values[name],
                 step,
-                why,
                 ", without a best checkpoint at such a step" if name == self._best else "",
             )
+
+
+def labels_are_classes(undefined: Undefined, step: int) -> None:
+    """Checks that no metric was undefined because of labels: it says nothing, now and later.
+
+    Raises:
+        DataError: Naming the labels, once the state of `step` is saved.
+    """
+    if undefined.labels:
+        raise DataError(
+            f"{undefined.labels}; the state of step {step} is saved. Number the classes from 0, or "
+            "mask labels that are none: jnp.where(labels >= 0, loss, 0)"
+        )
 
 
 def nan_in(state: PyTree, first_nan: Callable[[PyTree], jax.Array]) -> str:

@@ -215,8 +215,12 @@ def _loop(
                     run.undefined.note(values, end, partial(_labels, run, state))
                     _write(run, end, "eval", values)
                     best, is_best = _improve(best, end, values, config.best_metric)
-                if is_best or end == config.num_steps or _is_due(config.checkpoint_every, end):
+                due = end == config.num_steps or _is_due(config.checkpoint_every, end)
+                if is_best or due or run.undefined.labels:
                     _save(run, end, state, best, is_best, started)
+                if run.undefined.labels:
+                    run.checkpoints.wait()
+                    checks.labels_are_classes(run.undefined, end)
     run.checkpoints.wait()
     if _asked_to_stop(stop, config, config.num_steps):
         raise Interrupted(_stopped(config.num_steps, config))
@@ -300,6 +304,7 @@ def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Val
     }
     for which, values in metrics.items():
         run.undefined.note(values, run.config.num_steps, partial(_labels, run, states[which]))
+    checks.labels_are_classes(run.undefined, run.config.num_steps)
     return metrics
 
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from common import commands, nonfinite, runs, train
 from common.config import config_hash, from_json, load_config
-from common.errors import NumericalError
+from common.errors import DataError, NumericalError
 from common.evaluation import classification_values, sums_over
 from common.experiment import Experiment, build
 from common.metrics import read_metrics
@@ -186,9 +186,13 @@ def test_labels_of_no_class_are_named_where_a_metric_comes_from_them(
     if where == "loss":
         with pytest.raises(NumericalError, match="step 1; .*labels go from -2 to 5, but the 4"):
             fit(experiment._replace(step=step), config, tmp_path)
-    else:
-        result = fit(experiment._replace(evaluate=evaluate), config, tmp_path)
-        assert math.isnan(result.metrics["last"]["accuracy"])
-        for name in ("accuracy", "loss"):
-            (line,) = [line for line in logged_warnings if repr(name) in line]
-            assert "labels go from 1 to 5, but the 4 classes are 0 to 3" in line
+        return
+    with pytest.raises(
+        DataError, match=r"labels go from 1 to 5, but the 4 classes are 0 to 3; .*10"
+    ):
+        fit(experiment._replace(evaluate=evaluate), config, tmp_path)
+    (row,) = [row for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "eval"]
+    assert (row["accuracy"], row["loss"]) == ("NaN", "NaN") and row["valid_error"] > 0
+    # Nothing is lost: the trained state waits for an evaluation that is defined.
+    assert fit(experiment, config, tmp_path).step == 10
+    assert not any("learning_rate" in line for line in logged_warnings)
