@@ -187,7 +187,8 @@ def require_compiler(topology: Topology) -> None:
     if topology.platform == "tpu" and importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"--topology={topology.name}: needs the TPU compiler, libtpu, which is not installed: "
-            "pip install .[aot] (no TPU is needed; cpu:8 works without)"
+            "`make aot` in the checkout, else pip install .[aot] (no TPU is needed; cpu:8 works "
+            "without)"
         )
 
 

@@ -5,13 +5,16 @@ is one line on stderr and an exit code (`common.errors`); a traceback is always 
 imports JAX before the command line and the config have been found good.
 """
 
+import contextlib
 import io
 import logging
 import os
+import platform
 import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,9 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("help", "--help", "-h"):
         print(overview())
         return
+    if arguments[0] in ("version", "--version", "-V"):
+        print(_versions())
+        return
     name, rest = _verb(arguments)
     if not name:
         return
@@ -124,6 +130,8 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any
         ) from None
     except (flags.Error, ValueError) as error:  # ValueError: a value for --noFLAG
         raise UserError(_flag_error(str(error), definitions)) from None
+    if verb.word_for and len(words) == 1 and not values[verb.word_for].value:
+        values[verb.word_for].value = words.pop()
     if len(words) != len(verb.words):
         wanted = " ".join(verb.words) or "no words, only flags"
         raise UserError(f"`lab {name}` takes {wanted}; got {shortened(' '.join(words)) or 'none'}")
@@ -221,6 +229,15 @@ def _never_fail_to_print() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _versions() -> str:
+    """Returns the version of this package and of what numbers depend on; imports none of it."""
+    shown = []
+    for name in ("jax-paper-lab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            shown.append(f"{name} {metadata.version(name)}")
+    return ", ".join([*shown, f"Python {platform.python_version()}"])
 
 
 def _set_up_logs() -> None:

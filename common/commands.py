@@ -147,16 +147,19 @@ def claims(*, preset: str, run: bool, workdir: str, jobs: int) -> None:
     _say(status.claims_text(preset))
 
 
-def evaluate(*, run: str, step: str, allow_changed_code: bool, start_jax: StartJax) -> None:
+def evaluate(
+    *, run: str, step: str, workdir: str, allow_changed_code: bool, start_jax: StartJax
+) -> None:
     """Prints the metrics of a saved run, computed again from its checkpoint."""
     if step not in ("best", "last") and not step.isdecimal():
         raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
-    found = runs.read(run)
+    folder = runs.locate(run, workdir)
+    found = runs.read(folder)
     if not allow_changed_code:  # refused before JAX is imported; `load` checks too
         runs.check(found)
     start_jax(x64=found.config.x64)
     chosen = int(step) if step.isdecimal() else step
-    loaded = runs.load(run, chosen, allow_changed_code=allow_changed_code)
+    loaded = runs.load(folder, chosen, allow_changed_code=allow_changed_code)
     _say(_metrics(loaded.evaluate()))
 
 
@@ -175,9 +178,9 @@ def runs_list(*, workdir: str, failed_starts: bool) -> None:
         _say(f"no runs below {workdir}")
 
 
-def runs_compare(a: str, b: str) -> None:
+def runs_compare(a: str, b: str, *, workdir: str) -> None:
     """Prints the config fields and metrics in which two runs differ."""
-    _say(runs.compare(runs.read(a), runs.read(b)))
+    _say(runs.compare(*(runs.read(runs.locate(name, workdir)) for name in (a, b))))
 
 
 def runs_verify(*, workdir: str, run: str | None) -> None:
@@ -302,7 +305,7 @@ def _failed(message: str, problems: Iterable[str]) -> LabError:
 def _folders(workdir: str, run: str | None) -> list[Path]:
     """Returns the run folder asked for, or all of them."""
     if run:
-        return [runs.read(run).path]
+        return [runs.read(runs.locate(run, workdir)).path]
     return [found.path for found in runs.find(_existing(workdir))]
 
 

@@ -300,7 +300,8 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
         if node not in where:
             allowed = ", ".join(sorted(where))
             raise UserError(
-                f"--config.{key}: no field {node!r}{nearest(node, where)}; allowed: {allowed}"
+                f"--config.{key}: no field {node!r}{nearest(node, where)}; allowed: {allowed}; "
+                "a new one is added where the config file makes its ConfigDict"
             )
         if not rest:
             break

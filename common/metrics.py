@@ -271,13 +271,19 @@ def _bar(label: str, total: int, start: int) -> tuple[Any, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
+    # Where the line is too narrow for all of it, the metrics are cut, then the name: bar and step
+    # stay.
+    cut = {"no_wrap": True, "overflow": "ellipsis"}
+    steps = len(f"{total}/{total}")
     bar = RichProgress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=Column(max_width=24, **cut)),
+        BarColumn(bar_width=16, table_column=Column(min_width=16)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=steps)),
+        TextColumn("{task.fields[text]}", markup=False, table_column=Column(ratio=1, **cut)),
         console=Console(stderr=True),
+        expand=True,
     )
     task = bar.add_task(label, total=total, completed=start, text="compiling")
     bar.start()

@@ -68,6 +68,19 @@ def find_paper(name: str) -> PaperInfo:
     return known[name]
 
 
+def results_folders(paper: PaperInfo) -> tuple[Path, ...]:
+    """Returns where results of the paper's tables are; the last is where new ones are written.
+
+    In the checkout that is the paper's own `results/`. Elsewhere the committed results are left as
+    they are, and those made by `lab table` are in `results/<paper>/` of the current folder.
+    """
+    committed = paper.folder / "results"
+    here = Path.cwd()
+    if here.is_relative_to(REPOSITORY):
+        return (committed,)
+    return committed, here / "results" / paper.name
+
+
 def tables(paper: PaperInfo) -> dict[str, Any]:
     """Returns `TABLES` of the paper's tables.py: {table name: common.tables.Table}.
 

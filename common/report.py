@@ -72,7 +72,8 @@ def write_report(workdir: str | Path | None, results: str | Path | None, out: st
 
     Args:
         workdir: Folder of runs whose learning curves are shown; None or no such folder: none.
-        results: Folder with the results of tables; None: the `results/` of all papers.
+        results: Folder with the results of tables; None: those of all papers
+            (`papers.results_folders`).
         out: The HTML file.
 
     A result that is damaged is left out, with a warning.
@@ -83,8 +84,12 @@ def write_report(workdir: str | Path | None, results: str | Path | None, out: st
     """
     if results is not None and not Path(results).is_dir():
         raise UserError(f"--results={results}: is not a folder; `lab table` writes one")
-    folders = [Path(results)] if results else [p.folder / "results" for p in papers.papers()]
-    files = [path for folder in folders for path in sorted(folder.glob("table*.json"))]
+    groups = [(Path(results),)] if results else map(papers.results_folders, papers.papers())
+    folders, files = [], []
+    for group in groups:  # of one paper: what was made here stands for what came along
+        named = {path.name: path for folder in group for path in sorted(folder.glob("table*.json"))}
+        folders += group
+        files += named.values()
     curves = runs_html(Path(workdir)) if workdir else ""
     tables, damaged = [], []
     for path in files:

@@ -47,7 +47,8 @@ def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRo
             logging.warning("tables left out: %s", error)
             continue
         for name, table in tables.items():
-            files = sorted((paper.folder / "results").glob(f"table{name}.*.json"))
+            folders = papers.results_folders(paper)  # what was made here stands for what came along
+            files = [f for folder in folders for f in sorted(folder.glob(f"table{name}.*.json"))]
             results = {path.name.split(".")[-2]: path for path in files}
             rows.append(TableRow(paper, table, results))
     return tuple(rows)
@@ -165,4 +166,5 @@ def _counts(claims: Sequence[ClaimOutcome]) -> str:
 
 
 def _relative(path: Path) -> str:
-    return str(path.relative_to(papers.REPOSITORY))
+    inside = path.is_relative_to(papers.REPOSITORY)
+    return str(path.relative_to(papers.REPOSITORY if inside else Path.cwd()))

@@ -17,6 +17,8 @@ from common import runs, source, train_jobs
 from common.config import canonical_json, config_hash, load_config
 from common.errors import Interrupted, UserError
 from common.sweep_file import Sweep, check_arrived, read_sweep
+from common.table_render import measured
+from common.tables import aggregate
 from common.train_jobs import LAB, Training
 
 
@@ -49,10 +51,29 @@ class SweepResult(NamedTuple):
     def summary(self) -> str:
         """Returns one line for each member with its metrics or its problem, and the counts."""
         lines = [f"  {member.training.label}: {self._ending(member)}" for member in self.members]
+        spreads = self._spreads()
+        lines += ["mean ± standard deviation over seeds:", *spreads] if spreads else []
         done = sum(member.is_done() for member in self.members)
         counts = f"{done} of {len(self.members)} done ({self.num_run} run now)"
         failed = f", {len(self.problems)} failed; logs in {self.folder / 'logs'}"
         return "\n".join(["sweep members:", *lines, counts + (failed if self.problems else "")])
+
+    def _spreads(self) -> list[str]:
+        """Returns a line for every config with results of several seeds."""
+        values: dict[str, list[dict[str, float]]] = {}
+        for member in self.members:
+            label = " ".join(f"{k}={v}" for k, v in train_jobs.texts(member.overrides).items())
+            values.setdefault(label or "all", []).extend(map(_metrics, member.found().values()))
+        lines = []
+        for label, rows in values.items():
+            if len(rows) > 1:
+                means = [
+                    f"{name} {measured(aggregate(dict(enumerate(row[name] for row in rows))))}"
+                    for name in itertools.islice(rows[0], 4)
+                    if all(name in row for row in rows)
+                ]
+                lines.append(f"  {label}: {'  '.join(means)}")
+        return lines
 
     def _ending(self, member: Member) -> str:
         problem = self.problems.get(member.training.name)
@@ -194,9 +215,14 @@ def metrics_text(member: Member) -> str:
     """Returns "name value" of the first metrics of a member, by seed where there are several."""
     texts = []
     for result in member.found().values():
-        metrics = result["metrics"].get("best") or result["metrics"]["last"]
-        texts.append(" ".join(f"{k} {v:.4g}" for k, v in itertools.islice(metrics.items(), 4)))
+        shown = itertools.islice(_metrics(result).items(), 4)
+        texts.append(" ".join(f"{k} {v:.4g}" for k, v in shown))
     return "; ".join(texts) or "no complete result"
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    values = result["metrics"].get("best") or result["metrics"]["last"]
+    return {name: float(value) for name, value in values.items()}  # "NaN" is written as a string
 
 
 def _run_here(

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,7 +85,7 @@ def run_table(
         preset: Preset of the table's config file.
         seeds: Number of seeds or the seeds; default: the table's.
         workdir: Where the runs are.
-        out: Folder of the results; default: `results/` of the paper.
+        out: Folder of the results; default: the last of `papers.results_folders`.
         jobs: Child processes at a time; default: `common.jobs.default_workers()`.
         lab: The `lab` command, another one in tests.
         allow_changed_code: Take and continue runs that other code began, with a warning.
@@ -101,7 +101,7 @@ def run_table(
     chosen = _seeds(table, seeds)
     request = Request(info, table, preset, chosen, Path(workdir), tuple(lab), allow_changed_code)
     data, planned = measure(request, jobs)
-    return _write(data, table, planned, Path(out) if out else info.folder / "results")
+    return _write(data, table, planned, Path(out) if out else papers.results_folders(info)[-1])
 
 
 def measure(request: Request, jobs: int | None) -> tuple[dict[str, Any], tuple[TableRun, ...]]:
@@ -190,6 +190,7 @@ def _run_missing(
             owners[trainings[-1].name] = run, seeds
     if not trainings:
         return {}
+    logging.info("%s", _outlook(request, planned, owners, workers))
     result, reasons = train_jobs.run(
         trainings,
         logs=logs,
@@ -220,6 +221,38 @@ def _finished(
             result = read_result(path, wanted)
             if result is not None:
                 yield path, result, here
+
+
+def _outlook(
+    request: Request,
+    planned: Sequence[TableRun],
+    owners: Mapping[str, tuple[TableRun, tuple[int, ...]]],
+    workers: int | None,
+) -> str:
+    """Returns what is about to run and, from the committed results, about how long that takes."""
+    total = sum(len(run.results) for run in planned)
+    count = sum(len(seeds) for _, seeds in owners.values())
+    workers = min(workers or job_list.default_workers(), len(owners))
+    text = f"table {request.table.name} at preset {request.preset}: {count} of {total} runs to do"
+    text += f", {workers} at a time" if workers > 1 else ""
+    path = request.paper.folder / "results" / f"table{request.table.name}.{request.preset}.json"
+    try:
+        committed = json.loads(path.read_text())
+        seconds = {
+            run["config_hash"]: list(run["wall_time_s"].values()) for run in committed["runs"]
+        }
+        machine = committed["provenance"]["cpu"]
+        known = [second for run in seconds.values() for second in run]
+        mean = sum(known) / len(known)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError):
+        return f"{text}; nobody has measured yet how long one takes"
+    expected = 0.0
+    for run, seeds in owners.values():
+        own = seconds.get(config_hash(run.config), [])
+        expected += len(seeds) * (sum(own) / len(own) if own else mean)
+    cpu = machine if isinstance(machine, str) else machine[0]
+    about = job_list.duration(expected / workers)
+    return f"{text}; about {about} on the machine of the committed ones ({cpu})"
 
 
 def _missing_groups(run: TableRun) -> list[tuple[int, ...]]:

@@ -29,6 +29,7 @@ class Verb(NamedTuple):
         summary: One line for `lab --help`.
         run: The function of `common.commands`.
         words: Names of the positional arguments, all required.
+        word_for: Flag that may also be given as a word of its own: `lab eval RUN`.
         flags: Flags of this verb.
         needs: Names of the flags that must be given.
         takes_config: Also accept --config.FIELD=VALUE, passed as `overrides`.
@@ -42,6 +43,7 @@ class Verb(NamedTuple):
     summary: str
     run: Callable[..., None]
     words: tuple[str, ...] = ()
+    word_for: str = ""
     flags: tuple[Flag, ...] = ()
     needs: tuple[str, ...] = ()
     takes_config: bool = False
@@ -145,7 +147,8 @@ VERBS: dict[str, Verb] = {
             Flag(
                 "out",
                 None,
-                "folder for JSON, Markdown and PNG; default: the paper's results/",
+                "folder for JSON, Markdown and PNG; default: the paper's results/ in the checkout, "
+                "else results/PAPER/ here",
                 is_path=True,
             ),
             JOBS,
@@ -168,19 +171,33 @@ VERBS: dict[str, Verb] = {
         "evaluate a saved run again",
         commands.evaluate,
         flags=(
-            Flag("run", None, "run folder", is_path=True),
+            Flag(
+                "run",
+                None,
+                "run folder, or the start of its hash, below --workdir",
+                is_path=True,
+            ),
             Flag("step", "best", "best, last or the number of a checkpoint"),
             ALLOW_CHANGED_CODE,
+            WORKDIR,
         ),
         needs=("run",),
+        word_for="run",
         starts_jax=True,
-        examples=("lab eval --run=runs/nfn.equivariant/inr_classification/0123456789ab/seed0",),
+        examples=(
+            "lab eval runs/nfn.equivariant/inr_classification/0123456789ab/seed0",
+            "lab eval 0123456789ab --step=last",
+        ),
     ),
     "runs list": Verb(
         "the runs below --workdir", commands.runs_list, flags=(WORKDIR, FAILED_STARTS)
     ),
     "runs compare": Verb(
-        "config and metrics in which two runs differ", commands.runs_compare, words=("A", "B")
+        "config and metrics in which two runs differ",
+        commands.runs_compare,
+        words=("A", "B"),
+        flags=(WORKDIR,),
+        examples=("lab runs compare 0123456789ab/seed0 ba9876543210/seed0",),
     ),
     "runs verify": Verb(
         "check every checkpoint against its checksums",
@@ -254,7 +271,8 @@ def overview() -> str:
 def usage(name: str) -> str:
     """Returns what `lab NAME --help` prints."""
     verb = VERBS[name]
-    lines = [f"lab {' '.join([name, *verb.words])}: {verb.summary}"]
+    words = [*verb.words, *([f"[{verb.word_for.upper()}]"] if verb.word_for else [])]
+    lines = [f"lab {' '.join([name, *words])}: {verb.summary}"]
     rows = [(_shown(flag), flag.help) for flag in verb.all_flags()]
     if verb.takes_config:
         rows.insert(1, ("--config.FIELD=VALUE", "replace a field, such as --config.seed=3"))

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -205,9 +206,10 @@ def end_of(mistakes: Mapping[str, Mistake], folder: Path, *, jax: bool) -> dict[
 
 @pytest.fixture(scope="module")
 def without_jax(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Finished], Path]:
-    """How every mistake that needs no JAX ended, and the two commands that need none, right."""
+    """How every mistake that needs no JAX ended, and the three commands that need none, right."""
     folder = tmp_path_factory.mktemp("without_jax")
-    right = {"overview": Mistake((), ()), "list": Mistake(("list",), ())}
+    words = {"overview": (), "list": ("list",), "version": ("--version",)}
+    right = {name: Mistake(arguments, ()) for name, arguments in words.items()}
     return end_of({**LIGHT, **right}, folder, jax=False), folder
 
 
@@ -292,10 +294,14 @@ def test_training_again_says_complete_and_changes_nothing(
     assert metrics.findall(first) == metrics.findall(second) != []
 
 
-def test_help_and_list_need_no_jax(without_jax: tuple[dict[str, Finished], Path]) -> None:
-    overview, listing = (without_jax[0][name] for name in ("overview", "list"))
+def test_help_list_and_version_need_no_jax(
+    without_jax: tuple[dict[str, Finished], Path],
+) -> None:
+    ended = [without_jax[0][name] for name in ("overview", "list", "version")]
+    overview, listing, version = ended
 
-    assert (overview.code, listing.code) == (0, 0), overview.stderr + listing.stderr
+    assert [command.code for command in ended] == [0, 0, 0], [c.stderr for c in ended]
+    assert f"jax {metadata.version('jax')}" in version.stdout
     assert all(f"lab {verb}" in overview.stdout for verb in cli.VERBS)
     assert all(paper.name in listing.stdout for paper in papers.papers())
     assert INR in listing.stdout

@@ -18,17 +18,21 @@ def num_code_lines(text: str) -> int:
 
 
 def test_an_experiment_of_ones_own_trains_and_its_run_predicts(tmp_path: Path) -> None:
-    config, experiment, load = BLOCKS
+    config, experiment, metric, load = BLOCKS
     assert num_code_lines(config) + num_code_lines(experiment) <= 40
     assert num_code_lines(load) <= 10
     (tmp_path / "my_lab").mkdir()
     (tmp_path / "my_lab" / "config.py").write_text(config)
-    (tmp_path / "my_lab" / "experiment.py").write_text(experiment)
+    more = re.sub(r"    def values.*?\n\n", lambda _: f"{metric}\n", experiment, flags=re.DOTALL)
+    assert more != experiment
+    (tmp_path / "my_lab" / "experiment.py").write_text(more)
 
     (command,) = re.findall(r"^lab (train --config=my_lab.*)$", README, re.MULTILINE)
     trained = run_child(shlex.split(command), cwd=tmp_path, seconds=200)
     assert trained.returncode == 0, trained.stderr
     best = float(re.findall(r"valid_accuracy ([\d.]+)", trained.stdout)[-1])
+    top3 = float(re.findall(r"valid_top3 ([\d.]+)", trained.stdout)[-1])
+    assert 90 < top3 <= 100
     assert best > 70  # ten classes; a linear model reaches about 80
 
     loaded = run_child(load, cwd=tmp_path, seconds=200)

@@ -186,7 +186,10 @@ def _source(source: str | None) -> tuple[str, ...]:
     if chosen not in SOURCES:
         allowed = ("embedded", *SOURCES)
         raise UserError(
-            f"no data source {source!r}{nearest(source, allowed)}; allowed: {', '.join(allowed)}"
+            f"no data source {source!r}{nearest(source, allowed)}; allowed: embedded (the sample "
+            "that comes with this code), DATA_DIR (the folder that this environment variable "
+            "names), debian (the package of the system), fetched (what `lab data fetch` has "
+            "downloaded), or nothing for the first of them that has the set"
         )
     return (chosen,)
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -241,20 +242,41 @@ def test_without_a_terminal_there_is_a_line_at_most_every_ten_seconds(
     assert len(lines) == 5
 
 
-def test_on_a_terminal_there_is_one_bar_and_no_lines(
-    clock: Clock, lines: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal: Any = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
+    return terminal
+
+
+def test_on_a_terminal_there_is_one_bar_and_no_lines(
+    clock: Clock, lines: list[str], terminal: Terminal
+) -> None:
     progress = Progress(1000, start=500, label="toy [a]")
     assert "compiling" in terminal.getvalue()
     run(progress, clock, compile_time=100.0, step_time=0.5)
     assert "toy [a]" in terminal.getvalue() and "600/1000" in terminal.getvalue()
     assert "2 steps/s, 3:20 left" in terminal.getvalue()
     assert not lines
+
+
+def test_on_80_columns_the_bar_and_the_step_stay(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    progress = Progress(100_000, start=0, label="nfn.equivariant:inr_classification")
+    for step in (49_999, 50_000):
+        clock.now += 1
+        progress.update(step, {f"a_metric_with_a_long_name_{i}": 0.123456 for i in range(5)})
+    progress.close()
+    *_, last = re.findall(r"nfn\.equi.*", terminal.getvalue())
+    shown = re.sub(r"\x1b\[[\d;?]*\w", "", last)
+    assert len(shown.rstrip()) <= 80
+    assert "50000/100000" in shown and "━━━━━━" in shown and "1 steps/s" in shown, shown

@@ -112,6 +112,21 @@ def test_a_complete_run_is_found_and_read(copied: Path, tmp_path: Path) -> None:
         runs.read(tmp_path)
 
 
+def test_a_run_is_found_by_folder_hash_and_seed(copied: Path, tmp_path: Path) -> None:
+    key = copied.parent.name
+    for name in (str(copied), str(copied.parent), key, key[:6], f"{key}/seed0"):
+        assert runs.locate(name, tmp_path) == copied
+    shutil.copytree(copied, copied.with_name("seed1"))
+    assert runs.locate(f"{key}/seed1", tmp_path) == copied.with_name("seed1")
+    for name in (str(copied.parent), key):
+        with pytest.raises(UserError, match=rf"{name}: is 2 runs; give one .*seed0, .*seed1$"):
+            runs.locate(name, tmp_path)
+    absent = "f" * 12
+    assert not runs.locate(absent, tmp_path).exists()  # `read` says what is wrong with it
+    with pytest.raises(UserError, match=f"{absent}: is no run folder"):
+        runs.read(runs.locate(absent, tmp_path))
+
+
 @pytest.mark.parametrize("name", ["config.json", "environment.json", "result.json"])
 @pytest.mark.parametrize("content", [b'{"a": ', b"[1]", b"\xff\xfe", b""])
 def test_a_damaged_run_is_named_and_does_not_hide_the_others(

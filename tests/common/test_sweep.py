@@ -225,7 +225,10 @@ def test_a_failing_member_stops_nobody_and_a_second_call_runs_only_what_is_missi
     }
     assert sorted(state.values()) == ["done", "done", "done", "failed"]
     # Another sweep with members in common: their results are used.
-    run(tmp_path / "more.json", config, tmp_path)
+    more = run(tmp_path / "more.json", config, tmp_path)
+    lines = more.summary().splitlines()
+    assert "  kind=a: accuracy 0.1050 ± 0.0071  loss 10.50 ± 0.71" in lines  # 10 and 11
+    assert "  kind=c: accuracy 0.3050 ± 0.0071  loss 30.50 ± 0.71" in lines
     assert trained(tmp_path) == ["a 1", "broken 0", "broken 1", "c 0", "c 1"]
 
 

@@ -253,6 +253,46 @@ def test_listings_show_committed_results_and_claims(
     assert "no result is committed" in claims_text("paper", [done.paper])
 
 
+def test_a_table_says_before_it_starts_how_long_it_will_take(
+    paper: papers.PaperInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(table_runner.logging, "info", lambda text, *args: said.append(text % args))
+    run(paper, tmp_path, out=None)
+    assert "6 of 6 runs to do" in said[0] and "nobody has measured" in said[0]
+    path = paper.folder / "results" / "table1.cpu.json"
+    committed = json.loads(path.read_text())
+    committed["provenance"]["cpu"] = "Abacus"
+    for entry in committed["runs"]:  # 10 s for each seed of A, 100 s for B, 1000 s for a function
+        entry["wall_time_s"] = dict.fromkeys(
+            "01", 1000 if entry["function"] else {"a": 10, "b": 100}[entry["overrides"]["kind"]]
+        )
+    path.write_text(json.dumps(committed))
+    said.clear()
+
+    run(paper, tmp_path, seeds=(0, 1, 2), jobs=1, out=tmp_path / "out")
+
+    assert said == [
+        "table 1 at preset cpu: 3 of 9 runs to do; about 18 min 30 s on the machine of "
+        "the committed ones (Abacus)"
+    ]
+
+
+def test_outside_the_checkout_results_are_written_to_the_current_folder(
+    done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert papers.results_folders(done.paper) == (done.paper.folder / "results",)
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in (done.paper.folder / "results").iterdir()}
+
+    again = run(done.paper, done.root, seeds=1, out=None)
+
+    assert again.json_path == tmp_path / "results" / "faketopic.fakepaper" / "table1.cpu.json"
+    assert {path: path.read_bytes() for path in before} == before
+    [row] = table_rows([done.paper])
+    assert row.results == {"cpu": again.json_path}  # what was made here is what is listed
+
+
 def test_a_failed_cell_leaves_the_others_and_is_tried_again(
     paper: papers.PaperInfo, tmp_path: Path
 ) -> None:
