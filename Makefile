@@ -2,6 +2,7 @@
 # make test     the whole test suite        make check    format, lint and types
 # make test-cost  the same, compiled cold, and what every topic of it costs
 # make results  every table at preset cpu   make bench    benchmarks, into results/
+# make results-check   the committed numbers against the published ones
 # make setup    only the environment; ACCELERATOR=cuda or tpu adds what a GPU or a TPU VM needs
 # Each target first creates .venv from the committed lock, if it is missing or older than the lock, with the
 # newest of Python 3.13, 3.12 and 3.11 that runs; PYTHON=python3.12 takes that one.
@@ -12,7 +13,7 @@ PYTEST_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup aot demo test test-cost smoke smoke-tests check results bench lock
+.PHONY: help setup aot demo test test-cost smoke smoke-tests check results results-check bench lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -96,6 +97,12 @@ results: $(STAMP)
 	@$(BIN)/lab list --tables | while read -r paper table; do \
 	  $(BIN)/lab table "$$paper" "$$table" --preset=cpu --workdir=$(WORKDIR); done
 	@$(BIN)/lab report --workdir=$(WORKDIR)
+
+# Do the committed numbers agree with the published ones, as far as each table says they should?
+results-check: $(STAMP)
+	@failed=0; while read -r paper table; do echo "== $$paper $$table"; \
+	  $(BIN)/lab table "$$paper" "$$table" --preset=cpu --check || failed=$$?; \
+	done < <($(BIN)/lab list --tables); exit $$failed
 
 bench: $(STAMP)
 	@mkdir -p results; \

@@ -5,7 +5,6 @@ after `start_jax`, which sets devices and precision.
 """
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from common import chips, manifest, metrics, papers, runs, status, upkeep
 from common.config import load_config
 from common.data import storage
 from common.errors import DataError, LabError, UserError
+from common.locate import locate
 
 StartJax = Callable[..., None]
 FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
@@ -27,9 +27,9 @@ def list_papers(*, markdown: bool, tables: bool) -> None:
     if tables:
         for paper in papers.papers():
             for name in papers.tables(paper):
-                _say(f"{paper.name} {name}")
+                say(f"{paper.name} {name}")
         return
-    _say(status.list_markdown() if markdown else status.list_text())
+    say(status.list_markdown() if markdown else status.list_text())
 
 
 def train(
@@ -63,8 +63,8 @@ def train(
         storage.check_writable(directory)
         if settings.init_from:
             runs.read(settings.init_from)
-        _say(f"run folder: {directory}")
-        _say(_plan(settings))
+        say(f"run folder: {directory}")
+        say(_plan(settings))
     start_jax(x64=settings.x64)
     from common.experiment import build
 
@@ -75,7 +75,7 @@ def train(
     experiment = build(settings)
     if prepare:
         experiment.data()
-        _say(f"data of {settings.experiment} are ready")
+        say(f"data of {settings.experiment} are ready")
         return
     from common.train import fit
 
@@ -89,62 +89,9 @@ def train(
         allow_changed_code=allow_changed_code,
     )
     best = "" if result.best_step is None else f", best at step {result.best_step}"
-    _say(f"{result.status}: step {result.step}{best}")
+    say(f"{result.status}: step {result.step}{best}")
     for name, values in result.metrics.items():
-        _say(f"  {name:4}  {_metrics(values)}")
-
-
-def table(
-    paper: str,
-    name: str,
-    *,
-    preset: str,
-    seeds: str | None,
-    workdir: str,
-    out: str | None,
-    jobs: int,
-    allow_changed_code: bool,
-) -> None:
-    """Runs what a table lacks and prints it; fails if a cell has no number."""
-    from common.table_render import render_text
-    from common.table_runner import run_table
-
-    info = papers.find_paper(paper)
-    measured = run_table(
-        info,
-        name,
-        preset=preset,
-        seeds=_seeds(seeds),
-        workdir=workdir,
-        out=out,
-        jobs=jobs or None,
-        allow_changed_code=allow_changed_code,
-    )
-    width = shutil.get_terminal_size((100, 24)).columns
-    _say(render_text(measured.data, width=width, color=sys.stdout.isatty()))
-    files = (measured.json_path, measured.markdown_path, measured.figure_path)
-    _say("written: " + ", ".join(str(path) for path in files if path))
-    if measured.num_problems:
-        problems = [text for cell in measured.data["cells"] for text in cell["problems"].values()]
-        count = f"{measured.num_problems} numbers of table {name}"
-        raise _failed(f"{count} are missing; see above", problems)
-
-
-def claims(*, preset: str, run: bool, workdir: str, jobs: int) -> None:
-    """Prints every claim with its status and numbers, after running what is missing if asked to."""
-    if run:
-        for row in status.table_rows():
-            table(
-                row.paper.name,
-                row.table.name,
-                preset=preset,
-                seeds=None,
-                workdir=workdir,
-                out=None,
-                jobs=jobs,
-                allow_changed_code=False,
-            )
-    _say(status.claims_text(preset))
+        say(f"  {name:4}  {_metrics(values)}")
 
 
 def evaluate(
@@ -153,34 +100,34 @@ def evaluate(
     """Prints the metrics of a saved run, computed again from its checkpoint."""
     if step not in ("best", "last") and not step.isdecimal():
         raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
-    folder = runs.locate(run, workdir)
+    folder = locate(run, workdir)
     found = runs.read(folder)
     if not allow_changed_code:  # refused before JAX is imported; `load` checks too
         runs.check(found)
     start_jax(x64=found.config.x64)
     chosen = int(step) if step.isdecimal() else step
     loaded = runs.load(folder, chosen, allow_changed_code=allow_changed_code)
-    _say(_metrics(loaded.evaluate()))
+    say(_metrics(loaded.evaluate()))
 
 
 def runs_list(*, workdir: str, failed_starts: bool) -> None:
     """Prints one line for each run folder, the latest last; or those that never made a step."""
     failed = upkeep.failed_starts(_existing(workdir))
     if failed_starts:
-        _say("\n".join(map(str, failed)) or f"no failed starts below {workdir}")
+        say("\n".join(map(str, failed)) or f"no failed starts below {workdir}")
         return
     found = runs.find(workdir)
     for run in found:
-        _say(f"{run.path}  {_state(run, failed)}")
+        say(f"{run.path}  {_state(run, failed)}")
     for folder in set(failed) - {run.path for run in found}:
-        _say(f"{folder}  {FAILED_START}")
+        say(f"{folder}  {FAILED_START}")
     if not found and not failed:
-        _say(f"no runs below {workdir}")
+        say(f"no runs below {workdir}")
 
 
 def runs_compare(a: str, b: str, *, workdir: str) -> None:
     """Prints the config fields and metrics in which two runs differ."""
-    _say(runs.compare(*(runs.read(runs.locate(name, workdir)) for name in (a, b))))
+    say(runs.compare(*(runs.read(locate(name, workdir)) for name in (a, b))))
 
 
 def runs_verify(*, workdir: str, run: str | None) -> None:
@@ -188,7 +135,7 @@ def runs_verify(*, workdir: str, run: str | None) -> None:
     bad = []
     for folder in _folders(workdir, run):
         for step, problem in runs.verify(folder).items():
-            _say(f"{folder} step {step}: {problem or 'good'}")
+            say(f"{folder} step {step}: {problem or 'good'}")
             bad += [f"{folder} step {step}: {problem}"] if problem else []
     if bad:
         raise DataError(f"{len(bad)} damaged checkpoints, among them {bad[0]}")
@@ -206,11 +153,11 @@ def runs_prune(
     for folder in _folders(workdir, run):
         try:
             removed = ", ".join(upkeep.prune(folder, keep=keep, dry_run=dry_run)) or "nothing"
-            _say(f"{folder}: {done}: {removed}")
+            say(f"{folder}: {done}: {removed}")
         except LabError as error:
             if run:
                 raise
-            _say(f"left alone: {error}")
+            say(f"left alone: {error}")
             problems += [error] if isinstance(error, DataError) else []  # not of a running one
     if problems:
         raise DataError(f"{len(problems)} run folders could not be pruned, first {problems[0]}")
@@ -234,28 +181,28 @@ def compile_step(
     from common.experiment import build
 
     report = aot.compile_report(build(settings), settings, topology, evaluate=evaluate, quick=quick)
-    _say(aot_report.to_json(report) if json else aot_report.render(report))
+    say(aot_report.to_json(report) if json else aot_report.render(report))
 
 
 def report(*, workdir: str, results: str | None, out: str) -> None:
     """Writes one HTML page of all tables, figures and claims."""
     from common.report import write_report
 
-    _say(f"written: {write_report(workdir, results, out)}")
+    say(f"written: {write_report(workdir, results, out)}")
 
 
 def data_list() -> None:
     """Prints every image set, its size and where this machine has it."""
     from common.data import fetch
 
-    _say(fetch.list_text())
+    say(fetch.list_text())
 
 
 def data_fetch(name: str) -> None:
     """Downloads one image set and checks it."""
     from common.data import fetch
 
-    _say(f"{name}: {fetch.fetch(name)}")
+    say(f"{name}: {fetch.fetch(name)}")
 
 
 def data_verify() -> None:
@@ -264,7 +211,7 @@ def data_verify() -> None:
 
     checks = fetch.verify()
     for check in checks:
-        _say(str(check))
+        say(str(check))
     bad = [check.problem for check in checks if check.problem]
     if bad:
         raise DataError(f"{len(bad)} of {len(checks)} places are damaged: {bad[0]}")
@@ -275,10 +222,10 @@ def _sweep(path: str, jobs: int, slurm: bool, shared: Mapping[str, Any]) -> None
     from common.sweep import run_sweep
 
     swept = run_sweep(path, jobs=jobs or None, slurm=slurm, **shared)
-    _say(swept.summary())
+    say(swept.summary())
     if swept.problems:
         count = f"{len(swept.problems)} of {len(swept.members)} members of the sweep"
-        raise _failed(f"{count} failed; see above", swept.problems.values())
+        raise failed(f"{count} failed; see above", swept.problems.values())
 
 
 def _prepare_sweep(path: str, shared: Mapping[str, Any]) -> None:
@@ -289,11 +236,11 @@ def _prepare_sweep(path: str, shared: Mapping[str, Any]) -> None:
     made = prepare_sweep(path, **shared)
     if made.failed:
         problems = [reason(outcome) for outcome in made.failed]
-        raise _failed(f"{len(problems)} of {len(made.outcomes)} data sets failed", problems)
-    _say(f"data of the sweep {path} are ready: {len(made.outcomes)} sets")
+        raise failed(f"{len(problems)} of {len(made.outcomes)} data sets failed", problems)
+    say(f"data of the sweep {path} are ready: {len(made.outcomes)} sets")
 
 
-def _failed(message: str, problems: Iterable[str]) -> LabError:
+def failed(message: str, problems: Iterable[str]) -> LabError:
     """Returns the error of a list of jobs, with the exit code of the failed ones if they agree."""
     found = [re.match(r"exit code (\d+)", problem) for problem in problems]
     codes = {int(match[1]) if match else 1 for match in found}
@@ -305,7 +252,7 @@ def _failed(message: str, problems: Iterable[str]) -> LabError:
 def _folders(workdir: str, run: str | None) -> list[Path]:
     """Returns the run folder asked for, or all of them."""
     if run:
-        return [runs.read(runs.locate(run, workdir)).path]
+        return [runs.read(locate(run, workdir)).path]
     return [found.path for found in runs.find(_existing(workdir))]
 
 
@@ -339,9 +286,9 @@ def _remove_failed_starts(workdir: str, run: str | None, done: str, dry_run: boo
         raise UserError(f"--run={run}: is no failed start; see `lab runs list --failed-starts`")
     for folder in chosen:
         if dry_run or upkeep.remove_failed_start(folder):
-            _say(f"{done} {folder}")
+            say(f"{done} {folder}")
     if not chosen:
-        _say(f"no failed starts below {workdir}")
+        say(f"no failed starts below {workdir}")
 
 
 def _plan(config: ConfigDict) -> str:
@@ -351,19 +298,6 @@ def _plan(config: ConfigDict) -> str:
     if config.seed_group > 1:
         seeds = f"seeds {config.seed} to {config.seed + config.seed_group - 1}"
     return f"{config.experiment}: {config.num_steps} steps, {seeds}, mesh {mesh} (-1: all devices)"
-
-
-def _seeds(text: str | None) -> int | Sequence[int] | None:
-    """Returns "5" as a number of seeds, "0,3" and "4," as the seeds themselves."""
-    if text is None:
-        return None
-    try:
-        seeds = [int(part) for part in text.split(",") if part]
-    except ValueError:
-        seeds = []
-    if not seeds or min(seeds) < 0 or text == "0":
-        raise UserError(f"--seeds={text!r}: expected how many seeds, such as 5, or a list: 0,3")
-    return seeds if "," in text else seeds[0]
 
 
 def _metrics(values: Mapping[str, Any]) -> str:
@@ -377,5 +311,6 @@ def _metrics(values: Mapping[str, Any]) -> str:
     return "  ".join(f"{name} {shown(value)}" for name, value in values.items())
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Prints a text at once."""
     print(text, flush=True)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,13 +276,13 @@ def _bar(label: str, total: int, start: int) -> tuple[Any, Any]:
 
     # Where the line is too narrow for all of it, the metrics are cut, then the name: bar and step
     # stay.
-    cut = {"no_wrap": True, "overflow": "ellipsis"}
+    cut = partial(Column, no_wrap=True, overflow="ellipsis")
     steps = len(f"{total}/{total}")
     bar = RichProgress(
-        TextColumn("{task.description}", markup=False, table_column=Column(max_width=24, **cut)),
+        TextColumn("{task.description}", markup=False, table_column=cut(max_width=24)),
         BarColumn(bar_width=16, table_column=Column(min_width=16)),
         MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=steps)),
-        TextColumn("{task.fields[text]}", markup=False, table_column=Column(ratio=1, **cut)),
+        TextColumn("{task.fields[text]}", markup=False, table_column=cut(ratio=1)),
         console=Console(stderr=True),
         expand=True,
     )

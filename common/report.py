@@ -1,4 +1,4 @@
-"""One self-contained HTML page of tables, figures, claims and runs: no network, no scripts."""
+"""One self-contained HTML page of tables, figures, claims and runs: nothing from outside."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -10,27 +10,33 @@ from typing import Any
 from absl import logging
 
 from common import papers
+from common.claims_render import LEGEND, MARKS, comparison, mark, matrix, reasons, scores, sentences
 from common.errors import DataError, UserError
+from common.grids import Grid
 from common.report_runs import runs_html
+from common.table_files import read_table
 from common.table_render import (
-    MARKS,
-    Grid,
     caption,
+    data_lines,
     deviation_lines,
-    facts_line,
-    grid,
+    families,
     heading,
     problem_lines,
     provenance_items,
     result_stem,
     runs_grid,
 )
-from common.table_results import read_table
 from common.table_runner import write_file
-from common.tables import FAILS, HOLDS, NOT_RUN
+from common.verdicts import CONFIDENCE, HOLDS, KINDS, LEVEL, MISSED, NOT_RUN, REVERSED
 
 PNG = b"\x89PNG\r\n\x1a\n"
-CLASSES = {HOLDS: "holds", FAILS: "fails", NOT_RUN: "missing"}
+CLASSES = {
+    MARKS[HOLDS]: "holds",
+    MARKS[LEVEL]: "level",
+    MARKS[MISSED]: "fails",
+    MARKS[REVERSED]: "fails",
+    MARKS[NOT_RUN]: "missing",
+}
 STYLE = """
 :root { color-scheme: light dark; --text: #1c2126; --soft: #5b6670; --page: #f6f7f8; --card: #fff;
   --line: #dfe3e6; --link: #1a5fb4; --holds: #1b7a3d; --fails: #b3261e; --missing: #8a6100; }
@@ -52,18 +58,31 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--card); }
 .plain td { white-space: normal; text-align: left; } .plain th { text-align: left; }
 td.published { color: var(--soft); }
-ul { padding-left: 1.1rem; } ul.claims { list-style: none; padding: 0; }
-.claims li { margin: .5rem 0; padding-left: .7rem; border-left: 3px solid var(--soft); }
-li.holds { border-color: var(--holds); } li.fails { border-color: var(--fails); }
-li.missing { border-color: var(--missing); }
-.holds b { color: var(--holds); } .fails b { color: var(--fails); }
-.missing b { color: var(--missing); }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; background: #fff;
-  border-radius: .3rem; }
+ul { padding-left: 1.1rem; } nav ul { columns: 22rem; list-style: none; padding: 0; }
+.holds { color: var(--holds); } .fails { color: var(--fails); }
+.level, .missing { color: var(--missing); } .claims td:first-child { min-width: 16rem;
+  white-space: normal; color: var(--text); position: static; }
+.plain td { text-align: left; } thead th { cursor: pointer; }
+figure { margin: 1rem 0; overflow-x: auto; } figure img { max-width: 100%; height: auto;
+  background: #fff; border-radius: .3rem; cursor: zoom-in; }
+figure input { position: absolute; opacity: 0; } figure input:checked + img { max-width: none;
+  cursor: zoom-out; }
 summary { cursor: pointer; padding: .3rem 0; } code { font-size: .9em; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 .curves svg { width: 100%; height: auto; } .curves p { margin: 0; font-size: .85rem; }
 @media print { section { break-inside: avoid; } }
+"""
+SCRIPT = """
+document.querySelectorAll("thead th").forEach((head) => head.addEventListener("click", () => {
+  const body = head.closest("table").tBodies[0], column = head.cellIndex;
+  const down = head.dataset.down = head.dataset.down === "1" ? "0" : "1";
+  const key = (row) => row.cells[column].textContent.replace(/[^\\d.e+-]*/, "");
+  const order = (a, b) => (parseFloat(key(a)) - parseFloat(key(b)))
+    || row_text(a).localeCompare(row_text(b));
+  const row_text = (row) => row.cells[column].textContent;
+  [...body.rows].sort((a, b) => (down === "1" ? -1 : 1) * order(a, b))
+    .forEach((row) => body.append(row));
+}));
 """
 
 
@@ -115,16 +134,11 @@ def render_report(tables: Sequence[tuple[Mapping[str, Any], Path]], curves: str 
         tables: (content of a table's JSON, folder) of every table.
         curves: HTML of the section about runs.
     """
-    claims = [claim["status"] for data, _ in tables for claim in data["claims"]]
-    counts = ", ".join(
-        f'<span class="{CLASSES[status]}"><b>{claims.count(status)}</b></span> {status}'
-        for status in (HOLDS, FAILS, NOT_RUN)
-        if status in claims
-    )
+    claims = [claim for data, _ in tables for claim in data["claims"]]
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     links = "".join(
         f'<li><a href="#{_anchor(data)}">{escape(heading(data))}</a> '
-        f'<span class="soft">{escape(data["preset"])}</span></li>'
+        f'<span class="soft">{escape(data["preset"])}: {escape(scores(data["claims"]))}</span></li>'
         for data, _ in tables
     )
     return (
@@ -132,25 +146,35 @@ def render_report(tables: Sequence[tuple[Mapping[str, Any], Path]], curves: str 
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Measured tables and claims</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<h1>Measured tables and claims</h1>\n"
-        f'<p class="soft">Written {when}. Claims: {counts or "none"}.</p>\n<ul>{links}</ul>\n'
+        f'<p class="soft">Written {when}. Claims: {scores(claims) or "none"}.</p>\n'
+        f"<p>{escape(LEGEND)} {escape(CONFIDENCE)} A click on a column sorts by it.</p>\n"
+        f"<nav><ul>{links}</ul></nav>\n"
         + "\n".join(table_html(data, folder) for data, folder in tables)
-        + f"{curves}\n</body>\n</html>\n"
+        + f"{curves}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
 def table_html(data: Mapping[str, Any], folder: Path) -> str:
     """Returns the section of one table."""
-    published = [name.endswith(", paper") for name in grid(data).header]
+    why_not = [f"{statements}: {reason}" for statements, reason in reasons(data)]
+    details = [
+        line
+        for claim in data["claims"]
+        for line in (f"{mark(claim)} {claim['statement']}", *map(comparison, claim["parts"]))
+    ]
     parts = [
         f'<section id="{_anchor(data)}">\n<h2>{escape(heading(data))}</h2>',
+        f"<p><b>{escape(sentences(data))}</b></p>" if data["claims"] else "",
         f'<p class="soft">{escape(caption(data, code=False))}</p>',
-        _table(grid(data), published),
+        *_claims(data),
+        *(_numbers(family, cells) for family, cells in families(data)),
         _figure(data, folder),
-        '<ul class="claims">' + "".join(map(_claim, data["claims"])) + "</ul>",
+        _list("Why not", why_not, is_open=True),
         _list("Problems", problem_lines(data), is_open=True),
-        _list("Notes", data["notes"], is_open=True),
+        _list("Every comparison", details),
+        _list("Notes", data["notes"]),
         _list("Deviations from the paper", deviation_lines(data, code=False)),
-        _list("Data", [facts_line(facts) for facts in data["data"]]),
+        _list("Data", data_lines(data)),
         _details("Runs", _table(runs_grid(data), plain=True)),
         _list("Provenance", [f"{key}: {text}" for key, text in provenance_items(data)]),
         "</section>",
@@ -158,29 +182,37 @@ def table_html(data: Mapping[str, Any], folder: Path) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _table(cells: Grid, published: Sequence[bool] = (), *, plain: bool = False) -> str:
+def _claims(data: Mapping[str, Any]) -> list[str]:
+    parts = []
+    for kind, meaning in KINDS.items():
+        own = {**data, "claims": [c for c in data["claims"] if c["kind"] == kind]}
+        if own["claims"]:
+            title = f"{kind}: {meaning}; {scores(own['claims'])}"
+            parts.append(f"<h3>{escape(title)}</h3>\n{_table(matrix(own), claims=True)}")
+    return parts
+
+
+def _numbers(family: str, cells: Grid) -> str:
+    published = [name.endswith(", paper") for name in cells.header]
+    return f"<h3>{escape(family or 'numbers')}</h3>\n{_table(cells, published)}"
+
+
+def _table(
+    cells: Grid, published: Sequence[bool] = (), *, plain: bool = False, claims: bool = False
+) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in cells.header)
     body = ""
     for row in cells.rows:
         body += "<tr>"
         for position, text in enumerate(row):
-            mark = ' class="published"' if published and published[position] else ""
-            body += f"<td{mark}>{escape(text)}</td>"
+            name = "published" if published and published[position] else ""
+            name = CLASSES.get(text[:1], "") if claims else name
+            body += f"<td{f' class={chr(34)}{name}{chr(34)}' if name else ''}>{escape(text)}</td>"
         body += "</tr>\n"
-    kind = ' class="plain"' if plain else ""
+    kind = ' class="plain"' if plain else ' class="claims"' if claims else ""
     return (
         f'<div class="wide"><table{kind}>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}</tbody></table></div>"
-    )
-
-
-def _claim(claim: Mapping[str, Any]) -> str:
-    detail = f'<br><span class="soft">{escape(claim["detail"])}</span>' if claim["detail"] else ""
-    reason = f"<br>Reason: {escape(claim['reason'])}" if claim["reason"] else ""
-    status = claim["status"]
-    return (
-        f'<li class="{CLASSES[status]}"><b>{MARKS[status]}</b>: {escape(claim["statement"])}'
-        f"{detail}{reason}</li>"
     )
 
 
@@ -195,7 +227,8 @@ def _figure(data: Mapping[str, Any], folder: Path) -> str:
     if not image.startswith(PNG):
         return f"<p>The figure {escape(path.name)} is missing or not a PNG.</p>"
     source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    return f'<figure><img src="{source}" alt="{escape(heading(data))}"></figure>'
+    image = f'<img src="{source}" alt="{escape(heading(data))}">'
+    return f'<figure><label><input type="checkbox" aria-label="zoom">{image}</label></figure>'
 
 
 def _list(title: str, lines: Sequence[str], *, is_open: bool = False) -> str:

@@ -3,18 +3,21 @@
 Reads committed results and the papers' tables only: no run folder, no JAX.
 """
 
+import json
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import logging
 
 from common import papers
+from common.claims_render import comparison, count, counts, mark, scores, sentences
 from common.errors import DataError, UserError, nearest
-from common.table_render import MARKS, claim_line
-from common.table_results import read_table
-from common.tables import FAILS, HOLDS, NOT_RUN, ClaimOutcome, Table, evaluate_claims
+from common.table_files import read_table
+from common.tables import Table, evaluate_claims
+from common.verdicts import HOLDS, STATES
 
 DAMAGED = "its result is damaged"
 
@@ -26,15 +29,16 @@ class TableRow(NamedTuple):
     table: Table
     results: dict[str, Path]
 
-    def claims(self, preset: str) -> tuple[ClaimOutcome, ...]:
-        """Returns the claims judged now, on the committed numbers of a preset.
+    def claims(self, preset: str) -> list[dict[str, Any]]:
+        """Returns the claims judged now on the committed numbers of a preset, as JSON holds them.
 
         Raises:
             DataError: If the file with the numbers is damaged.
         """
         path = self.results.get(preset)
         table = self.table.at.get(preset, self.table)
-        return evaluate_claims(table, read_table(path) if path else None)
+        outcomes = evaluate_claims(table, read_table(path) if path else None)
+        return [outcome.to_json() for outcome in outcomes]
 
 
 def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRow, ...]:
@@ -67,71 +71,159 @@ def presets(config_file: Path) -> tuple[str, ...]:
 
 
 def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
-    """Returns the papers with their experiments, tables, committed presets and claims."""
+    """Returns the papers with their experiments, tables, and what those came to."""
     known = papers.papers() if found is None else found
-    rows = table_rows(known)
+    rows = _judged(known)
     lines = []
     for paper in known:
+        own = [row for row in rows if row.row.paper.name == paper.name]
         lines.append(f"{paper.name}: {paper.title}")
+        lines += [f"  {score}" for score in (_score(own),) if score]
         for name, path in paper.configs.items():
             lines.append(f"  experiment {name}: {_relative(path)} ({', '.join(presets(path))})")
-        lines += [f"  {_table_line(row)}" for row in rows if row.paper.name == paper.name]
+        for row in own:
+            states = "; ".join(row.states) or "not run"
+            lines.append(f"  table {row.row.table.name}: {row.row.table.title} [{states}]")
     return "\n".join(lines)
 
 
 def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
-    """Returns the generated part of WORKSPACE.md: one line for each table of each paper."""
+    """Returns the generated part of WORKSPACE.md: papers, then one line for each table."""
     known = papers.papers() if found is None else found
-    rows = table_rows(known)
-    lines = [
-        "| paper | experiments (presets) | table | results | claims |",
-        "|---|---|---|---|---|",
-    ]
+    rows = _judged(known)
+    lines = ["| paper | experiments (presets) | claims | what it came to |", "|---|---|---|---|"]
     for paper in known:
+        own = [row for row in rows if row.row.paper.name == paper.name]
         configs = [
             f"[{name}]({_relative(path)}) ({', '.join(presets(path))})"
             for name, path in paper.configs.items()
         ]
-        experiments = "<br>".join(configs) or "–"
         name = f"[{paper.name}]({_relative(paper.folder)}): {paper.title}"
-        own = [row for row in rows if row.paper.name == paper.name]
-        if not own:
-            lines.append(f"| {name} | {experiments} | – | – | – |")
-        for row in own:
-            links = [
-                f"[{preset}]({_relative(path.with_suffix('.md'))})"
-                for preset, path in row.results.items()
-            ]
-            counts = "<br>".join(f"{p}: {_judged(row, p)}" for p in row.results)
-            title = f"{row.table.name}: {row.table.title}"
-            results = ", ".join(links) or "not run"
-            lines.append(f"| {name} | {experiments} | {title} | {results} | {counts or '–'} |")
-            name = experiments = ""  # said once
+        experiments, headline = "<br>".join(configs) or "–", _headline(own) or "–"
+        lines.append(f"| {name} | {experiments} | {_score(own) or '–'} | {headline} |")
+    lines += ["", "| table | results | claims |", "|---|---|---|"]
+    for judged in rows:
+        row = judged.row
+        links = [
+            f"[{preset}]({_relative(path.with_suffix('.md'))})"
+            for preset, path in row.results.items()
+        ]
+        title = f"{row.paper.name} {row.table.name}: {row.table.title}"
+        states = "<br>".join(judged.states) or "–"
+        lines.append(f"| {title} | {', '.join(links) or 'not run'} | {states} |")
     return "\n".join(lines) + "\n"
 
 
-def claims_text(preset: str = "cpu", found: Sequence[papers.PaperInfo] | None = None) -> str:
-    """Returns every claim of every paper with its status and numbers at a preset.
+def claims_text(
+    preset: str = "cpu",
+    found: Sequence[papers.PaperInfo] | None = None,
+    *,
+    kind: str = "",
+    failing: bool = False,
+    details: bool = False,
+    width: int = 100,
+) -> str:
+    """Returns a line for every claim: its mark, statement and how many comparisons hold.
 
-    Of a result that is damaged a warning says so; its claims do not count.
+    Args:
+        preset: Preset of the results.
+        found: The papers; default: all.
+        kind: Only claims of this kind.
+        failing: Only claims that do not hold.
+        details: Also every comparison, and why a claim fails.
+        width: Columns of the terminal.
+    """
+
+    def wrapped(text: str, indent: str) -> str:
+        more = indent + "  "
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=more)
+
+    lines, shown = [], []
+    for row, chosen in _chosen(preset, found, kind=kind, failing=failing):
+        title = f"{row.paper.name}, table {row.table.name} ({preset}): {row.table.title}"
+        lines.append(wrapped(title, ""))
+        if chosen is None:
+            lines.append(f"  {DAMAGED}")
+            continue
+        shown += chosen
+        for claim in chosen:
+            why = claim["problem"] or count(claim)
+            lines.append(wrapped(f"{mark(claim)} {claim['statement'].rstrip('.')} ({why})", "  "))
+            if details:
+                lines += [wrapped(comparison(part), "      ") for part in claim["parts"]]
+                lines += [wrapped(f"Why not: {claim['reason']}", "      ")] * bool(claim["reason"])
+    total = counts(shown)
+    parts = ", ".join(f"{total[state]} {state}" for state in STATES if total[state])
+    summary = [scores(shown)] + ([f"{sum(total.values())} comparisons: {parts}"] if parts else [])
+    return "\n".join([*lines, *(wrapped(line, "") for line in summary)])
+
+
+def claims_json(
+    preset: str = "cpu",
+    found: Sequence[papers.PaperInfo] | None = None,
+    *,
+    kind: str = "",
+    failing: bool = False,
+) -> str:
+    """Returns the claims as JSON, a list of tables; the arguments of `claims_text`."""
+    tables = [
+        {"paper": row.paper.name, "table": row.table.name, "preset": preset, "claims": chosen}
+        for row, chosen in _chosen(preset, found, kind=kind, failing=failing)
+        if chosen is not None
+    ]
+    return json.dumps(tables, indent=1, ensure_ascii=False)
+
+
+def _chosen(
+    preset: str, found: Sequence[papers.PaperInfo] | None, *, kind: str, failing: bool
+) -> Iterator[tuple[TableRow, list[dict[str, Any]] | None]]:
+    """Yields tables with their claims of a kind, None where the result is damaged.
 
     Raises:
         UserError: If no paper has such a preset.
     """
     rows = table_rows(found)
     _check_preset(preset, rows)
-    lines, outcomes = [], []
     for row in rows:
-        lines.append(f"{row.paper.name}, table {row.table.name} ({preset}): {row.table.title}")
-        try:
-            claims = row.claims(preset)
-        except DataError as error:
-            logging.warning("claims left out: %s", error)
-            lines.append(f"  {DAMAGED}")
+        claims = _claims(row, preset)
+        if claims is None:
+            yield row, None
             continue
-        outcomes += claims
-        lines += [f"  {claim_line(claim._asdict())}" for claim in claims]
-    return "\n".join([*lines, _counts(outcomes)])
+        chosen = [
+            claim
+            for claim in claims
+            if (not kind or claim["kind"] == kind) and not (failing and claim["status"] == HOLDS)
+        ]
+        if chosen:
+            yield row, chosen
+
+
+def _claims(row: TableRow, preset: str) -> list[dict[str, Any]] | None:
+    """Returns the claims of a table; None and a warning if its result is damaged."""
+    try:
+        return row.claims(preset)
+    except DataError as error:
+        logging.warning("claims left out: %s", error)
+        return None
+
+
+class _Judged(NamedTuple):
+    """A table with its claims by preset, None where the result is damaged."""
+
+    row: TableRow
+    claims: dict[str, list[dict[str, Any]] | None]
+
+    @property
+    def states(self) -> list[str]:
+        return [
+            f"{preset}: {DAMAGED if claims is None else scores(claims)}"
+            for preset, claims in self.claims.items()
+        ]
+
+
+def _judged(found: Sequence[papers.PaperInfo]) -> list[_Judged]:
+    rows = table_rows(found)
+    return [_Judged(row, {p: _claims(row, p) for p in row.results}) for row in rows]
 
 
 def _check_preset(preset: str, rows: Sequence[TableRow]) -> None:
@@ -145,24 +237,19 @@ def _check_preset(preset: str, rows: Sequence[TableRow]) -> None:
         )
 
 
-def _judged(row: TableRow, preset: str) -> str:
-    """Returns how many claims hold and fail; of a damaged result that, and a warning."""
-    try:
-        return _counts(row.claims(preset))
-    except DataError as error:
-        logging.warning("claims left out: %s", error)
-        return DAMAGED
+def _score(rows: Sequence[_Judged]) -> str:
+    """Returns the claims of a paper's tables at preset cpu, counted."""
+    return scores([claim for row in rows for claim in row.claims.get("cpu") or ()])
 
 
-def _table_line(row: TableRow) -> str:
-    presets = [f"{preset}: {_judged(row, preset)}" for preset in row.results]
-    return f"table {row.table.name}: {row.table.title} [{'; '.join(presets) or 'not run'}]"
-
-
-def _counts(claims: Sequence[ClaimOutcome]) -> str:
-    counts = {s: sum(claim.status == s for claim in claims) for s in (HOLDS, FAILS, NOT_RUN)}
-    texts = [f"{MARKS[status].split()[0]} {n} {status}" for status, n in counts.items() if n]
-    return ", ".join(texts) or "no claims"
+def _headline(rows: Sequence[_Judged]) -> str:
+    """Returns what the first table of a paper that has a headline came to."""
+    for row, claims in rows:
+        if row.table.headline and claims.get("cpu"):
+            headline = list(row.table.headline)
+            data = {**read_table(row.results["cpu"]), "claims": claims["cpu"]}
+            return sentences({**data, "headline": headline})
+    return ""
 
 
 def _relative(path: Path) -> str:

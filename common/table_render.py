@@ -1,139 +1,100 @@
-"""A table's JSON as Markdown and as text for the terminal: pure functions of the JSON."""
+"""A table's JSON as a Markdown page and as text for the terminal: pure functions of the JSON."""
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from common import grids
+from common.aggregates import Aggregate, aggregate
+from common.claims_render import LEGEND, comparison, count, mark, matrix, reasons, scores, sentences
+from common.grids import Grid
 from common.jobs import duration
-from common.tables import FAILS, HOLDS, NOT_RUN, Aggregate, aggregate
+from common.verdicts import CONFIDENCE, FAILS, HOLDS, KINDS, NOT_RUN
 
-MARKS = {HOLDS: "✔ holds", FAILS: "✘ FAILS", NOT_RUN: "– not run"}
-
-FRAME = 3  # of a column in the terminal: a line and two spaces
-
-
-class Grid(NamedTuple):
-    """A table as text: `header` and every one of `rows` have one entry for each column."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+PAGE_NOTE = "Written by `{command}` from `{stem}.json`; not edited by hand."
+COLORS = {HOLDS: "\x1b[32m", FAILS: "\x1b[31m", NOT_RUN: "\x1b[33m"}
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """Returns the Markdown page of a table's JSON; equal JSON gives equal bytes."""
+    """Returns the Markdown page of a table's JSON; equal JSON gives equal bytes.
+
+    First what it came to, then claims by settings, the numbers, the figure, and why what does not
+    hold does not; all else is folded away.
+    """
+    why_not = [f"**{statements}**: {reason}" for statements, reason in reasons(data)]
     parts = [
         f"# {heading(data)}\n",
+        f"**{grids.escape(sentences(data))}**\n" if data["claims"] else "",
         f"{caption(data)}\n",
-        _markdown_table(grid(data)),
-        *([f"![{data['title']}]({data['figure']})\n"] if data["figure"] else []),
-        _section("Claims", [_escape(claim_line(claim)) for claim in data["claims"]]),
-        _section("Problems", [_escape(line) for line in problem_lines(data)]),
-        _section("Notes", [_escape(note) for note in data["notes"]]),
-        _section("Deviations from the paper's configuration", deviation_lines(data)),
-        _section("Data", [facts_line(facts, code=True) for facts in data["data"]]),
-        "## Runs\n",
-        _markdown_table(runs_grid(data), numbers=False),
-        _section("Provenance", [f"{key}: {text}" for key, text in provenance_items(data)]),
-        f"Written by the command above from `{result_stem(data)}.json`; not edited by hand.",
+        _claims(data),
+        *(_numbers(family, cells) for family, cells in families(data)),
+        f"![{data['title']}]({data['figure']})\n" if data["figure"] else "",
+        _section("Why not", [grids.escape(line) for line in why_not]),
+        _section("Problems", [grids.escape(line) for line in problem_lines(data)]),
+        _folded("Every comparison", _comparisons(data)),
+        _folded("Notes", grids.bullets([grids.escape(note) for note in data["notes"]])),
+        _folded("Deviations from the paper's configuration", grids.bullets(deviation_lines(data))),
+        _folded("Data", grids.bullets(data_lines(data, code=True))),
+        _folded("Runs", grids.markdown(runs_grid(data), numbers=False)),
+        _folded("Provenance", grids.bullets([f"{k}: {t}" for k, t in provenance_items(data)])),
+        PAGE_NOTE.format(command=data["provenance"]["command"], stem=result_stem(data)),
     ]
     return "\n".join(part for part in parts if part) + "\n"
 
 
 def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = False) -> str:
-    """Returns the table, its claims and its deviations for a terminal of `width` columns.
+    """Returns the table, its claims and its deviations for a terminal of `width` columns."""
 
-    A table that is wider is printed in parts. No number is ever cut: a terminal narrower than a row
-    label and a number gets longer lines.
-    """
-    from io import StringIO
+    def wrapped(line: str, indent: str = "  ") -> str:
+        more = indent + "  "
+        return textwrap.fill(line, width, initial_indent=indent, subsequent_indent=more)
 
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    out = StringIO()
-    cells = grid(data)
-    parts = [_column_widths(cells, part, width) for part in _parts(cells, width)]
-    widest = max(sum(widths.values()) + FRAME * len(widths) + 1 for widths in parts)
-    console = Console(
-        file=out,
-        width=max(width, widest),
-        force_terminal=color,
-        color_system="standard" if color else None,
-    )
-    for number, widths in enumerate(parts):
-        table = RichTable(title=None if number else Text(heading(data)), title_justify="left")
-        for column, size in widths.items():
-            side = "right" if column else "left"
-            table.add_column(Text(cells.header[column]), width=size, justify=side, overflow="fold")
-        for row in cells.rows:
-            table.add_row(*(Text(row[column]) for column in widths))
-        console.print(table)
-    console.width = width
-    console.print(Text(caption(data, code=False)))
-    styles = {HOLDS: "green", FAILS: "bold red", NOT_RUN: "yellow"}
+    blocks = [wrapped(heading(data), ""), wrapped(sentences(data), "") if data["claims"] else ""]
+    for family, cells in families(data):
+        blocks.append("\n".join(filter(None, (family, grids.text(cells, width)))))
+    blocks.append(wrapped(caption(data, code=False), ""))
+    lines = []
+    for claim in data["claims"]:
+        why = claim["problem"] or count(claim)
+        text = wrapped(f"{mark(claim)} {claim['statement'].rstrip('.')} ({why})")
+        lines.append(f"{COLORS[claim['status']]}{text}\x1b[0m" if color else text)
+        lines += [wrapped(f"Why not: {claim['reason']}", "    ")] if claim["reason"] else []
     differing = ", ".join(deviation_lines(data, code=False))
-    for title, lines in (
-        ("Claims", [(claim_line(c), styles[c["status"]]) for c in data["claims"]]),
-        ("Problems", [(line, "red") for line in problem_lines(data)]),
-        ("Notes", [(line, "") for line in data["notes"]]),
-        ("Deviations from the paper", [(differing, "")] if differing else []),
-        ("Data", [(facts_line(facts), "") for facts in data["data"]]),
+    for title, found in (
+        ("Claims", lines),
+        ("Problems", [wrapped(line) for line in problem_lines(data)]),
+        ("Notes", [wrapped(line) for line in data["notes"]]),
+        ("Deviations from the paper", [wrapped(differing)] if differing else []),
+        ("Data", [wrapped(line) for line in data_lines(data)]),
     ):
-        if lines:
-            console.print(Text(f"\n{title}", style="bold"))
-        for line, style in lines:
-            indented = RichTable.grid(padding=(0, 1))
-            indented.add_row(" ", Text(line, style=style))
-            console.print(indented)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+        blocks += ["\n".join([title, *found])] if found else []
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def _parts(cells: Grid, width: int) -> list[list[int]]:
-    """Returns the columns of the parts in which a table fits a width, row labels in each."""
-    parts: list[list[int]] = [[0]]
-    for column in range(1, len(cells.header)):
-        taken = [_least(cells, c, width) + FRAME for c in [*parts[-1], column]]
-        if len(parts[-1]) > 1 and sum(taken) + 1 > width:
-            parts.append([0])
-        parts[-1].append(column)
-    return parts
+def families(data: Mapping[str, Any]) -> list[tuple[str, Grid]]:
+    """Returns the numbers by metric family: rows by settings, the paper's beside ours."""
+    names = dict.fromkeys(cell["family"] for cell in data["cells"])
+    return [(name, grid(data, name)) for name in names]
 
 
-def _column_widths(cells: Grid, columns: Sequence[int], width: int) -> dict[int, int]:
-    """Returns the widths of columns: what each needs, and as much as it can use of the rest."""
-    widths = {column: _least(cells, column, width) for column in columns}
-    for column in columns:
-        wanted = max(len(row[column]) for row in (cells.header, *cells.rows))
-        free = width - 1 - sum(widths.values()) - FRAME * len(widths)
-        widths[column] += max(0, min(free, wanted - widths[column]))
-    return widths
-
-
-def _least(cells: Grid, column: int, width: int) -> int:
-    """Returns what a column needs: its numbers whole, headers by words, labels in some lines."""
-    longest = max((len(row[column]) for row in cells.rows), default=1)
-    words = max((len(word) for word in cells.header[column].split()), default=1)
-    return max(longest, words) if column else min(longest, max(width // 3, 8))
-
-
-def grid(data: Mapping[str, Any]) -> Grid:
-    """Returns rows by columns, the paper's number beside ours wherever a column has one."""
-    cells = {(cell["row"], cell["column"]): cell for cell in data["cells"]}
+def grid(data: Mapping[str, Any], family: str) -> Grid:
+    """Returns rows by settings of one family, the paper's number wherever a column has one."""
+    own = [cell for cell in data["cells"] if cell["family"] == family]
+    cells = {(cell["row"], cell["setting"]): cell for cell in own}
     rows = dict.fromkeys(row for row, _ in cells)
-    columns = dict.fromkeys(column for _, column in cells)
-    published = {column for (_, column), cell in cells.items() if cell["paper"]}
+    settings = dict.fromkeys(setting for _, setting in cells)
+    published = {setting for (_, setting), cell in cells.items() if cell["paper"]}
     header = [""]
-    for column in columns:
-        header += [f"{column}, paper"] if column in published else []
-        header += [f"{column}, ours (n)"]
+    for setting in settings:
+        header += [f"{setting}, paper", f"{setting}, ours"] if setting in published else [setting]
     lines = []
     for row in rows:
         line = [row]
-        for column in columns:
-            cell = cells.get((row, column))
-            line += [paper_text(cell)] if column in published else []
+        for setting in settings:
+            cell = cells.get((row, setting))
+            line += [paper_text(cell)] if setting in published else []
             line += [ours_text(cell, data)]
         lines.append(tuple(line))
     return Grid(tuple(header), tuple(lines))
@@ -166,13 +127,13 @@ def heading(data: Mapping[str, Any]) -> str:
 
 
 def caption(data: Mapping[str, Any], *, code: bool = True) -> str:
-    """Returns where the paper's numbers stand and what ± and n mean."""
+    """Returns where the paper's numbers stand and what ± means."""
     mark = "`" if code else ""
     unit = f" Unit: {data['unit']}." if data["unit"] else ""
     spread = f" The paper's ±: {data['paper_spread']}." if data["paper_spread"] else ""
     return (
         f"Source: {data['source']}. Preset {mark}{data['preset']}{mark}.{unit} Ours: mean ± "
-        f"sample standard deviation over n seeds.{spread}"
+        f"sample standard deviation over {len(data['seeds'])} seeds.{spread}"
     )
 
 
@@ -187,15 +148,15 @@ def paper_text(cell: Mapping[str, Any] | None) -> str:
 
 
 def ours_text(cell: Mapping[str, Any] | None, data: Mapping[str, Any]) -> str:
-    """Returns "mean ± std (n)", with "n of N" where seeds are missing."""
+    """Returns "mean ± std", with "(n of N)" where seeds are missing."""
     if cell is None:
         return ""
     if not cell["values"]:
         return "failed" if cell["problems"] else "not run"
     scaled = {int(seed): value * data["scale"] for seed, value in cell["values"].items()}
     wanted = len(data["seeds"])
-    count = str(len(scaled)) if len(scaled) == wanted else f"{len(scaled)} of {wanted}"
-    return f"{measured(aggregate(scaled))} ({count})"
+    count = "" if len(scaled) == wanted else f" ({len(scaled)} of {wanted})"
+    return f"{measured(aggregate(scaled))}{count}"
 
 
 def measured(a: Aggregate) -> str:
@@ -216,13 +177,6 @@ def measured(a: Aggregate) -> str:
 def number(value: float) -> str:
     """Returns a number as a paper prints it: no trailing zeros, thousands separated."""
     return f"{value:,.10g}"
-
-
-def claim_line(claim: Mapping[str, Any]) -> str:
-    """Returns mark, statement, numbers and, for a failing claim, the reason found."""
-    detail = f" ({claim['detail']})" if claim["detail"] else ""
-    reason = f" Reason: {claim['reason']}" if claim["reason"] else ""
-    return f"{MARKS[claim['status']]}: {claim['statement'].rstrip('.')}{detail}.{reason}"
 
 
 def problem_lines(data: Mapping[str, Any]) -> list[str]:
@@ -248,6 +202,17 @@ def facts_line(facts: Mapping[str, Any], *, code: bool = False) -> str:
     """Returns "key: value; key: value" of facts about the data."""
     mark = "`" if code else ""
     return "; ".join(f"{key}: {mark}{_value(value)}{mark}" for key, value in facts.items())
+
+
+def data_lines(data: Mapping[str, Any], *, code: bool = False) -> list[str]:
+    """Returns what the data were: first what all runs have in common, then what differs."""
+    facts = data["data"]
+    if len(facts) < 2:
+        return [facts_line(entry, code=code) for entry in facts]
+    common = {k: v for k, v in facts[0].items() if all(e.get(k) == v for e in facts)}
+    rest = [{k: v for k, v in entry.items() if k not in common} for entry in facts]
+    lines = [facts_line(common, code=code)] if common else []
+    return lines + [facts_line(entry, code=code) for entry in rest if entry]
 
 
 def provenance_items(data: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -277,19 +242,37 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-def _section(title: str, lines: Sequence[str]) -> str:
-    body = "".join(f"- {' '.join(line.split())}\n" for line in lines)
-    return f"## {title}\n\n{body}" if lines else ""
+def _claims(data: Mapping[str, Any]) -> str:
+    if not data["claims"]:
+        return ""
+    parts = [f"## Claims\n\n{scores(data['claims'])}\n"]
+    for kind, meaning in KINDS.items():
+        own = {**data, "claims": [c for c in data["claims"] if c["kind"] == kind]}
+        if own["claims"]:
+            sources = ", ".join(dict.fromkeys(c["source"] for c in own["claims"] if c["source"]))
+            title = f"{kind}: {meaning}" + (f" ({sources})" if sources else "")
+            parts.append(f"*{title}*\n\n{grids.markdown(matrix(own))}")
+    return "\n".join([*parts, f"{LEGEND} {CONFIDENCE}\n"])
 
 
-def _markdown_table(cells: Grid, *, numbers: bool = True) -> str:
-    rule = ("---", *("---:" if numbers else "---" for _ in cells.header[1:]))
-    rows = (cells.header, *cells.rows)
-    head, *body = (
-        "| " + " | ".join(_escape(t).replace("|", "\\|") for t in r) + " |" for r in rows
+def _numbers(family: str, cells: Grid) -> str:
+    return f"## {family[:1].upper()}{family[1:] or 'Numbers'}\n\n{grids.markdown(cells)}"
+
+
+def _comparisons(data: Mapping[str, Any]) -> str:
+    lines = []
+    for claim in data["claims"]:
+        lines.append(f"{mark(claim)} {claim['statement']} {claim['problem']}")
+        lines += [f"  {comparison(part)}" for part in claim["parts"]]
+    return "".join(
+        f"{'  ' * line.startswith('  ')}- {' '.join(grids.escape(line).split())}\n"
+        for line in lines
     )
-    return "".join(f"{line}\n" for line in (head, f"| {' | '.join(rule)} |", *body))
 
 
-def _escape(text: str) -> str:
-    return " ".join(text.replace("<", "\\<").split())
+def _section(title: str, lines: Sequence[str]) -> str:
+    return f"## {title}\n\n{grids.bullets(lines)}" if lines else ""
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n</details>\n" if content else ""

@@ -8,15 +8,13 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from common import json_files
 from common.config import NOT_HASHED, config_hash, describe_diff, load_config
-from common.errors import DataError, nearest
-from common.json_files import NUMBER, PLAIN
+from common.errors import UserError, nearest
 from common.papers import PaperInfo
-from common.tables import FAILS, HOLDS, NOT_RUN, Cell, Table, evaluate_claims
+from common.table_files import FORMAT
+from common.tables import Cell, Table, evaluate_claims
 from common.train_jobs import read_result
 
-FORMAT = 1
 # What of environment.json stands below a table: nothing that names a person's machine or folders.
 ENVIRONMENT = {
     "commit": "commit",
@@ -27,43 +25,6 @@ ENVIRONMENT = {
     "cpu": "cpu",
     "cpu_count": "cores_of_a_run",
     "devices": "devices_of_a_run",
-}
-
-# Form of a table's JSON; `common.json_files` says how to read it.
-TABLE = {
-    **dict.fromkeys(("paper", "table", "title", "source", "preset", "unit", "paper_spread"), str),
-    "seeds": [int],
-    "scale": NUMBER,
-    "cells": [
-        {
-            **dict.fromkeys(("row", "column", "metric", "run"), str),
-            "paper": ({"value": NUMBER, "spread": (NUMBER, None)}, None),
-            "values": {str: NUMBER},
-            "problems": {str: str},
-        }
-    ],
-    "claims": [
-        {
-            **dict.fromkeys(("name", "statement", "detail", "reason"), str),
-            "status": (HOLDS, FAILS, NOT_RUN),
-        }
-    ],
-    "figure": (str, None),
-    "notes": [str],
-    "deviations": [{"field": str, "paper": PLAIN, "ours": PLAIN}],
-    "data": [{str: PLAIN}],
-    "runs": [
-        {
-            "config_hash": str,
-            "config?": str,
-            "variant?": str,
-            "overrides": {str: PLAIN},
-            "function": (str, None),
-            "cells": [[str]],
-            "wall_time_s": {str: NUMBER},
-        }
-    ],
-    "provenance": {"command?": str, "time_of_all_runs_s?": NUMBER},
 }
 
 
@@ -131,37 +92,6 @@ def metric_value(metric: str, result: Mapping[str, Any]) -> float:
     return float(known[name])
 
 
-def read_table(path: Path) -> dict[str, Any]:
-    """Returns the content of a table's JSON.
-
-    Raises:
-        DataError: If it is no such file, or one that was damaged.
-    """
-    try:
-        data = json_files.parse(path.read_bytes())
-        wrong = json_files.fault(data, TABLE) or _fault(data)
-        if not wrong and json_files.is_edited(data):
-            wrong = "it was changed after `lab table` had written it"
-    except (OSError, ValueError) as error:
-        data, wrong = {}, str(error)
-    if wrong:
-        raise DataError(f"{path}: is not the result of a table: {wrong}")
-    return data
-
-
-def _fault(data: Mapping[str, Any]) -> str:
-    """Returns what a form cannot say about a table's JSON."""
-    seeds = {seed for cell in data["cells"] for seed in [*cell["values"], *cell["problems"]]}
-    odd = next((seed for seed in seeds if not (seed.isdecimal() and len(seed) < 12)), None)
-    if odd is not None:
-        return f"a cell has the seed {odd!r}"
-    pairs = [pair for run in data["runs"] for pair in run["cells"]]
-    if any(len(pair) != 2 for pair in pairs):
-        return "a cell of a run is no pair of row and column"
-    times = {k: v for k, v in data["provenance"].items() if k.endswith("_s")}
-    return json_files.fault({"provenance": times}, {"provenance": {str: NUMBER}})
-
-
 def collect(
     paper: PaperInfo,
     table: Table,
@@ -191,28 +121,61 @@ def collect(
     found = [result for by_seed in results.values() for result in by_seed.values()]
     runs_json = [_run_json(run, results[run.name], table) for run in planned]
     data = {
-        "format": FORMAT,
         "paper": paper.name,
         "table": table.name,
-        "title": table.title,
-        "source": table.source,
         "preset": preset,
         "config": table.config,
         "seeds": list(seeds),
-        "unit": table.unit,
-        "scale": table.scale,
-        "paper_spread": table.paper_spread,
         "cells": [_cell_json(c, run, results[run.name], problems) for c, run in runs_of_cells],
-        "claims": [],
         "figure": None,
-        "notes": list(table.notes),
         "deviations": deviations(table, preset),
         "data": distinct(result["data"] for result in found if result.get("data")),
         "runs": runs_json,
         "provenance": _provenance(command, found, runs_json),
     }
-    data["claims"] = [outcome._asdict() for outcome in evaluate_claims(table, data)]
-    return data
+    return judged(data, table)
+
+
+def judged(data: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """Returns a table's JSON with all that follows from the cells and the table's text today.
+
+    Values, runs, data and provenance stay what they are.
+
+    Raises:
+        UserError: If the table has other cells than the JSON.
+    """
+    measured = {(cell["row"], cell["column"]): cell for cell in data["cells"]}
+    declared = {(cell.row, cell.column): cell for cell in table.cells}
+    for place, cell in declared.items():
+        if place not in measured or measured[place]["metric"] != cell.metric:
+            raise UserError(
+                f"table {table.name}: {', '.join(place)} has not been measured; without "
+                "--rejudge the same command does"
+            )
+    cells = []
+    for place, cell in declared.items():
+        family, setting = table.split(cell.column)
+        published = cell.paper._asdict() if cell.paper else None
+        more = {"family": family, "setting": setting, "paper": published}
+        cells.append({**measured[place], **more})
+    found = {
+        "format": FORMAT,
+        **{name: data[name] for name in ("paper", "table")},
+        "title": table.title,
+        "source": table.source,
+        **{name: data[name] for name in ("preset", "config", "seeds")},
+        "unit": table.unit,
+        "scale": table.scale,
+        "paper_spread": table.paper_spread,
+        "headline": list(table.headline),
+        "cells": cells,
+        "claims": [],
+        "figure": data["figure"],
+        "notes": list(table.notes),
+        **{name: data[name] for name in ("deviations", "data", "runs", "provenance")},
+    }
+    found["claims"] = [outcome.to_json() for outcome in evaluate_claims(table, found)]
+    return found
 
 
 def deviations(table: Table, preset: str) -> list[dict[str, Any]]:
@@ -251,7 +214,6 @@ def _cell_json(
         "row": cell.row,
         "column": cell.column,
         "metric": cell.metric,
-        "paper": cell.paper._asdict() if cell.paper else None,
         "run": run.name,
         "values": values,
         "problems": wrong,

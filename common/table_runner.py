@@ -16,8 +16,9 @@ from common import json_files, papers, runs, source, train_jobs
 from common.config import config_hash, load_config
 from common.data.storage import publish, storage_errors
 from common.errors import Interrupted, UserError, nearest
+from common.table_files import read_table
 from common.table_render import measured, render, result_stem
-from common.table_results import TableRun, collect, config_spec, metric_value
+from common.table_results import TableRun, collect, config_spec, judged, metric_value
 from common.tables import Table, aggregate, check_table
 from common.train_jobs import LAB, Training, read_result
 
@@ -114,6 +115,28 @@ def measure(request: Request, jobs: int | None) -> tuple[dict[str, Any], tuple[T
         problems = _run_missing(request, planned, folder / "logs", jobs)
     data = collect(info, table, preset, request.seeds, planned, problems, request.command)
     return data, planned
+
+
+def rejudge_table(
+    paper: papers.PaperInfo | str, name: str, *, preset: str = "cpu", out: str | Path | None = None
+) -> Measured:
+    """Returns a table judged and written again from its JSON, without run folders.
+
+    The figure is drawn again where it needs only the cells.
+
+    Raises:
+        UserError: If there is no such paper, table or result, or its cells are others.
+        DataError: If the result is damaged or cannot be written.
+    """
+    info = papers.find_paper(paper) if isinstance(paper, str) else paper
+    table = find_table(info, name)
+    table = table.at.get(preset, table)
+    folder = Path(out) if out else papers.results_folders(info)[-1]
+    path = folder / f"table{table.name}.{preset}.json"
+    if not path.is_file():
+        raise UserError(f"--rejudge: there is no {path}; without it the same command measures")
+    data = judged(read_table(path, any_format=True), table)
+    return _write(data, table, (), folder)
 
 
 def find_table(paper: papers.PaperInfo, name: str) -> Table:
@@ -238,9 +261,7 @@ def _outlook(
     path = request.paper.folder / "results" / f"table{request.table.name}.{request.preset}.json"
     try:
         committed = json.loads(path.read_text())
-        seconds = {
-            run["config_hash"]: list(run["wall_time_s"].values()) for run in committed["runs"]
-        }
+        seconds = {run["name"]: list(run["wall_time_s"].values()) for run in committed["runs"]}
         machine = committed["provenance"]["cpu"]
         known = [second for run in seconds.values() for second in run]
         mean = sum(known) / len(known)
@@ -248,7 +269,7 @@ def _outlook(
         return f"{text}; nobody has measured yet how long one takes"
     expected = 0.0
     for run, seeds in owners.values():
-        own = seconds.get(config_hash(run.config), [])
+        own = seconds.get(run.name, [])
         expected += len(seeds) * (sum(own) / len(own) if own else mean)
     cpu = machine if isinstance(machine, str) else machine[0]
     about = job_list.duration(expected / workers)
@@ -302,7 +323,8 @@ def _write(
     """Writes JSON and Markdown, then the figure: one that fails loses no number."""
     stem = result_stem(data)
     complete = not any(cell["problems"] for cell in data["cells"])
-    if table.figures and complete:
+    drawn = bool(table.figures and complete and (planned or table.drawn_from_cells))
+    if drawn or (folder / (data["figure"] or "?")).is_file():
         data["figure"] = f"{stem}.png"
     elif table.figures:
         logging.warning("table %s is not complete: its figure is not drawn", table.name)
@@ -312,7 +334,7 @@ def _write(
     data = json.loads(text)  # as everybody else will see it: tuples are lists
     write_file(json_path, text.encode())
     write_file(markdown_path, render(data).encode())
-    if not data["figure"]:
+    if not drawn:
         return Measured(data, json_path, markdown_path, None)
     figure_path = folder / data["figure"]
     directories = {

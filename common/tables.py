@@ -1,18 +1,16 @@
-"""Tables as data: cells, paper values, seeds, and claims that are evaluated on measured numbers.
+"""Tables as data: cells, paper values, seeds, and claims that are judged on measured numbers.
 
-A paper's `tables.py` declares `TABLES = {"3": TABLE_3}`. `common.table_runner` runs what is missing
-and writes JSON; `common.table_render` turns that JSON into Markdown and terminal text. Claims are
-evaluated from the JSON alone, so no run folder is needed to check a committed result.
+A paper's tables declare `TABLES = {"3": TABLE_3}`. `common.table_runner` runs what is missing and
+writes JSON; `common.table_render` turns that JSON into Markdown and terminal text. Claims
+(`common.verdicts`) are judged from the JSON alone, so no run folder is needed to check a committed
+result.
 """
 
-import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from common.errors import LabError
-
-HOLDS, FAILS, NOT_RUN = "holds", "fails", "not run"
+from common.aggregates import Results, aggregate
+from common.verdicts import KINDS, PAPER, Claim, Outcome, judge
 
 
 class Paper(NamedTuple):
@@ -51,32 +49,15 @@ class Cell(NamedTuple):
     variant: str = ""
 
 
-class Aggregate(NamedTuple):
-    """One metric over seeds, in the unit of the table.
-
-    `std` is the sample standard deviation (n - 1) and `stderr` = std / sqrt(n); both are None for
-    fewer than two seeds.
-    """
-
-    values: dict[int, float]
-    mean: float
-    std: float | None
-    n: int
-    stderr: float | None
-    label: str = ""
+def in_one(column: str) -> tuple[str, str]:
+    """Returns ("", column): all columns are one family, every one a setting."""
+    return "", column
 
 
-class Verdict(NamedTuple):
-    """What a claim says about the numbers; true in a condition exactly if it holds."""
-
-    holds: bool
-    detail: str
-
-    def __bool__(self) -> bool:
-        return self.holds
-
-
-Claim = Callable[["Results"], Verdict]
+def by_last_comma(column: str) -> tuple[str, str]:
+    """Returns ("relative L2", "heat") of "heat, relative L2", ("", "heat") of "heat"."""
+    setting, comma, family = column.rpartition(", ")
+    return (family, setting) if comma else ("", column)
 
 
 class Table(NamedTuple):
@@ -89,10 +70,17 @@ class Table(NamedTuple):
         config: Config file, relative to the repository.
         cells: All cells.
         seeds: Seeds of every cell.
-        claims: Functions `Results -> Verdict`; the first docstring line is the statement.
+        claims: What is stated about the numbers.
+        headline: Names of the claims that the first sentence of the page is made of; default: the
+            first one.
+        split: Column -> (metric family, setting): "heat, relative L2" -> ("relative L2", "heat").
+            Every family is a table of its own on the page, and claims are listed by setting.
         unit: Unit of every number shown, such as "%".
         paper_spread: What the paper's ± is.
         notes: Remarks printed below the table.
+        tolerance: Share of a published value by which a cell may be off in `lab table --check`;
+            None where the experiments differ in size, so that only orders compare.
+        drawn_from_cells: The figure needs no run folders, only the table's JSON.
         figures: "package.figures:function" with the signature
             `function(json_dict, run_dirs, out_path)`; `run_dirs[row, column][seed]` is a folder.
         reasons: Written reason by claim name, shown only where that claim fails.
@@ -107,123 +95,17 @@ class Table(NamedTuple):
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
     claims: tuple[Claim, ...] = ()
+    headline: tuple[str, ...] = ()
+    split: Callable[[str], tuple[str, str]] = in_one
     unit: str = ""
     paper_spread: str = ""
     notes: tuple[str, ...] = ()
     figures: str | None = None
+    tolerance: float | None = None
+    drawn_from_cells: bool = False
     reasons: Mapping[str, str] = {}
     scale: float = 1.0
     at: Mapping[str, "Table"] = {}
-
-
-class ClaimOutcome(NamedTuple):
-    """A claim with its status: holds, fails or not run. `reason` is "" unless it fails."""
-
-    name: str
-    statement: str
-    status: str
-    detail: str
-    reason: str
-
-
-class NotMeasured(LabError):
-    """A claim asked for a cell, or for a number of seeds, that no run has given."""
-
-
-class Results:
-    """Measured cells: `results[row, column]` is an `Aggregate`.
-
-    Asking for a cell with a missing seed raises `NotMeasured`: a claim is never judged on the seeds
-    that happened to survive.
-    """
-
-    def __init__(self, aggregates: Mapping[tuple[str, str], Aggregate], seeds: Sequence[int]):
-        self._aggregates = dict(aggregates)
-        self.seeds = tuple(seeds)
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """Returns the row labels in table order."""
-        return tuple(dict.fromkeys(row for row, _ in self._aggregates))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Returns the column labels in table order."""
-        return tuple(dict.fromkeys(column for _, column in self._aggregates))
-
-    def __getitem__(self, place: tuple[str, str]) -> Aggregate:
-        if place not in self._aggregates:
-            raise KeyError(f"the table has no cell {place!r}; cells: {sorted(self._aggregates)}")
-        aggregate = self._aggregates[place]
-        missing = [seed for seed in self.seeds if seed not in aggregate.values]
-        if missing or not aggregate.values:
-            seeds = ", ".join(map(str, missing)) or "any"
-            raise NotMeasured(f"{', '.join(place)}: no value for seed {seeds}")
-        return aggregate
-
-
-def aggregate(values: Mapping[int, float], label: str = "") -> Aggregate:
-    """Returns mean, sample standard deviation and standard error over seeds."""
-    numbers = list(values.values())
-    n = len(numbers)
-    mean = statistics.fmean(numbers) if n else math.nan
-    std = statistics.stdev(numbers) if n > 1 else None
-    stderr = None if std is None else std / math.sqrt(n)
-    return Aggregate(dict(values), mean, std, n, stderr, label)
-
-
-def two_stderr_above(a: Aggregate, b: Aggregate) -> Verdict:
-    """Returns whether mean(a) - mean(b) > 2 sqrt(stderr(a)^2 + stderr(b)^2): independent runs."""
-    return _exceeds(a, b, a.mean - b.mean, 2 * math.hypot(_stderr(a), _stderr(b)), "2 SE")
-
-
-def two_stderr_below(a: Aggregate, b: Aggregate) -> Verdict:
-    """Returns whether `a` lies below `b` by more than two standard errors of the difference."""
-    return two_stderr_above(b, a)
-
-
-def paired_two_stderr_above(a: Aggregate, b: Aggregate) -> Verdict:
-    """Returns whether the mean difference by seed exceeds twice its standard error.
-
-    For cells whose runs share data and seeds: what the seed does to both cancels.
-    """
-    difference = aggregate(_by_seed(a, b))
-    return _exceeds(a, b, difference.mean, 2 * _stderr(difference), "2 SE, paired by seed")
-
-
-def paired_two_stderr_below(a: Aggregate, b: Aggregate) -> Verdict:
-    """Returns whether `a` lies below `b` by more than two standard errors, paired by seed."""
-    return paired_two_stderr_above(b, a)
-
-
-def above(a: Aggregate, value: float) -> Verdict:
-    """Returns whether the mean of `a` is greater than `value`."""
-    return Verdict(a.mean > value, f"{_text(a)}, wanted > {value:g}")
-
-
-def below(a: Aggregate, value: float) -> Verdict:
-    """Returns whether the mean of `a` is less than `value`."""
-    return Verdict(a.mean < value, f"{_text(a)}, wanted < {value:g}")
-
-
-def near(a: Aggregate, value: float, tolerance: float) -> Verdict:
-    """Returns whether the mean of `a` is at most `tolerance` away from `value`."""
-    return Verdict(
-        abs(a.mean - value) <= tolerance, f"{_text(a)}, wanted {value:g} ± {tolerance:g}"
-    )
-
-
-def unchanged(a: Aggregate, b: Aggregate, tolerance: float = 0.0) -> Verdict:
-    """Returns whether `a` and `b` differ by at most `tolerance` for every single seed."""
-    largest = max(abs(difference) for difference in _by_seed(a, b).values())
-    detail = f"{_text(a)}, {_text(b)}: largest difference of a seed {largest:.4g}"
-    return Verdict(largest <= tolerance, f"{detail}, allowed {tolerance:g}")
-
-
-def all_of(*verdicts: Verdict) -> Verdict:
-    """Returns a verdict that holds if all hold; failing parts are marked in its detail."""
-    parts = [v.detail if v.holds else f"[fails] {v.detail}" for v in verdicts]
-    return Verdict(all(v.holds for v in verdicts), "; ".join(parts))
 
 
 def results_from_json(data: Mapping[str, Any], table: Table | None = None) -> Results:
@@ -233,39 +115,18 @@ def results_from_json(data: Mapping[str, Any], table: Table | None = None) -> Re
     """
     cells = {}
     for cell in data["cells"]:
-        label = f"{cell['row']}, {cell['column']}"
         values = {int(seed): value * data["scale"] for seed, value in cell["values"].items()}
-        cells[cell["row"], cell["column"]] = aggregate(values, label)
+        cells[cell["row"], cell["column"]] = aggregate(values, cell["row"], cell["column"])
     if table is not None:
         places = [(cell.row, cell.column) for cell in table.cells]
-        cells = {p: cells.get(p) or aggregate({}, ", ".join(p)) for p in places}
+        cells = {place: cells.get(place) or aggregate({}, *place) for place in places}
     return Results(cells, data["seeds"])
 
 
-def evaluate_claims(table: Table, data: Mapping[str, Any] | None) -> tuple[ClaimOutcome, ...]:
-    """Returns the status of every claim of `table` on a table's JSON (None: nothing measured)."""
-    outcomes = []
+def evaluate_claims(table: Table, data: Mapping[str, Any] | None) -> tuple[Outcome, ...]:
+    """Returns every claim of `table` as judged on a table's JSON (None: nothing measured)."""
     results = None if data is None else results_from_json(data, table)
-    for claim in table.claims:
-        status, detail = _judge(claim, results)
-        reason = table.reasons.get(claim.__name__, "") if status == FAILS else ""
-        outcomes.append(ClaimOutcome(claim.__name__, statement(claim), status, detail, reason))
-    return tuple(outcomes)
-
-
-def make_claim(name: str, statement: str, judge: Claim) -> Claim:
-    """Returns a claim that is made in a loop: a function of that name and docstring."""
-
-    def judged(results: Results) -> Verdict:
-        return judge(results)
-
-    judged.__name__, judged.__doc__ = name, statement
-    return judged
-
-
-def statement(claim: Claim) -> str:
-    """Returns what a claim states: the first line of its docstring."""
-    return (claim.__doc__ or "").strip().partition("\n")[0]
+    return tuple(judge(claim, results, table.reasons) for claim in table.claims)
 
 
 def check_table(table: Table) -> None:
@@ -274,59 +135,29 @@ def check_table(table: Table) -> None:
     Raises:
         ValueError: Naming the first mistake.
     """
-    names = [claim.__name__ for claim in table.claims]
+    names = [claim.name for claim in table.claims]
     places = [(cell.row, cell.column) for cell in table.cells]
-    unknown = sorted(set(table.reasons) - set(names))
-    mute = [claim.__name__ for claim in table.claims if not statement(claim)]
+    unknown = sorted((set(table.reasons) | set(table.headline)) - set(names))
+    mute = [claim.name for claim in table.claims if not claim.statement]
+    unplaced = [claim.name for claim in table.claims if claim.kind == PAPER and not claim.source]
     for wrong, message in (
         (not places, "has no cells"),
         (not table.seeds, "has no seeds"),
         (_repeated(table.seeds), f"has a seed twice: {_repeated(table.seeds)}"),
         (_repeated(places), f"has a cell twice: {_repeated(places)}"),
         (_repeated(names), f"has a claim twice: {_repeated(names)}"),
-        (mute, f"has claims without a docstring, which is their statement: {mute}"),
-        (unknown, f"gives reasons for unknown claims: {unknown}"),
+        (mute, f"has claims without a statement: {mute}"),
+        (unplaced, f"does not say where the paper states: {unplaced}"),
+        (
+            [claim.name for claim in table.claims if claim.kind not in KINDS],
+            f"has claims of another kind than {', '.join(KINDS)}",
+        ),
+        (unknown, f"gives reasons for, or a headline of, unknown claims: {unknown}"),
     ):
         if wrong:
             raise ValueError(f"table {table.name!r} {message}")
     for smaller in table.at.values():
         check_table(smaller)
-
-
-def _judge(claim: Claim, results: Results | None) -> tuple[str, str]:
-    if results is None:
-        return NOT_RUN, "no result is committed"
-    try:
-        verdict = claim(results)
-    except NotMeasured as missing:
-        return NOT_RUN, str(missing)
-    except (ArithmeticError, ValueError) as error:  # of numbers that no run has given
-        return NOT_RUN, f"cannot be judged on these numbers: {error}"
-    if not isinstance(verdict, Verdict):
-        raise TypeError(f"claim {claim.__name__} returned {verdict!r}, expected a Verdict")
-    return (HOLDS if verdict.holds else FAILS), verdict.detail
-
-
-def _exceeds(a: Aggregate, b: Aggregate, difference: float, margin: float, name: str) -> Verdict:
-    detail = f"{_text(a)} against {_text(b)}: difference {difference:.4g}, {name} {margin:.4g}"
-    return Verdict(difference > margin, detail)
-
-
-def _by_seed(a: Aggregate, b: Aggregate) -> dict[int, float]:
-    if a.values.keys() != b.values.keys():
-        raise NotMeasured(f"{a.label} has seeds {sorted(a.values)}, {b.label} {sorted(b.values)}")
-    return {seed: a.values[seed] - b.values[seed] for seed in a.values}
-
-
-def _stderr(a: Aggregate) -> float:
-    if a.stderr is None:
-        raise NotMeasured(f"{a.label or 'difference'}: a standard error needs two seeds, got {a.n}")
-    return a.stderr
-
-
-def _text(a: Aggregate) -> str:
-    spread = "" if a.std is None else f" ± {a.std:.2g}"
-    return f"{a.label} {a.mean:.4g}{spread} (n={a.n})".strip()
 
 
 def _repeated(items: Sequence[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from common import commands
+from common import commands, table_commands
 
 
 class Flag(NamedTuple):
@@ -72,6 +72,7 @@ JAX_FLAGS = (
     Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0, 512),
     Flag("compilation_cache", True, "keep compiled programs for the next start"),
 )
+RUNNING = ("seeds", "workdir", "jobs", "allow_changed_code")  # of a command that runs something
 EXAMPLE = "nfn/equivariant/configs/inr_classification.py"
 SWEEP_FILE = """\
 A sweep file, JSON here, or TOML:
@@ -136,7 +137,7 @@ VERBS: dict[str, Verb] = {
     ),
     "table": Verb(
         "run what a paper's table lacks, print paper against ours, write results",
-        commands.table,
+        table_commands.table,
         words=("PAPER", "TABLE"),
         flags=(
             PRESET,
@@ -153,19 +154,39 @@ VERBS: dict[str, Verb] = {
             ),
             JOBS,
             ALLOW_CHANGED_CODE,
+            Flag(
+                "rejudge",
+                False,
+                "run nothing: judge the committed cells again, write the pages",
+                not_with=("check", *RUNNING),
+            ),
+            Flag(
+                "check",
+                False,
+                "run nothing: compare with the published values; exit code 3 if they differ",
+                not_with=("out", *RUNNING),
+            ),
         ),
-        examples=("lab table nfn.equivariant 3", "lab table nfn.equivariant 3 --preset=demo"),
+        examples=(
+            "lab table nfn.equivariant 3",
+            "lab table nfn.equivariant 3 --preset=demo",
+            "lab table nfn.equivariant 3 --check",
+        ),
     ),
     "claims": Verb(
-        "every claim of every paper: holds, fails or not run, with its numbers",
-        commands.claims,
+        "what every claim of every paper came to",
+        table_commands.claims,
         flags=(
             PRESET,
+            Flag("kind", None, "only claims of this kind: paper, ours or check"),
+            Flag("failing", False, "only claims that do not hold"),
+            Flag("details", False, "every comparison with its numbers, and why a claim fails"),
+            Flag("json", False, "as JSON"),
             Flag("run", False, "first run what is missing"),
             WORKDIR._replace(only_with=("run",)),
             JOBS._replace(only_with=("run",)),
         ),
-        examples=("lab claims", "lab claims --run"),
+        examples=("lab claims", "lab claims --kind=paper --failing --details", "lab claims --run"),
     ),
     "eval": Verb(
         "evaluate a saved run again",

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 
-from common.tables import (
-    Cell,
+from common.aggregates import Results
+from common.tables import Cell, Paper
+from common.verdicts import (
+    OURS,
+    PAPER,
     Claim,
-    Paper,
-    Results,
     Verdict,
     all_of,
+    at_most_times,
+    beats,
     below,
-    make_claim,
     near,
-    paired_two_stderr_below,
 )
 
 FNO, MWT = "FNO", "MWT"
@@ -81,7 +82,7 @@ def lower(results: Results, row: str, other: str, pdes: tuple[str, ...]) -> Verd
     """Returns whether a row has the lower relative L2 on all equations, paired by seed."""
     return all_of(
         *(
-            paired_two_stderr_below(results[row, place], results[other, place])
+            beats(results[row, place], results[other, place], lower=True)
             for place in (column(pde, ERROR) for pde in pdes)
         )
     )
@@ -90,7 +91,7 @@ def lower(results: Results, row: str, other: str, pdes: tuple[str, ...]) -> Verd
 def at_most_half(results: Results, row: str, other: str, pdes: tuple[str, ...]) -> Verdict:
     """Returns whether a row has at most half of another's mean relative L2 on all equations."""
     places = [column(pde, ERROR) for pde in pdes]
-    return all_of(*(below(results[row, p], results[other, p].mean / 2) for p in places))
+    return all_of(*(at_most_times(results[row, p], results[other, p], 0.5) for p in places))
 
 
 def exact(results: Results, rows: tuple[str, ...], pdes: tuple[str, ...]) -> Verdict:
@@ -114,7 +115,7 @@ def boundaries_hold_exactly(rows: Mapping[str, tuple[str, ...]]) -> Claim:
     statement = (
         "Constrained rows have boundary error 0 (Neumann: under 2e-4 in float32) on every PDE."
     )
-    return make_claim("boundaries_hold_exactly", statement, judge)
+    return Claim("boundaries_hold_exactly", statement, judge, PAPER, "abstract")
 
 
 def comparisons(
@@ -128,7 +129,9 @@ def comparisons(
     """
 
     def made(name: str, row: str, other: str, statement: str) -> Claim:
-        return make_claim(name, statement, lambda results: lower(results, row, other, pdes))
+        kind, source = (PAPER, "abstract") if (row, other) == (BOON, FNO) else (OURS, "")
+        judge = lambda results: lower(results, row, other, pdes)
+        return Claim(name, statement, judge, kind, source)
 
     return tuple(made(name, *fields) for name, fields in wanted.items())
 
@@ -165,6 +168,5 @@ def boon_halves_the_error(pdes: tuple[str, ...]) -> Claim:
     statement = (
         "BOON-FNO has at most half the relative L2 of FNO on every PDE (paper: 2 to 20 times)."
     )
-    return make_claim(
-        "boon_halves_the_error", statement, lambda results: at_most_half(results, BOON, FNO, pdes)
-    )
+    judge = lambda results: at_most_half(results, BOON, FNO, pdes)
+    return Claim("boon_halves_the_error", statement, judge, PAPER, "abstract")

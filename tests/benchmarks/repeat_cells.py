@@ -17,8 +17,8 @@ from typing import Any
 from absl import app, flags
 
 from common import papers, provenance, runs
+from common.aggregates import Aggregate, aggregate
 from common.table_runner import Request, find_table, measure
-from common.tables import Aggregate, aggregate
 from common.train_jobs import LAB
 
 OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)

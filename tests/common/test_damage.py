@@ -11,8 +11,8 @@ import pytest
 from common import cli, json_files, papers, status
 from common.errors import DataError
 from common.report import write_report
-from common.table_results import read_table
-from common.tables import HOLDS, NOT_RUN
+from common.table_files import read_table
+from common.verdicts import HOLDS, NOT_RUN
 from tests.common.damage import KINDS
 from tests.common.test_report import Page, save, table
 
@@ -46,7 +46,7 @@ def test_a_damaged_table_leaves_the_others_on_the_page_and_in_the_lists(
         texts = status.claims_text("cpu"), status.list_text()
 
         assert "Table 6 of nfn.equivariant" in page.read_text()
-        assert all("table 6" in text and text.count(HOLDS) >= 1 for text in texts)
+        assert all("table 6" in text and text.count("✔") >= 1 for text in texts)
         if logged_warnings:
             with pytest.raises(DataError, match=re.escape(str(file))) as info:
                 read_table(file)
@@ -72,12 +72,13 @@ def test_a_claim_without_its_cell_is_not_run(paper: Path) -> None:
     file = paper / "table6.cpu.json"
     data = json.loads(file.read_text())
     (row,) = [r for r in status.table_rows() if r.table.name == "6"]
-    before = {claim.status for claim in row.claims("cpu")}
+    before = {claim["status"] for claim in row.claims("cpu")}
+    del data["digest"]
     data["cells"] = data["cells"][:1]
     file.write_text(json.dumps(data))
 
     assert before == {HOLDS}
-    assert {claim.status for claim in row.claims("cpu")} == {NOT_RUN}
+    assert {claim["status"] for claim in row.claims("cpu")} == {NOT_RUN}
 
 
 def test_runs_are_listed_compared_and_shown_whatever_a_file_of_one_holds(

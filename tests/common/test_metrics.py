@@ -247,18 +247,18 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Terminal:
     terminal: Any = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", str(columns))
     return terminal
 
 
 def test_on_a_terminal_there_is_one_bar_and_no_lines(
-    clock: Clock, lines: list[str], terminal: Terminal
+    clock: Clock, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    terminal = a_terminal(monkeypatch, columns=120)
     progress = Progress(1000, start=500, label="toy [a]")
     assert "compiling" in terminal.getvalue()
     run(progress, clock, compile_time=100.0, step_time=0.5)
@@ -268,15 +268,16 @@ def test_on_a_terminal_there_is_one_bar_and_no_lines(
 
 
 def test_on_80_columns_the_bar_and_the_step_stay(
-    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
+    terminal = a_terminal(monkeypatch, columns=80)
     progress = Progress(100_000, start=0, label="nfn.equivariant:inr_classification")
     for step in (49_999, 50_000):
         clock.now += 1
         progress.update(step, {f"a_metric_with_a_long_name_{i}": 0.123456 for i in range(5)})
     progress.close()
     *_, last = re.findall(r"nfn\.equi.*", terminal.getvalue())
+    last = last.split("\r")[-1]
     shown = re.sub(r"\x1b\[[\d;?]*\w", "", last)
     assert len(shown.rstrip()) <= 80
     assert "50000/100000" in shown and "━━━━━━" in shown and "1 steps/s" in shown, shown

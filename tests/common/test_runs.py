@@ -19,6 +19,7 @@ from common import json_files, manifest, runs, upkeep
 from common.config import LOOP_DEFAULTS, config_hash
 from common.errors import DataError, UserError
 from common.experiment import build
+from common.locate import locate
 from common.train import fit
 
 ROOT = str(Path(runs.__file__).parents[1])
@@ -115,16 +116,16 @@ def test_a_complete_run_is_found_and_read(copied: Path, tmp_path: Path) -> None:
 def test_a_run_is_found_by_folder_hash_and_seed(copied: Path, tmp_path: Path) -> None:
     key = copied.parent.name
     for name in (str(copied), str(copied.parent), key, key[:6], f"{key}/seed0"):
-        assert runs.locate(name, tmp_path) == copied
+        assert locate(name, tmp_path) == copied
     shutil.copytree(copied, copied.with_name("seed1"))
-    assert runs.locate(f"{key}/seed1", tmp_path) == copied.with_name("seed1")
+    assert locate(f"{key}/seed1", tmp_path) == copied.with_name("seed1")
     for name in (str(copied.parent), key):
         with pytest.raises(UserError, match=rf"{name}: is 2 runs; give one .*seed0, .*seed1$"):
-            runs.locate(name, tmp_path)
+            locate(name, tmp_path)
     absent = "f" * 12
-    assert not runs.locate(absent, tmp_path).exists()  # `read` says what is wrong with it
+    assert not locate(absent, tmp_path).exists()  # `read` says what is wrong with it
     with pytest.raises(UserError, match=f"{absent}: is no run folder"):
-        runs.read(runs.locate(absent, tmp_path))
+        runs.read(locate(absent, tmp_path))
 
 
 @pytest.mark.parametrize("name", ["config.json", "environment.json", "result.json"])

@@ -12,76 +12,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from common import papers, table_runner
-from common.errors import Interrupted, UserError
-from common.status import claims_text, list_markdown, list_text, table_rows
+from common.errors import DataError, Interrupted, UserError
+from common.status import claims_json, claims_text, list_markdown, list_text, table_rows
+from common.table_files import read_table
 from common.table_render import grid, render, render_text
-from common.table_results import read_table
 from common.tables import evaluate_claims
+from tests.common.fake_paper import CONFIG, enter, write_paper
 
 LAB = (sys.executable, str(Path(__file__).parent / "fake_lab.py"))
-
-CONFIG = '''"""Fake. Presets: cpu (a | b), paper (not run)."""
-from ml_collections import ConfigDict
-from common.config import parse_arg
-
-def get_config(arg=None):
-    args = parse_arg(arg, preset="cpu")
-    config = ConfigDict(dict(experiment="experiment.py:fake", kind="a", data=dict(size=4)))
-    config.num_steps = 10 if args["preset"] == "cpu" else 1000
-    return config
-'''
-
-TABLES = '''"""Tables of a fake paper."""
-from common.tables import Cell, Paper, Table, above, paired_two_stderr_above, two_stderr_above
-
-def count(config):
-    return {"weights": 1234 + config.seed}
-
-def draw(data, run_dirs, out_path):
-    assert run_dirs["B", "acc"][0].name == "seed0"
-    out_path.write_bytes(b"\\x89PNG\\r\\n\\x1a\\n" + data["title"].encode())
-
-def b_beats_a(t):
-    """B beats A by two standard errors."""
-    return two_stderr_above(t["B", "acc"], t["A", "acc"])
-
-def a_is_large(t):
-    """A is above 90 <percent>."""
-    return above(t["A", "acc"], 90)
-
-TABLE = Table(
-    name="1", title="A & B", source="Doe (2020), Table 1", config=CONFIG_PATH,
-    cells=(
-        Cell("A", "acc", {"kind": "a"}, "accuracy", Paper(90.5, 0.25, "Table 1")),
-        Cell("A", "loss", {"kind": "a"}, "last/loss"),
-        Cell("B", "acc", {"kind": "b"}, "accuracy"),
-        Cell("B", "weights", {"kind": "b"}, "weights", run="faketopic.fakepaper.tables:count"),
-    ),
-    seeds=(0, 1), claims=(b_beats_a, a_is_large), unit="%", scale=100.0,
-    paper_spread="standard error | 3 runs", notes=("a note",),
-    figures="faketopic.fakepaper.tables:draw",
-    reasons={"a_is_large": "too few | steps", "b_beats_a": "never shown"},
-)
-TABLES = {"1": TABLE}
-'''
-
-
-def write_paper(folder: Path) -> papers.PaperInfo:
-    """A paper outside the tree: importable here and in child processes if `folder` is a path."""
-    paper = folder / "faketopic" / "fakepaper"
-    (paper / "configs").mkdir(parents=True)
-    config = paper / "configs" / "fake.py"
-    config.write_text(CONFIG)
-    (paper / "configs" / "experiment.py").write_text('"""Never called."""\n')
-    (paper / "tables.py").write_text(TABLES.replace("CONFIG_PATH", repr(str(config))))
-    return papers.PaperInfo("faketopic.fakepaper", "A fake paper", paper, {"fake": config})
-
-
-def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.syspath_prepend(folder)
-    patch.setenv("PYTHONPATH", str(folder))
-    for name in [name for name in sys.modules if name.startswith("faketopic")]:
-        patch.delitem(sys.modules, name)
 
 
 @pytest.fixture
@@ -205,15 +143,19 @@ def test_files_say_what_was_measured_and_how(done: Done) -> None:
     result = done.result
     text = result.markdown_path.read_text()
 
-    header, _, row_a, row_b = [line for line in text.splitlines() if line.startswith("|")][:4]
-    assert header == "|  | acc, paper | acc, ours (n) | loss, ours (n) | weights, ours (n) |"
+    numbers = text[text.index("## Numbers") :]
+    header, _, row_a, row_b = [line for line in numbers.splitlines() if line.startswith("|")][:4]
+    assert header == "|  | acc, paper | acc, ours | loss | weights |"
     # kind a: 10 and 11 percent: mean 10.5, std 0.7071; the loss is scaled like all of the table.
-    assert row_a == "| A | 90.5 ± 0.25 | 10.50 ± 0.71 (2) | 1050 ± 71 (2) |  |"
-    assert row_b.startswith("| B | – | 20.50 ± 0.71 (2) |  |")
+    assert row_a == "| A | 90.5 ± 0.25 | 10.50 ± 0.71 | 1050 ± 71 |  |"
+    assert row_b.startswith("| B | – | 20.50 ± 0.71 |  |")
     assert "- `num_steps` = `10` (paper: `1000`)" in text
-    assert "✔ holds: B beats A by two standard errors (" in text
-    assert "✘ FAILS: A is above 90 \\<percent> (A, acc 10.5" in text
-    assert "Reason: too few | steps" in text
+    assert "**B beats A by two standard errors.**" in text
+    assert "paper: 1 ✔ · ours: 1 ✘" in text
+    assert "| ✔ B beats A by two standard errors | ✔ +10 | 1 of 1 |" in text
+    assert "| ✘ A is above 90 \\<percent> | ✘ | 0 of 1 |" in text
+    assert "✘ A, acc 10.5 ± 0.71 (n=2), wanted > 90 [0/2 seeds]" in text
+    assert "- **A is above 90 \\<percent>**: too few | steps" in text
     assert "never shown" not in text
     assert "set: `fake images`" in text
     assert "`lab table faketopic.fakepaper 1 --preset=cpu`" in text
@@ -230,11 +172,11 @@ def test_markdown_is_rendered_again_from_json_byte_for_byte(done: Done) -> None:
     assert "digest" in data and data == read_table(done.result.json_path)
     assert render(data).encode() == done.result.markdown_path.read_bytes()
     outcomes = evaluate_claims(table_runner.find_table(done.paper, "1"), data)
-    assert [o._asdict() for o in outcomes] == data["claims"]
+    assert json.loads(json.dumps([o.to_json() for o in outcomes])) == data["claims"]
     assert [o.status for o in outcomes] == ["holds", "fails"]
     text = render_text(data, width=120)
-    assert "10.50 ± 0.71 (2)" in text
-    assert "✘ FAILS" in text
+    assert "10.50 ± 0.71" in text
+    assert "✘ A is above 90 <percent> (0 of 1)" in text
     assert "\x1b" not in text
     assert "\x1b" in render_text(data, color=True)
 
@@ -247,10 +189,35 @@ def test_listings_show_committed_results_and_claims(
 
     assert row.results.keys() == {"cpu"}
     assert "(cpu, paper)" in list_text([done.paper])
-    assert "[cpu: ✔ 1 holds, ✘ 1 fails]" in list_text([done.paper])
+    assert "[cpu: paper: 1 ✔ · ours: 1 ✘]" in list_text([done.paper])
     assert "faketopic/fakepaper/results/table1.cpu.md" in list_markdown([done.paper])
-    assert "✘ FAILS: A is above 90" in claims_text("cpu", [done.paper])
+    everything = claims_text("cpu", [done.paper], details=True)
+    assert "✘ A is above 90 <percent> (0 of 1)" in everything
+    assert "Why not: too few | steps" in everything
+    assert "2 comparisons: 1 holds, 1 missed" in everything
+    assert "B beats A" not in claims_text("cpu", [done.paper], failing=True)
+    assert "A is above" not in claims_text("cpu", [done.paper], kind="paper")
     assert "no result is committed" in claims_text("paper", [done.paper])
+    (found,) = json.loads(claims_json("cpu", [done.paper], kind="ours"))
+    assert [c["name"] for c in found["claims"]] == ["a_is_large"]
+
+
+def test_judging_again_writes_what_the_run_wrote(done: Done, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in done.result.json_path.parent.iterdir()}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    data = json.loads(files["table1.cpu.json"])
+    old = {**data, "format": 1, "claims": [], "notes": ["old"]}
+    del old["headline"], old["digest"]
+    (tmp_path / "table1.cpu.json").write_text(json.dumps(old))
+    with pytest.raises(DataError, match=r"is of format 1, expected 2; .*1 --preset=cpu --rejudge"):
+        read_table(tmp_path / "table1.cpu.json")
+
+    table_runner.rejudge_table(done.paper, "1", out=tmp_path)
+
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    with pytest.raises(UserError, match="--rejudge: there is no"):
+        table_runner.rejudge_table(done.paper, "1", preset="paper", out=tmp_path)
 
 
 def test_a_table_says_before_it_starts_how_long_it_will_take(
@@ -304,10 +271,10 @@ def test_a_failed_cell_leaves_the_others_and_is_tried_again(
     again = run(paper, tmp_path)
 
     assert result.num_problems == 2
-    assert grid(result.data).rows[1][2] == "failed"
-    assert grid(result.data).rows[0][2] == "10.50 ± 0.71 (2)"
+    assert grid(result.data, "").rows[1][2] == "failed"
+    assert grid(result.data, "").rows[0][2] == "10.50 ± 0.71"
     claim = result.data["claims"][0]
-    assert (claim["status"], claim["detail"]) == ("not run", "B, acc: no value for seed 0, 1")
+    assert (claim["status"], claim["problem"]) == ("not run", "B, acc: no value for seed 0, 1")
     assert "B, acc, seed 0: exit code 3: lab: error: this kind is broken" in text
     assert result.figure_path is None
     repeated = [line for line in calls(tmp_path) if line.startswith("train")]

@@ -1,35 +1,47 @@
 """Tables as data: aggregation against NumPy, claims worked by hand, malformed tables refused."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
+from common.aggregates import Aggregate, NotMeasured, Results, aggregate
+from common.claims_render import gain, matrix, scores, sentences
+from common.errors import UserError
+from common.table_check import check
 from common.table_render import measured
-from common.table_results import metric_value
-from common.tables import (
-    Aggregate,
-    Cell,
-    NotMeasured,
-    Results,
-    Table,
+from common.table_results import judged, metric_value
+from common.tables import Cell, Paper, Table, by_last_comma, check_table
+from common.verdicts import (
+    HOLDS,
+    LEVEL,
+    MISSED,
+    REVERSED,
+    Claim,
     Verdict,
     above,
-    aggregate,
     all_of,
+    at_least_times,
+    at_most_times,
+    beats,
     below,
-    check_table,
+    claim,
+    fact,
     near,
-    paired_two_stderr_above,
-    paired_two_stderr_below,
-    two_stderr_above,
-    two_stderr_below,
+    not_worse,
     unchanged,
 )
 
 
 def seeds(*values: float) -> Aggregate:
-    return aggregate(dict(enumerate(values)), "x, y")
+    return aggregate(dict(enumerate(values)), "x", "y")
+
+
+def state(verdict: Verdict) -> str:
+    (part,) = verdict.parts
+    return part.state
 
 
 def test_aggregation_is_that_of_numpy() -> None:
@@ -48,32 +60,44 @@ def test_one_seed_has_a_mean_and_no_spread() -> None:
 
     assert (a.mean, a.std, a.stderr, a.n) == (1.5, None, None, 1)
     with pytest.raises(NotMeasured, match="needs two seeds, got 1"):
-        two_stderr_above(a, seeds(1.0, 2.0))
+        beats(a, aggregate({3: 1.0}))
 
 
 def test_two_standard_errors_worked_by_hand() -> None:
     # stderr of (0, 2) is sqrt(2) / sqrt(2) = 1; of (9, 11) too: the margin is 2 sqrt(2) = 2.828...
     low, margin = seeds(0.0, 2.0), 2 * math.sqrt(2)
 
-    for shift, holds in ((margin + 1e-9, True), (margin - 1e-9, False)):
+    for shift, forward, backward in (
+        (margin + 1e-9, HOLDS, REVERSED),
+        (margin - 1e-9, LEVEL, LEVEL),
+    ):
         high = seeds(0.0 + shift, 2.0 + shift)
-        assert two_stderr_above(high, low).holds == holds
-        assert two_stderr_below(low, high).holds == holds
-        assert not two_stderr_above(low, high).holds
-    assert "2 SE 2.828" in two_stderr_above(low, low).detail
+        assert state(beats(high, low, paired=False)) == forward
+        assert state(beats(low, high, lower=True, paired=False)) == forward
+        assert state(beats(low, high, paired=False)) == backward
+        assert state(not_worse(high, low, paired=False)) == HOLDS
+        assert not_worse(low, high, paired=False).holds == (backward == LEVEL)
+    (part,) = beats(low, low, paired=False).parts
+    assert part.margin == pytest.approx(margin)
+    assert "2 SE 2.828" in part.detail
 
 
 def test_pairing_by_seed_removes_what_the_seed_does_to_both() -> None:
     noise = np.array([0.0, 50.0, -30.0])
     a, b = seeds(*(noise + np.array([1.0, 1.1, 0.9]))), seeds(*noise)  # differences: 1, 1.1, 0.9
 
-    assert not two_stderr_above(a, b).holds
-    assert paired_two_stderr_above(a, b).holds
-    assert paired_two_stderr_below(b, a).holds
+    assert state(beats(a, b, paired=False)) == LEVEL
+    assert state(beats(a, b)) == HOLDS
+    assert state(beats(b, a, lower=True)) == HOLDS
+    assert state(beats(b, a)) == REVERSED
+    (part,) = beats(a, b).parts
     # 2 stderr of (1, 1.1, 0.9) = 2 * 0.1 / sqrt(3) = 0.11547
-    assert "2 SE, paired by seed 0.1155" in paired_two_stderr_above(a, b).detail
+    assert part.margin == pytest.approx(0.2 / math.sqrt(3))
+    assert (part.agree, part.seeds) == (3, 3)
+    (mixed,) = beats(seeds(1.0, 5.0, 2.0), seeds(0.0, 6.0, 1.0)).parts
+    assert (mixed.agree, mixed.seeds) == (2, 3)
     with pytest.raises(NotMeasured, match="seeds"):
-        paired_two_stderr_above(a, aggregate({0: 1.0, 1: 2.0, 5: 3.0}, "z"))
+        beats(a, aggregate({0: 1.0, 1: 2.0, 5: 3.0}, "z"))
 
 
 def test_simple_predicates_at_their_edges() -> None:
@@ -87,15 +111,114 @@ def test_simple_predicates_at_their_edges() -> None:
     assert not near(a, 2.5, 0.49).holds
     assert unchanged(a, seeds(1.0, 3.5), 0.5).holds
     assert not unchanged(a, seeds(3.0, 1.0)).holds  # same mean, other seeds
+    assert at_most_times(a, seeds(4.0, 4.2), 0.5).holds  # 2 against 2.05
+    assert state(at_most_times(a, seeds(4.0, 3.9), 0.5)) == MISSED
+    assert at_least_times(a, seeds(0.9, 0.9), 2).holds
+    assert state(at_least_times(a, seeds(1.0, 1.1), 2)) == MISSED
 
 
-def test_a_verdict_is_true_only_if_it_holds() -> None:
-    good, bad = Verdict(True, "3 > 2"), Verdict(False, "1 > 2")
+def test_a_verdict_is_true_only_if_all_parts_hold() -> None:
+    good, bad = fact(True, "3 > 2"), fact(False, "1 > 2")
 
     assert not (bad and good)
     assert (good and bad) is bad
     assert all_of(good, good).holds
-    assert all_of(good, bad) == Verdict(False, "3 > 2; [fails] 1 > 2")
+    assert all_of(good, bad).detail == "3 > 2; [missed] 1 > 2"
+    assert [part.state for part in all_of(good, bad).parts] == [HOLDS, MISSED]
+
+
+@claim("paper", "Table 7")
+def b_beats_a(results: Results) -> Verdict:
+    """B has the lower error than A everywhere.
+
+    The second paragraph is no part of the statement.
+    """
+    places = [c for c in results.columns if c.endswith("error")]
+    return all_of(*(beats(results["B", c], results["A", c], lower=True) for c in places))
+
+
+@claim("check")
+def errors_are_small(results: Results) -> Verdict:
+    """Errors are below 5."""
+    return all_of(*(below(results[row, "x, error"], 5) for row in results.rows))
+
+
+ERRORS = {  # B against A by column: half, level, worse
+    "x, error": ((4.0, 4.2), (2.0, 2.1)),
+    "y, error": ((3.0, 4.0), (3.1, 3.8)),
+    "z, error": ((1.0, 1.1), (2.0, 2.2)),
+}
+TWO_ROWS = Table(
+    "7",
+    "Errors",
+    "Doe",
+    "c.py",
+    tuple(
+        Cell(row, column, {}, "error", Paper({"A": 2.0, "B": 1.0}[row], 0.1, "Table 7"))
+        for row in "AB"
+        for column in ERRORS
+    ),
+    (0, 1),
+    claims=(b_beats_a, errors_are_small),
+    reasons={"b_beats_a": "z is hard"},
+    split=by_last_comma,
+)
+
+
+def two_rows() -> dict[str, Any]:
+    cells = [
+        {
+            "row": row,
+            "column": column,
+            "metric": "error",
+            "run": "r",
+            "values": dict(zip("01", values[place], strict=True)),
+            "problems": {},
+        }
+        for place, row in enumerate("AB")
+        for column, values in ERRORS.items()
+    ]
+    data = {"format": 1, "paper": "t.p", "table": "7", "preset": "cpu", "config": "c.py"}
+    more = {"deviations": [], "data": [], "runs": [], "provenance": {"command": "lab"}}
+    return {**data, "seeds": [0, 1], "cells": cells, "figure": None, **more}
+
+
+def test_a_table_of_the_old_format_is_judged_into_parts_states_and_one_sentence() -> None:
+    data = judged(two_rows(), TWO_ROWS)
+    first, second = data["claims"]
+
+    assert [part["state"] for part in first["parts"]] == [HOLDS, LEVEL, REVERSED]
+    assert [part["agree"] for part in first["parts"]] == [2, 1, 0]
+    assert (first["kind"], first["source"], first["status"]) == ("paper", "Table 7", "fails")
+    assert (first["reason"], second["reason"]) == ("z is hard", "")
+    assert first["statement"] == "B has the lower error than A everywhere."
+    assert scores(data["claims"]) == "paper: 1 ✘ · check: 1 ✔"
+    assert [gain(part) for part in first["parts"]] == ["2.0×", "1.0×", "0.50×"]
+    assert (
+        sentences(data) == "B beats A in error on x (2.0×); level on y (1.0×); worse on z (0.50×)."
+    )
+    grid = matrix({**data, "claims": [first]})
+    assert grid.header == ("claim", "x", "y", "z", "holds")
+    assert grid.rows[0][1:] == ("✔ 2.0×", "≈ 1.0×", "⇄ 0.50×", "1 of 3")
+    again = judged(json.loads(json.dumps(data)), TWO_ROWS)  # what a run or a rejudge writes
+    assert json.dumps(again) == json.dumps(data)
+    with pytest.raises(UserError, match="A, w, error has not been measured"):
+        judged(data, TWO_ROWS._replace(cells=(Cell("A", "w, error", {}, "error"),)))
+
+
+def test_measured_cells_are_checked_against_the_published_values() -> None:
+    data = judged(two_rows(), TWO_ROWS)
+
+    orders = check(TWO_ROWS, data)
+    assert [order.is_right for order in orders.orders] == [True, True, False]
+    assert "1 of 3 orders" in orders.failed
+    assert "z, error: A above B" in orders.text()
+    assert "x: paper" not in orders.text() and "A, x, error: paper 2 ± 0.1" in orders.text()
+    # A: 4.1, 3.5, 1.05 for 2; B: 2.05, 3.45, 2.1 for 1: off by 105, 75, 47.5, 105, 245, 110 %.
+    assert "1 of 6" in check(TWO_ROWS._replace(tolerance=1.11), data).failed
+    assert check(TWO_ROWS._replace(tolerance=2.46), data).failed == ""
+    close = check(TWO_ROWS._replace(tolerance=0.5), data).cells
+    assert [cell.close for cell in close] == [False, False, True, False, False, False]
 
 
 def test_a_claim_is_not_judged_on_the_seeds_that_survived() -> None:
@@ -128,7 +251,10 @@ def test_metrics_come_from_the_best_checkpoint_unless_asked_otherwise() -> None:
         ({"seeds": ()}, "no seeds"),
         ({"seeds": (1, 1)}, "seed twice"),
         ({"cells": (Cell("a", "b", {}, "m"), Cell("a", "b", {}, "n"))}, "cell twice"),
-        ({"claims": (lambda t: t,)}, "without a docstring"),
+        ({"claims": (Claim("a", "", lambda t: fact(True, "")),)}, "without a statement"),
+        ({"claims": (Claim("a", "A.", lambda t: fact(True, ""), "paper"),)}, "where the paper"),
+        ({"claims": (Claim("a", "A.", lambda t: fact(True, ""), "hope"),)}, "another kind"),
+        ({"headline": ("a",)}, "unknown claims"),
         ({"reasons": {"other": "x"}}, "unknown claims"),
         ({"at": {"demo": Table("1", "t", "s", "c.py", (), (0,))}}, "no cells"),
     ],

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from common import program, sharding
+from common.aggregates import Results, aggregate
 from common.config import load_config
 from common.experiment import Experiment, build
-from common.tables import Results, aggregate
 from nfn import features
 from nfn.equivariant.classification.table import TABLE_3
 from nfn.symmetry import random_sine_symmetry

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.aggregates import Results, aggregate
 from common.config import load_config
-from common.tables import Results, aggregate
 from nfn import features
 from nfn.kendall import kendall_tau
 from nfn.tasks.editing import renderings
@@ -119,9 +119,9 @@ def test_the_claims_follow_from_the_numbers() -> None:
         for cell in table.cells:
             value = changes.get((cell.row, cell.column), default(cell))
             values = {seed: value * (1 + 1e-4 * seed) for seed in table.seeds}
-            cells[cell.row, cell.column] = aggregate(values, cell.row)
+            cells[cell.row, cell.column] = aggregate(values, cell.row, cell.column)
         results = Results(cells, table.seeds)
-        return {claim.__name__: claim(results).holds for claim in table.claims}
+        return {claim.name: claim(results).holds for claim in table.claims}
 
     errors = {"Do nothing": 0.3, "NFN_PT": 0.09, "NFN_HNP": 0.08, "NFN_NP": 0.07, NFT: 0.06}
     errors |= {NO_NEURONS: 0.08, NO_TENSORS: 0.065}

@@ -1,6 +1,8 @@
 """Table 1 as data: rows are weight spaces, columns layers; and claims about them."""
 
-from common.tables import Cell, Results, Table, Verdict
+from common.aggregates import Results
+from common.tables import Cell, Table
+from common.verdicts import PAPER, Verdict, all_of, claim, fact, near
 
 # Weight spaces, all neurons permutable; plain MLPs first. `measure.SPACES` has them.
 ROWS = (
@@ -17,27 +19,29 @@ ROWS = (
 COLUMNS = ("NP", "NP, predicted", "HNP", "HNP, predicted", "any linear map")
 
 
+@claim(PAPER, "Proposition 1")
 def stored_parameters_are_the_dimension(results: Results) -> Verdict:
     """Every layer stores as many parameters as the space of equivariant maps has dimensions."""
     pairs = [
-        (row, group, results[row, group].mean, results[row, f"{group}, predicted"].mean)
+        (row, group, results[row, f"{group}, predicted"].mean)
         for row in ROWS
         for group in ("NP", "HNP")
     ]
-    wrong = [f"{row}, {group}: {a:.0f} for {b:.0f}" for row, group, a, b in pairs if a != b]
-    return Verdict(not wrong, "; ".join(wrong) or f"{len(pairs)} of {len(pairs)} are equal")
+    return all_of(*(near(results[row, group], predicted, 0.0) for row, group, predicted in pairs))
 
 
+@claim(PAPER, "Table 1")
 def np_is_quadratic_in_depth(results: Results) -> Verdict:
     """NP layers of MLPs with L layers have 4L² + 10L - 4 parameters and 2L biases, at any width."""
-    parts = []
+    verdicts = []
     for row in ROWS[:4]:
         depth = row.count("-")
         expected = 4 * depth**2 + 10 * depth - 4 + 2 * depth
-        parts.append((results[row, "NP"].mean == expected, f"{row}: {expected}"))
-    return Verdict(all(ok for ok, _ in parts), "; ".join(text for _, text in parts))
+        verdicts.append(near(results[row, "NP"], expected, 0.0))
+    return all_of(*verdicts)
 
 
+@claim(PAPER, "Table 1")
 def hnp_grows_with_inputs(results: Results) -> Verdict:
     """HNP layers have more parameters than NP layers, the more so the more inputs and outputs."""
     ratios = {
@@ -45,7 +49,8 @@ def hnp_grows_with_inputs(results: Results) -> Verdict:
         for row in ("SIREN 2-32-32-1", "SIREN 2-32-32-3", "MLP 784-128-128-10")
     }
     rising = sorted(ratios.values()) == list(ratios.values()) and min(ratios.values()) > 1
-    return Verdict(rising, "; ".join(f"{row}: HNP / NP {r:.4g}" for row, r in ratios.items()))
+    detail = "; ".join(f"{row}: HNP / NP {r:.4g}" for row, r in ratios.items())
+    return fact(rising, detail, column="HNP")
 
 
 TABLE_1 = Table(
@@ -72,5 +77,7 @@ TABLE_1 = Table(
         "any linear map; these are the numbers. They depend on no seed and on no config field.",
         "tests/nfn/test_span.py checks the predicted dimensions of small spaces by brute force.",
     ),
+    headline=("stored_parameters_are_the_dimension",),
+    drawn_from_cells=True,
     figures="nfn.equivariant.figures:table_1",
 )

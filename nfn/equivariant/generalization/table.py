@@ -2,16 +2,19 @@
 
 from typing import Any
 
-from common.tables import (
-    Cell,
-    Paper,
-    Results,
-    Table,
+from common.aggregates import Aggregate, Results, aggregate, by_seed
+from common.tables import Cell, Paper, Table
+from common.verdicts import (
+    CHECK,
+    PAPER,
     Verdict,
     above,
     all_of,
+    at_least_times,
+    beats,
     below,
-    paired_two_stderr_above,
+    claim,
+    not_worse,
 )
 
 ROWS = {"NFN_HNP": "hnp", "NFN_NP": "np", "STATNN": "statnn"}
@@ -44,60 +47,63 @@ PAPER_MLP: dict[str, dict[tuple[str, int], tuple[float, float]]] = {
 }
 
 
+@claim(PAPER, "Table 2")
 def hnp_is_as_good_as_np(results: Results) -> Verdict:
     """At the largest size NFN_HNP is not worse than NFN_NP by more than two standard errors."""
-    worse = paired_two_stderr_above(results["NFN_NP", LARGEST], results["NFN_HNP", LARGEST])
-    return Verdict(not worse.holds, worse.detail)
+    return not_worse(results["NFN_HNP", LARGEST], results["NFN_NP", LARGEST])
 
 
+@claim(PAPER, "Table 2")
 def hnp_beats_statnn(results: Results) -> Verdict:
     """At the largest size NFN_HNP beats STATNN by more than two standard errors."""
-    return paired_two_stderr_above(results["NFN_HNP", LARGEST], results["STATNN", LARGEST])
+    return beats(results["NFN_HNP", LARGEST], results["STATNN", LARGEST])
 
 
+@claim()
 def weights_gain_more_from_data(results: Results) -> Verdict:
     """From the smallest to the largest size tau of NFN_HNP and NFN_NP grows more than STATNN's."""
     smallest = f"tau, {SIZES[0]}"
 
-    def gain(row: str) -> float:
-        return results[row, LARGEST].mean - results[row, smallest].mean
+    def gain(row: str) -> Aggregate:
+        differences = by_seed(results[row, LARGEST], results[row, smallest])
+        return aggregate(differences, row, f"growth to {LARGEST}")
 
-    gains = {row: gain(row) for row in ROWS}
-    detail = ", ".join(f"{row} {value:+.3f}" for row, value in gains.items())
-    return Verdict(min(gains["NFN_HNP"], gains["NFN_NP"]) > gains["STATNN"], detail)
+    rows = ("NFN_HNP", "NFN_NP")
+    return all_of(*(at_least_times(gain(row), gain("STATNN"), 1) for row in rows))
 
 
+@claim(CHECK)
 def all_rank_well(results: Results) -> Verdict:
     """At the largest size every predictor has tau > 0.6."""
     return all_of(*(above(results[row, LARGEST], 0.6) for row in ROWS))
 
 
+@claim(CHECK)
 def permuting_changes_no_prediction(results: Results) -> Verdict:
     """Permuting the hidden neurons of test networks changes a prediction by less than 1e-4."""
     return all_of(*(below(results[row, "change, permuted"], 1e-4) for row in ROWS))
 
 
+@claim(PAPER, "Table 19")
 def mlp_hnp_is_as_good_as_np(results: Results) -> Verdict:
     """NFN_HNP is not worse than NFN_NP in tau by more than two standard errors, either depth."""
     verdicts = []
     for layers in (3, 5):
         column = f"tau, {layers} layers"
-        worse = paired_two_stderr_above(results["NFN_NP", column], results["NFN_HNP", column])
-        verdicts.append(Verdict(not worse.holds, worse.detail))
+        verdicts.append(not_worse(results["NFN_HNP", column], results["NFN_NP", column]))
     return all_of(*verdicts)
 
 
+@claim(PAPER, "Table 19")
 def mlp_hnp_beats_statnn(results: Results) -> Verdict:
     """NFN_HNP beats STATNN in tau by more than two standard errors at both depths."""
     columns = [f"tau, {layers} layers" for layers in (3, 5)]
     return all_of(
-        *(
-            paired_two_stderr_above(results["NFN_HNP", column], results["STATNN", column])
-            for column in columns
-        )
+        *(beats(results["NFN_HNP", column], results["STATNN", column]) for column in columns)
     )
 
 
+@claim(CHECK)
 def mlp_all_rank_well(results: Results) -> Verdict:
     """Every predictor has tau > 0.6 at both depths."""
     columns = [f"tau, {layers} layers" for layers in (3, 5)]
@@ -139,6 +145,20 @@ def _cells_19() -> tuple[Cell, ...]:
     return tuple(cells)
 
 
+def _by_size(column: str) -> tuple[str, str]:
+    """Returns ("tau", "2400 networks") of "tau, 2400", else what the most networks give."""
+    name, comma, size = column.partition(", ")
+    if comma and size.isdecimal():
+        return name, f"{size} networks"
+    return f"with {SIZES[-1]:,} networks", column
+
+
+def _by_depth(column: str) -> tuple[str, str]:
+    """Returns ("tau", "3 layers") of "tau, 3 layers"."""
+    name, _, layers = column.partition(", ")
+    return name, layers
+
+
 TABLE_2 = Table(
     name="2",
     title="Kendall's tau of predicted and true test accuracies of CNNs",
@@ -154,10 +174,12 @@ TABLE_2 = Table(
         permuting_changes_no_prediction,
     ),
     reasons={
-        "weights_gain_more_from_data": "True of NFN_HNP, not of NFN_NP: in the steps of this "
-        "preset, the same for all sizes, NFN_NP fits the largest training set poorly (training "
+        "weights_gain_more_from_data": "In the steps of this preset, the same for all sizes, "
+        "NFN_NP fits the largest training set poorly (training "
         "tau), so that more networks cannot help it much.",
     },
+    headline=("hnp_beats_statnn", "hnp_is_as_good_as_np"),
+    split=_by_size,
     paper_spread="largest deviation of 2 runs",
     notes=(
         "tau, n: with n training networks, drawn by the seed; validation and test networks are "
@@ -187,6 +209,8 @@ TABLE_19 = Table(
         "training networks best and loses most on others, so it lacks networks (half of the "
         "paper's) and they are narrow, with 16 hidden units a layer instead of 128.",
     },
+    headline=("mlp_hnp_beats_statnn",),
+    split=_by_depth,
     paper_spread="standard error of 5 runs",
     notes=(
         "MLPs of 3 and 5 layers on images averaged to 7x7 pixels; the paper's read 28x28 and have "
