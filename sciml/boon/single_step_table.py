@@ -101,29 +101,31 @@ def _condition_cells() -> tuple[Cell, ...]:
     )
 
 
+BURGERS = (
+    "On Burgers the boundary values follow from the initial state, and the FNO has them almost "
+    "right without being told."
+)
+PERIODIC = (
+    "On periodic Burgers the refinement has no elimination: data that are periodic need none."
+)
 REASONS = {
-    "boon_beats_fno": "Holds on Stokes (4.1 times) and heat (2.0 times). On Burgers it is a little "
-    "worse: boundary values move up to twice as much as the field does, but they follow from the "
-    "initial state, and the FNO has them to 0.007 without being told. The periodic refinement has "
-    "no elimination: data that are periodic already need none.",
-    "boon_halves_the_error": "Holds on Stokes and heat. The others as above; the notebooks train 8 "
-    "times as many steps on 8 times as many points.",
-    "boon_mwt_beats_mwt": "Holds on Stokes (5.2 times). On Burgers the mean is 2.5 times lower, "
-    "but seeds of MWT differ by more, as on periodic Burgers; on heat it is worse by a fifth. The "
-    "multiwavelet layer has no pointwise map, and its boundary blocks have condition numbers of "
-    "1e4 and more.",
-    "boon_beats_equal_information": "Holds on heat, where the data are the same for all samples. "
-    "On Stokes most of what BOON adds is information: given as inputs, it lowers the error by 3.0 "
-    "times, BOON by 4.1 with seeds that differ. On Burgers the inputs are better.",
-    "boon_helps_beside_inputs": "Holds on Stokes and heat. Level on Burgers.",
-    "elimination_beats_last_layer": "Holds on Stokes (4.7 times) and heat (1.8 times). On Burgers "
-    "overwriting the output alone is better by a quarter; on periodic Burgers both are level.",
-    "elimination_beats_writing": "Holds on heat. On Stokes and Burgers its mean is lower, but by "
-    "less than two standard errors.",
-    "direct_target_beats_fno": "Holds on Stokes. On Burgers it reached 5.8e-4 in an earlier run of "
-    "this table with damping 1e-4 (commit 62d53e9), which BOON-MWT does not learn with: one "
-    "damping for all rows is not the best for each.",
-    "direct_target_beats_equal_information": "Holds on Stokes and heat. On Burgers as above.",
+    "boon_beats_fno": f"{BURGERS} {PERIODIC}",
+    "boon_halves_the_error": f"{BURGERS} {PERIODIC} The released notebooks train 8 times as many "
+    "steps on 8 times as many points.",
+    "boon_mwt_beats_mwt": "The multiwavelet layer has no pointwise map, and its boundary blocks "
+    "are badly conditioned (see the condition numbers below); seeds of MWT itself differ widely on "
+    "both Burgers equations.",
+    "boon_beats_equal_information": "On Stokes most of what BOON adds is information, which the "
+    "inputs give too. On Burgers inputs serve better than the "
+    "target of the paper.",
+    "boon_helps_beside_inputs": "On Burgers the inputs already hold all that the boundary says.",
+    "elimination_beats_last_layer": f"{BURGERS} {PERIODIC}",
+    "elimination_beats_writing": "Hidden layers that are overwritten learn around the jump at the "
+    "boundary; three seeds do not tell that from elimination on Stokes and Burgers.",
+    "direct_target_beats_fno": "One damping for all rows is not the best for each: with the "
+    "damping at which this row does better on Burgers, BOON-MWT does not learn (commit 62d53e9).",
+    "direct_target_beats_equal_information": "On Burgers one damping for all rows is not the best "
+    "for each; seeds differ by more than the two rows do.",
 }
 
 TABLE_SINGLE_STEP = Table(
@@ -237,9 +239,8 @@ TABLE_RESOLUTION = Table(
     ),
     figures="sciml.boon.figures:resolution",
     reasons={
-        "boon_transfers_better": "Holds on Stokes. On Burgers and heat its error is 2.5 to 15 "
-        "times that of the FNO: a value written at one point of a hidden layer is a jump whose "
-        "spectrum depends on the spacing, and the FNO has none.",
+        "boon_transfers_better": "A value written at one point of a hidden layer is a jump "
+        "whose spectrum depends on the spacing, and the FNO has none.",
         "fno_transfers": "Holds on Burgers and heat. Fourier layers take the N points as one "
         "period, N h, which is longer than the domain by a spacing: fields that are not periodic "
         "change with it. On Stokes that weighs most: its initial states differ by 4 % of their "
