@@ -186,3 +186,48 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_75(
     assert max(manifest.steps(run_folder(tmp_path) / "checkpoints")) == 14
     assert len(metrics(tmp_path)) == 14 + 1  # training, and the evaluation of step 10
     assert signal.getsignal(number) == before
+
+
+SLOW_DATA = """
+import hashlib, pathlib
+from tests.tiny.experiment import line
+
+def slow_data(config):
+    one, mark = line(config), pathlib.Path(config.config_dir, "making")
+
+    def data():
+        if not mark.exists():
+            mark.touch()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)  # a minute in one call, as XLA's can be
+        return one.data()
+
+    return one._replace(data=data)
+"""
+
+
+def test_a_signal_while_data_are_made_ends_at_once_and_the_same_command_goes_on(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "mine.py").write_text(SLOW_DATA)
+    text = (REPOSITORY / "tests/tiny/config.py").read_text()
+    (tmp_path / "config.py").write_text(text.replace("experiment.py:line", "mine.py:slow_data"))
+    arguments = ["train", f"--config={tmp_path}/config.py:cpu", f"--workdir={tmp_path}/runs"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "common.cli", *arguments],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + SECONDS
+        while not (tmp_path / "making").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        asked = time.monotonic()
+        _, error = process.communicate(timeout=SECONDS)
+
+    assert time.monotonic() - asked < 5
+    assert process.returncode == 75, error
+    assert error.splitlines()[-1].startswith("lab: SIGTERM: ended; nothing was running")
+    assert "Traceback" not in error
+    assert cli.main(arguments) == 0
