@@ -1,14 +1,12 @@
 """Damped inverses in float32: right for every rank, size and condition, or as near as can be."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sciml import linear_solve
-from sciml.linear_solve import cholesky, damped_inverse, inverse, inverse_spd, solve_lower
+from sciml.linear_solve import damped_inverse, inverse, inverse_spd
 
 M, DAMPING = 4, 1e-4
 
@@ -80,11 +78,6 @@ def test_a_damped_inverse_is_right_to_what_float32_can_know(name: str, found) ->
             np.testing.assert_allclose(inverted * size, right, rtol=0, atol=allowed)
 
 
-def test_a_matrix_of_ones_has_the_inverse_of_the_issue() -> None:
-    inverted = jax.jit(lambda a: damped_inverse(a, damping=DAMPING))(jnp.ones((2, 2)))
-    np.testing.assert_allclose(inverted, 0.25, rtol=1e-5)
-
-
 def test_every_matrix_is_inverted_on_what_it_reaches() -> None:
     generator = np.random.default_rng(1)
     factors = generator.normal(size=(2, 48, M, M)) * 10.0 ** -generator.integers(
@@ -109,15 +102,17 @@ def test_a_matrix_of_zeros_has_no_inverse_and_no_slope() -> None:
     def total(a: jax.Array) -> jax.Array:
         return jnp.sum(damped_inverse(a, damping=DAMPING) + damped_inverse(a, damping=0.1))
 
+    run = jax.jit(jax.value_and_grad(total))
     for matrix in (np.zeros((3, 3)), np.full((3, 3), 1e-38)):  # 1e38 / 1e-4 is no float32
-        value, slope = jax.jit(jax.value_and_grad(total))(jnp.asarray(matrix, jnp.float32))
+        value, slope = run(jnp.asarray(matrix, jnp.float32))
         assert value == 0 and not np.any(slope)
 
 
-@pytest.mark.parametrize("damping", [0.1, 1e-3])
+@pytest.mark.slow  # slopes of refined layers are default tests
 def test_both_ways_to_a_damped_inverse_agree_with_slopes_in_float64(
-    damping: float, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    damping = 0.01
     matrices = np.stack([of_condition(1e2), of_condition(5.0) + np.eye(M)])
 
     def run(a: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -148,27 +143,11 @@ def test_noise_of_a_difference_is_not_inverted() -> None:
     np.testing.assert_array_equal(invert(matrix, 2.0), 0)
 
 
-@pytest.mark.parametrize("invert", [inverse_spd, inverse])
-def test_inverses_without_damping_agree_with_numpy(invert: Callable) -> None:
+def test_inverses_without_damping_agree_with_numpy() -> None:
     root = np.random.default_rng(0).normal(size=(M, M))
     matrix = root @ root.T + 0.2 * np.eye(M)
-    inverted = jax.jit(invert)(jnp.asarray(matrix, jnp.float32))
     right = np.linalg.inv(matrix)
-    # A condition number below 100, float32.
-    np.testing.assert_allclose(inverted, right, rtol=0, atol=1e-4 * np.abs(right).max())
-
-
-def test_a_factor_leaves_out_what_depends_and_is_nan_where_there_is_none() -> None:
-    rows = np.random.default_rng(0).normal(size=(M, 5))
-    rows[2] = 2 * rows[0] - rows[1]
-
-    @jax.jit
-    def solved(matrix: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-        lower = cholesky(matrix, slack=1e-6)
-        return lower, solve_lower(lower, solve_lower(lower, b), transpose=True)
-
-    matrix = jnp.asarray(rows @ rows.T, jnp.float32)
-    lower, x = solved(matrix, matrix @ jnp.ones((M, 1)))
-    assert not np.any(lower[:, 2]) and np.all(np.diag(lower)[[0, 1, 3]] > 0)
-    np.testing.assert_allclose(matrix @ x, matrix @ jnp.ones((M, 1)), rtol=1e-4, atol=1e-4)
-    assert np.isnan(solved(matrix - 3 * jnp.eye(M), jnp.ones((M, 1)))[1]).any()
+    run = jax.jit(lambda a: (inverse_spd(a), inverse(a)))
+    for inverted in run(jnp.asarray(matrix, jnp.float32)):
+        # A condition number below 100, float32.
+        np.testing.assert_allclose(inverted, right, rtol=0, atol=1e-4 * np.abs(right).max())

@@ -33,6 +33,7 @@ def test_an_update_of_no_mass_moves_nothing_on_diffusion() -> None:
         assert abs(after / before - 1) < bound
 
 
+@pytest.mark.slow  # of two data sets that never change
 def test_what_is_said_of_the_solutions_is_true_of_them() -> None:
     spread = {}
     for pde in ("burgers", "stokes"):
