@@ -241,7 +241,7 @@ TABLE_RESOLUTION = Table(
     reasons={
         "boon_transfers_better": "A value written at one point of a hidden layer is a jump "
         "whose spectrum depends on the spacing, and the FNO has none.",
-        "fno_transfers": "Holds on Burgers and heat. Fourier layers take the N points as one "
+        "fno_transfers": "Fourier layers take the N points as one "
         "period, N h, which is longer than the domain by a spacing: fields that are not periodic "
         "change with it. On Stokes that weighs most: its initial states differ by 4 % of their "
         "size and its solutions by 38 %, so the operator enlarges differences ten times.",
