@@ -344,7 +344,8 @@ def _fail(error: LabError) -> int:
     if os.environ.get("LAB_TRACEBACK"):
         traceback.print_exception(error)
     kind = "" if isinstance(error, Interrupted) else "error: "
-    print(f"lab: {kind}{' '.join(str(error).split())}", file=sys.stderr)
+    words = (shortened(word, 600) for word in str(error).split())  # paths are shorter
+    print(f"lab: {kind}{' '.join(words)}", file=sys.stderr)
     return error.exit_code
 
 

@@ -4,6 +4,7 @@ Modules that import JAX are imported inside the functions, after the config has 
 after `start_jax`, which sets devices and precision.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,10 +13,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common import chips, manifest, metrics, papers, runs, status, upkeep
+from common import chips, manifest, metrics, papers, rendezvous, runs, status, upkeep
 from common.config import load_config
 from common.data import storage
-from common.errors import DataError, LabError, UserError
+from common.errors import DataError, LabError, UserError, shortened
 from common.locate import locate
 
 StartJax = Callable[..., None]
@@ -59,10 +60,10 @@ def train(
         return
     settings = load_config(config, overrides)
     directory = runs.run_directory(workdir, settings)
+    if distributed:
+        rendezvous.read_environment(os.environ)
     if not prepare:
-        storage.check_writable(directory)
-        if settings.init_from:
-            runs.read(settings.init_from)
+        _check_start(settings, directory)
         say(f"run folder: {directory}")
         say(_plan(settings))
     start_jax(x64=settings.x64)
@@ -104,8 +105,12 @@ def evaluate(
     found = runs.read(folder)
     if not allow_changed_code:  # refused before JAX is imported; `load` checks too
         runs.check(found)
+    there = manifest.steps(found.path / "checkpoints")
+    chosen = next((number for number in there if str(number) == step), step)
+    if not there or (step.isdecimal() and chosen is step):
+        steps = ", ".join(map(str, there)) or "none"
+        raise DataError(f"{found.path}: no checkpoint of step {shortened(step)}; there: {steps}")
     start_jax(x64=found.config.x64)
-    chosen = int(step) if step.isdecimal() else step
     loaded = runs.load(folder, chosen, allow_changed_code=allow_changed_code)
     say(_metrics(loaded.evaluate()))
 
@@ -289,6 +294,13 @@ def _remove_failed_starts(workdir: str, run: str | None, done: str, dry_run: boo
             say(f"{done} {folder}")
     if not chosen:
         say(f"no failed starts below {workdir}")
+
+
+def _check_start(config: ConfigDict, directory: Path) -> None:
+    """Checks the folder of a run and that it starts from; no device is needed for that."""
+    storage.check_writable(directory)
+    if config.init_from:
+        runs.read(config.init_from)
 
 
 def _plan(config: ConfigDict) -> str:

@@ -5,9 +5,7 @@ collective. In a single process all of them return at once, without looking for 
 """
 
 import os
-import re
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,10 +14,9 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from common.errors import UserError
-from common.rendezvous import meet
+from common.rendezvous import VARIABLES, meet, read_environment
 
 PyTree = Any
-VARIABLES = ("LAB_COORDINATOR", "LAB_NUM_PROCESSES", "LAB_PROCESS_ID")
 
 
 def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
@@ -55,30 +52,6 @@ def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
                 f"--distributed: JAX finds no cluster here; set {', '.join(VARIABLES)}"
             ) from error
     _check_devices()
-
-
-def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | None:
-    """Returns (coordinator, number of processes, id of this one); None if no variable is set.
-
-    Raises:
-        UserError: If only some are set, or a value is out of range.
-    """
-    missing = [name for name in VARIABLES if not variables.get(name)]
-    if len(missing) == len(VARIABLES):
-        return None
-    if missing:
-        raise UserError(f"{', '.join(missing)} missing: set all of {', '.join(VARIABLES)}, or none")
-    coordinator, number, index = (variables[name] for name in VARIABLES)
-    port = re.fullmatch(r"\S+:(\d+)", coordinator)
-    if port is None or not 0 < int(port[1]) < 65_536:
-        raise UserError(
-            f"LAB_COORDINATOR={coordinator!r}: expected host:port, such as 10.0.0.1:8476"
-        )
-    if not number.isdecimal() or int(number) < 1:
-        raise UserError(f"LAB_NUM_PROCESSES={number!r}: expected an integer of at least 1")
-    if not index.isdecimal() or int(index) >= int(number):
-        raise UserError(f"LAB_PROCESS_ID={index!r}: expected 0 to {int(number) - 1}")
-    return coordinator, int(number), int(index)
 
 
 def is_single() -> bool:

@@ -5,10 +5,38 @@ doubled or mistaken process is a sentence in all of them.
 """
 
 import contextlib
+import re
 import socket
 import time
+from collections.abc import Mapping
 
 from common.errors import UserError
+
+VARIABLES = ("LAB_COORDINATOR", "LAB_NUM_PROCESSES", "LAB_PROCESS_ID")
+
+
+def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Returns (coordinator, number of processes, id of this one); None if no variable is set.
+
+    Raises:
+        UserError: If only some are set, or a value is out of range.
+    """
+    missing = [name for name in VARIABLES if not variables.get(name)]
+    if len(missing) == len(VARIABLES):
+        return None
+    if missing:
+        raise UserError(f"{', '.join(missing)} missing: set all of {', '.join(VARIABLES)}, or none")
+    coordinator, number, index = (variables[name] for name in VARIABLES)
+    port = re.fullmatch(r"\S+:(\d+)", coordinator)
+    if port is None or not 0 < int(port[1]) < 65_536:
+        raise UserError(
+            f"LAB_COORDINATOR={coordinator!r}: expected host:port, such as 10.0.0.1:8476"
+        )
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(f"LAB_NUM_PROCESSES={number!r}: expected an integer of at least 1")
+    if not index.isdecimal() or int(index) >= int(number):
+        raise UserError(f"LAB_PROCESS_ID={index!r}: expected 0 to {int(number) - 1}")
+    return coordinator, int(number), int(index)
 
 
 def meet(coordinator: str, num_processes: int, process_id: int, *, timeout_seconds: float) -> None:

@@ -92,6 +92,11 @@ MORE = {
     "sweep without a package": Mistake(
         (*TRAIN, "--wandb", "--sweep={tmp}/s.json"), ("--wandb needs the package wandb",)
     ),
+    "processes that are not all named": Mistake(
+        (*TRAIN, "--distributed"),
+        ("LAB_NUM_PROCESSES, LAB_PROCESS_ID missing",),
+        env={"LAB_COORDINATOR": "localhost:8476"},
+    ),
     # Files.
     "experiment file with a syntax error": Mistake(
         ("train", "--config={tmp}/config.py"),
