@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from jax.experimental import multihost_utils
 
-from common.errors import UserError
+from common.errors import UserError, shortened
 from common.rendezvous import VARIABLES, meet, read_environment
 
 PyTree = Any
@@ -51,6 +51,8 @@ def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
             raise UserError(
                 f"--distributed: JAX finds no cluster here; set {', '.join(VARIABLES)}"
             ) from error
+        except RuntimeError as error:
+            raise UserError(f"--distributed: {shortened(str(error), 300)}") from error
     _check_devices()
 
 
