@@ -1,6 +1,5 @@
 """Configs: presets, typed overrides, one line for every mistake, and what the hash ignores."""
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -377,9 +376,8 @@ def test_the_builders_of_a_file_are_seen_without_importing_it(tmp_path: Path) ->
         file.write_text(text)
         found = builders(spec, str(tmp_path))
         assert found == (None if names is None else set(names.split()))
-    for paper in papers():
-        known = importlib.import_module(f"{paper.name}.experiments").EXPERIMENTS
-        assert builders(f"{paper.name}:x", "") == set(known)
+    for paper in papers():  # that each of their configs names one of these is a test of configs
+        assert builders(f"{paper.name}:x", "")
     file.write_text("def f(:")
     with pytest.raises(UserError, match=r"own\.py: cannot be loaded: .*line 1"):
         builders(spec, str(tmp_path))

@@ -244,7 +244,7 @@ def test_an_entry_of_the_batch_without_axes_is_in_every_slice(
 
     arguments = (params, data, {**batch, "epoch": jnp.asarray(3.0)}, jax.random.key(KEY))
 
-    (value, _), grads = wrap(4)(scaled)(*arguments)
+    (value, _), grads = jax.jit(wrap(4)(scaled))(*arguments)
 
     (wanted, _), plain = gradient(steps.plain)
     close((value, grads), jax.tree.map(lambda x: 3 * x, (wanted, plain)))
@@ -274,7 +274,8 @@ def test_the_norm_of_many_half_gradients_is_that_of_the_numbers_they_hold() -> N
         return jnp.sum(params["w"].astype(jnp.float32)), {}
 
     state = steps.init_train_state(params, optimizer)
-    state, metrics = steps.gradient_step(slope, optimizer)(state, {}, {}, jax.random.key(KEY))
+    step = jax.jit(steps.gradient_step(slope, optimizer))
+    state, metrics = step(state, {}, {}, jax.random.key(KEY))
 
     assert np.isclose(metrics["grad_norm"], np.sqrt(100_000), rtol=1e-6)
     # Clipped to length 1, then half of it: float16 holds it to three digits.
