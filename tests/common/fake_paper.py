@@ -62,7 +62,8 @@ def write_paper(folder: Path) -> papers.PaperInfo:
     (paper / "configs").mkdir(parents=True)
     config = paper / "configs" / "fake.py"
     config.write_text(CONFIG)
-    (paper / "configs" / "experiment.py").write_text('"""Never called."""\n')
+    text = '"""Never called."""\nfake = other = None\n'
+    (paper / "configs" / "experiment.py").write_text(text)
     (paper / "tables.py").write_text(TABLES.replace("CONFIG_PATH", repr(str(config))))
     return papers.PaperInfo("faketopic.fakepaper", "A fake paper", paper, {"fake": config})
 
