@@ -6,6 +6,7 @@ after `start_jax`, which sets devices and precision.
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from common.config import load_config
 from common.data import storage
 from common.errors import DataError, LabError, UserError, shortened
 from common.locate import locate
+from common.run_list import run_list, text_of
 
 StartJax = Callable[..., None]
 FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
@@ -115,15 +117,17 @@ def evaluate(
     say(_metrics(loaded.evaluate()))
 
 
-def runs_list(*, workdir: str, failed_starts: bool) -> None:
-    """Prints one line for each run folder, the latest last; or those that never made a step."""
+def runs_list(*, workdir: str, failed_starts: bool, metrics: bool) -> None:
+    """Prints the runs of every experiment, the latest last; or those that never made a step."""
     failed = upkeep.failed_starts(_existing(workdir))
     if failed_starts:
         say("\n".join(map(str, failed)) or f"no failed starts below {workdir}")
         return
     found = runs.find(workdir)
-    for run in found:
-        say(f"{run.path}  {_state(run, failed)}")
+    if found:
+        width = shutil.get_terminal_size((100, 24)).columns
+        state = lambda run: _state(run, failed)
+        say(run_list(found, state, width=width, metrics=metrics))
     for folder in set(failed) - {run.path for run in found}:
         say(f"{folder}  {FAILED_START}")
     if not found and not failed:
@@ -269,10 +273,7 @@ def _existing(workdir: str) -> str:
 
 
 def _state(run: runs.Run, failed: Sequence[Path]) -> str:
-    """Returns how far a run has come."""
-    if run.result is not None:
-        metrics = run.result["metrics"].get("best") or run.result["metrics"]["last"]
-        return f"{run.result['status']}, step {run.result['step']}: {_metrics(metrics)}"
+    """Returns how far a run without a result has come."""
     if run.path in failed:
         return FAILED_START
     steps = manifest.steps(run.path / "checkpoints")
@@ -313,14 +314,8 @@ def _plan(config: ConfigDict) -> str:
 
 
 def _metrics(values: Mapping[str, Any]) -> str:
-    """Returns "name value" of every metric; a seed group's values are separated by slashes."""
-
-    def shown(value: Any) -> str:
-        if isinstance(value, list):
-            return "/".join(map(shown, value))
-        return f"{value:.6g}" if isinstance(value, int | float) else str(value)
-
-    return "  ".join(f"{name} {shown(value)}" for name, value in values.items())
+    """Returns "name value" of every metric."""
+    return "  ".join(f"{name} {text_of(value)}" for name, value in values.items())
 
 
 def say(text: str) -> None:

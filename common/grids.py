@@ -22,9 +22,15 @@ def markdown(cells: Grid, *, numbers: bool = True) -> str:
 def text(cells: Grid, width: int) -> str:
     """Returns a table for a terminal of `width` columns, in parts of as many columns as fit.
 
-    Nothing is ever cut: a column that is wider than the terminal is a part of its own.
+    Nothing is ever cut: a column that is wider than the terminal is a part of its own. Columns of
+    words stand left, numbers right.
     """
     sizes = [max(len(row[i]) for row in (cells.header, *cells.rows)) for i in range(len(cells[0]))]
+    words = [any(row[i][:1].isalpha() for row in cells.rows) for i in range(len(sizes))]
+
+    def aligned(row: Sequence[str], i: int) -> str:
+        return row[i].ljust(sizes[i]) if words[i] else row[i].rjust(sizes[i])
+
     parts: list[list[int]] = []
     for column in range(1, len(cells.header)):
         used = sizes[0] + sum(sizes[i] + 2 for i in parts[-1]) if parts else width
@@ -35,7 +41,7 @@ def text(cells: Grid, width: int) -> str:
     for part in parts or [[]]:
         line = "  ".join(["-" * sizes[0], *("-" * sizes[i] for i in part)])
         head, *body = (
-            "  ".join([row[0].ljust(sizes[0]), *(row[i].rjust(sizes[i]) for i in part)]).rstrip()
+            "  ".join([row[0].ljust(sizes[0]), *(aligned(row, i) for i in part)]).rstrip()
             for row in (cells.header, *cells.rows)
         )
         blocks.append("\n".join([head, line, *body]))

@@ -211,7 +211,13 @@ VERBS: dict[str, Verb] = {
         ),
     ),
     "runs list": Verb(
-        "the runs below --workdir", commands.runs_list, flags=(WORKDIR, FAILED_STARTS)
+        "the runs below --workdir",
+        commands.runs_list,
+        flags=(
+            WORKDIR,
+            FAILED_STARTS,
+            Flag("metrics", False, "all metrics of every run", not_with=("failed_starts",)),
+        ),
     ),
     "runs compare": Verb(
         "config and metrics in which two runs differ",

@@ -2,8 +2,8 @@
 
 An entry is a folder `<cache>/<function>/<key>` with `arrays.npz` and `MANIFEST.json` (spec and
 SHA-256). It appears by one rename when it is complete, so that neither a killed process nor a
-second one at work sees half of it. The cache is $LAB_CACHE or `~/.cache/jax-paper-lab/cache`;
-any entry may be deleted at any time.
+second one at work sees half of it. The cache is `cache/` in $LAB_CACHE (`~/.cache/jax-paper-lab`
+without); any entry may be deleted at any time.
 """
 
 import hashlib

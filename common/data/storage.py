@@ -42,13 +42,16 @@ def user_path(text: str | Path, field: str = "") -> Path:
 def user_folder(variable: str, name: str) -> Path:
     """Returns the folder an environment variable names, else `~/.cache/jax-paper-lab/<name>`.
 
+    $LAB_CACHE stands for `~/.cache/jax-paper-lab`: what is in it has the same names in both.
+
     Raises:
         DataError: If the variable is unset and there is no home directory.
         UserError: If it starts with the name of a home directory that is not known.
     """
     chosen = os.environ.get(variable)
     if chosen:
-        return user_path(chosen, variable)
+        folder = user_path(chosen, variable)
+        return folder / name if variable == "LAB_CACHE" else folder
     try:
         return Path.home() / ".cache" / "jax-paper-lab" / name
     except RuntimeError as error:

@@ -125,11 +125,12 @@ def test_runs_are_listed_compared_and_shown_whatever_a_file_of_one_holds(
 
             for code, _, err in ended.values():
                 assert "Traceback" not in err and code in (0, 4), err
-            assert f"{folders[0]}  complete, step 9: loss 0.25" in ended["list"][1]
+            listed = "abcdef012345/seed0  complete     9  loss 0.25"
+            assert listed in ended["list"][1]
             assert ended["list"][0] == ended["report"][0] == 0
             page = Page((tmp_path / "page.html").read_text())
             assert "Table 1 of topic.paper" in page.text and page.open == []
-            if str(folders[1]) not in ended["list"][1]:
+            if "abcdef012345/seed1" not in ended["list"][1]:
                 assert ended["compare"][0] == 4
                 assert all(str(bad) in ended[c][2] for c in commands), ended
                 assert not re.search(r"error: .*error: ", ended["compare"][2])

@@ -55,7 +55,7 @@ def other(spec: Spec) -> dict[str, np.ndarray]:
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     CALLS.clear()
-    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path))
     return tmp_path / "cache"
 
 

@@ -190,7 +190,7 @@ def test_a_tilde_is_a_home_directory_wherever_a_path_is_asked_for(
         runs.read("~/absent")
     monkeypatch.setenv("LAB_CACHE", "~/[cache]")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    assert user_folder("LAB_CACHE", "cache") == tmp_path / "[cache]"
+    assert user_folder("LAB_CACHE", "cache") == tmp_path / "[cache]" / "cache"
     assert str(cli._programs_here()).startswith(f"{tmp_path}/[cache]/xla/jaxlib-")
     assert user_path("./~x") == user_path(Path("~x")) == Path("~x")  # names of folders
 
