@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import os
 import resource
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,10 @@ HEAVY = (
     "tests/sciml/test_refinement.py",
 )
 MAX_RESIDENT_BYTES = 1_000_000_000  # of a worker between two files; below 2 GB within one
+TERMINAL_SIGNALS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
 
 # Every annotated function of the packages checks its shapes and types when a test calls it.
@@ -86,6 +91,20 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def signals_of_a_terminal() -> Iterator[None]:
+    """Signals that whoever started the suite ignores, as `nohup` and "&" in scripts do, come here.
+
+    A process inherits what is ignored: children of tests would be others than those of a user.
+    """
+    ignored = [n for n in TERMINAL_SIGNALS if signal.getsignal(n) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, TERMINAL_SIGNALS[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="module", autouse=True)
