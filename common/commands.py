@@ -25,12 +25,15 @@ StartJax = Callable[..., None]
 FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
 
 
-def list_papers(*, markdown: bool, tables: bool) -> None:
+def list_papers(*, markdown: bool, scores: bool, tables: bool) -> None:
     """Prints papers, experiments, presets, tables and the status of their claims."""
     if tables:
         for paper in papers.papers():
             for name in papers.tables(paper):
                 say(f"{paper.name} {name}")
+        return
+    if scores:
+        say(status.scores_markdown())
         return
     say(status.list_markdown() if markdown else status.list_text())
 

@@ -114,6 +114,18 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scores_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
+    """Returns the generated part of README.md: what came out of every paper, one line each."""
+    known = papers.papers() if found is None else found
+    rows = _judged(known)
+    lines = ["| paper | claims | what it came to, at preset cpu |", "|---|---|---|"]
+    for paper in known:
+        own = [row for row in rows if row.row.paper.name == paper.name]
+        name = f"[{paper.name}]({_relative(paper.folder)}/README.md)"
+        lines.append(f"| {name} | {_score(own) or '–'} | {_headline(own) or '–'} |")
+    return "\n".join(lines) + "\n"
+
+
 def claims_text(
     preset: str = "cpu",
     found: Sequence[papers.PaperInfo] | None = None,
@@ -243,8 +255,8 @@ def _score(rows: Sequence[_Judged]) -> str:
 
 
 def _headline(rows: Sequence[_Judged]) -> str:
-    """Returns what the first table of a paper that has a headline came to."""
-    for row, claims in rows:
+    """Returns what the table that leads came to, or the first one that has a headline."""
+    for row, claims in sorted(rows, key=lambda judged: not judged.row.table.leads):
         if row.table.headline and claims.get("cpu"):
             headline = list(row.table.headline)
             data = {**read_table(row.results["cpu"]), "claims": claims["cpu"]}

@@ -73,6 +73,7 @@ class Table(NamedTuple):
         claims: What is stated about the numbers.
         headline: Names of the claims that the first sentence of the page is made of; default: the
             first one.
+        leads: Its headline stands for the paper where a paper has one line.
         split: Column -> (metric family, setting): "heat, relative L2" -> ("relative L2", "heat").
             Every family is a table of its own on the page, and claims are listed by setting.
         unit: Unit of every number shown, such as "%".
@@ -96,6 +97,7 @@ class Table(NamedTuple):
     seeds: tuple[int, ...]
     claims: tuple[Claim, ...] = ()
     headline: tuple[str, ...] = ()
+    leads: bool = False
     split: Callable[[str], tuple[str, str]] = in_one
     unit: str = ""
     paper_spread: str = ""

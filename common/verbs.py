@@ -89,7 +89,8 @@ VERBS: dict[str, Verb] = {
         "papers, experiments, tables, presets and the status of their claims",
         commands.list_papers,
         flags=(
-            Flag("markdown", False, "as the tables of WORKSPACE.md", not_with=("tables",)),
+            Flag("markdown", False, "as the tables of WORKSPACE.md", not_with=("tables", "scores")),
+            Flag("scores", False, "as the table of README.md", not_with=("tables",)),
             Flag("tables", False, 'only "PAPER TABLE" of each table, one a line'),
         ),
         examples=("lab list",),

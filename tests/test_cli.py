@@ -332,12 +332,15 @@ def assert_parses(command: str) -> None:
     cli.parse(name, words[name.count(" ") + 1 :])
 
 
-def test_the_status_in_the_map_is_what_the_command_prints() -> None:
-    text = (REPOSITORY / "WORKSPACE.md").read_text()
-    written = re.search(r"<!-- lab list --markdown -->\n(.*?)<!-- end -->", text, re.DOTALL)
-
-    assert written is not None
-    assert written[1] == status.list_markdown(), "paste the output of `lab list --markdown`"
+def test_the_status_in_the_documents_is_what_the_command_prints() -> None:
+    for file, flag, wanted in (
+        ("WORKSPACE.md", "markdown", status.list_markdown()),
+        ("README.md", "scores", status.scores_markdown()),
+    ):
+        text = (REPOSITORY / file).read_text()
+        written = re.search(rf"<!-- lab list --{flag} -->\n(.*?)<!-- end -->", text, re.DOTALL)
+        assert written is not None
+        assert written[1] == wanted, f"paste the output of `lab list --{flag}` into {file}"
 
 
 @pytest.mark.aot

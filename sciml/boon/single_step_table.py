@@ -145,6 +145,7 @@ TABLE_SINGLE_STEP = Table(
         direct_target_beats_fno,
         *claims.comparisons(claims.ON_GIVEN, GIVEN),
     ),
+    leads=True,
     headline=("boon_beats_fno", "boundaries_hold_exactly"),
     split=by_last_comma,
     notes=(

@@ -196,6 +196,7 @@ def law_table(
     published: Published | None = None,
     notes: tuple[str, ...] = (),
     reasons: Mapping[str, str] | None = None,
+    leads: bool = False,
 ) -> Table:
     """Returns the table of one law, named after it."""
     return Table(
@@ -206,6 +207,7 @@ def law_table(
         cells=cells(pde, params, (CE, ABS_CE, LL, MSE), published),
         seeds=(0, 1, 2),
         claims=law_claims(params, hard=pde == "stefan"),
+        leads=leads,
         headline=("mse_better_than_anp", "ll_better_than_anp", "updates_conserve"),
         split=by_last_comma,
         paper_spread="standard error over 50 test functions",

@@ -179,6 +179,7 @@ TABLE_STEFAN = law_table(
             },
         ),
     },
+    leads=True,
     notes=("u* = 0.5 lies outside of the training range 0.55 to 0.7.",),
     reasons={
         "ll_better_than_soft": SOFT_TRAINING,

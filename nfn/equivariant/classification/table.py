@@ -218,6 +218,7 @@ TABLE_3 = Table(
         "poorly, HNP less so, and that decides at this size. With canonical weights, which both "
         "fit better, the difference is gone.",
     },
+    leads=True,
     headline=("np_beats_the_mlps", "np_is_as_good_as_hnp"),
     split=FAMILIES.__getitem__,
     unit="%",

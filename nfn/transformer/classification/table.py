@@ -244,6 +244,7 @@ CLASSIFICATION = Table(
         "shared_maps_are_as_good": "One pair of maps for all tensors has a sixth of the parameters "
         "and redraws worse after the same steps; longer training of this row was not tried.",
     },
+    leads=True,
     headline=("nft_arrays_beat_the_plain_nfn", "longer_trained_arrays_beat_the_plain_nfn"),
     split=lambda column: (FAMILIES[column], column),
     paper_spread="as printed in arXiv 2607.02166",
