@@ -50,7 +50,7 @@ def gain(part: Data) -> str:
     A ratio where lower is better and neither number is 0; else the difference.
     """
     value, reference = part["value"], part["reference"]
-    if value is None or reference is None or not part["against"] or part["against"][0] in "<>":
+    if value is None or reference is None or part["relation"] in ("", "is", "is the same as"):
         return ""
     if part["lower"]:
         if value > 0 and reference > 0:

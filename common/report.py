@@ -59,6 +59,8 @@ th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
 .plain td { white-space: normal; text-align: left; } .plain th { text-align: left; }
 td.published { color: var(--soft); }
 ul { padding-left: 1.1rem; } nav ul { columns: 22rem; list-style: none; padding: 0; }
+nav li { break-inside: avoid; margin-bottom: .5rem; line-height: 1.35; }
+nav span { display: block; font-size: .85em; }
 .holds { color: var(--holds); } .fails { color: var(--fails); }
 .level, .missing { color: var(--missing); } .claims td:first-child { min-width: 16rem;
   white-space: normal; color: var(--text); position: static; }
@@ -70,6 +72,8 @@ figure input { position: absolute; opacity: 0; } figure input:checked + img { ma
 summary { cursor: pointer; padding: .3rem 0; } code { font-size: .9em; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem; }
 .curves svg { width: 100%; height: auto; } .curves p { margin: 0; font-size: .85rem; }
+@media (max-width: 40rem) { .claims td:first-child { min-width: 9rem; } body { padding: .5rem; }
+  section { padding: .6rem; } th, td { padding: .3rem .4rem; } }
 @media print { section { break-inside: avoid; } }
 """
 SCRIPT = """
@@ -137,7 +141,7 @@ def render_report(tables: Sequence[tuple[Mapping[str, Any], Path]], curves: str 
     claims = [claim for data, _ in tables for claim in data["claims"]]
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     links = "".join(
-        f'<li><a href="#{_anchor(data)}">{escape(heading(data))}</a> '
+        f'<li><a href="#{_anchor(data)}">{escape(heading(data).removeprefix("Table "))}</a> '
         f'<span class="soft">{escape(data["preset"])}: {escape(scores(data["claims"]))}</span></li>'
         for data, _ in tables
     )
@@ -187,7 +191,7 @@ def _claims(data: Mapping[str, Any]) -> list[str]:
     for kind, meaning in KINDS.items():
         own = {**data, "claims": [c for c in data["claims"] if c["kind"] == kind]}
         if own["claims"]:
-            title = f"{kind}: {meaning}; {scores(own['claims'])}"
+            title = f"{meaning}: {scores(own['claims']).removeprefix(f'{kind}: ')}"
             parts.append(f"<h3>{escape(title)}</h3>\n{_table(matrix(own), claims=True)}")
     return parts
 

@@ -133,7 +133,7 @@ def caption(data: Mapping[str, Any], *, code: bool = True) -> str:
     spread = f" The paper's ±: {data['paper_spread']}." if data["paper_spread"] else ""
     return (
         f"Source: {data['source']}. Preset {mark}{data['preset']}{mark}.{unit} Ours: mean ± "
-        f"sample standard deviation over {len(data['seeds'])} seeds.{spread}"
+        f"sample standard deviation over {number_of(len(data['seeds']), 'seed')}.{spread}"
     )
 
 
@@ -177,6 +177,11 @@ def measured(a: Aggregate) -> str:
 def number(value: float) -> str:
     """Returns a number as a paper prints it: no trailing zeros, thousands separated."""
     return f"{value:,.10g}"
+
+
+def number_of(count: int, noun: str) -> str:
+    """Returns "3 seeds", "1 seed"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def problem_lines(data: Mapping[str, Any]) -> list[str]:
