@@ -27,6 +27,12 @@ COLORS = {
     claims.BOON_MWT: "#6b4c9a",
 }
 
+FLOOR = 1e-9  # what is exactly 0 on a logarithmic axis
+STYLES = tuple(  # of lines that must be told apart, in gray too
+    {"marker": marker, "linestyle": line}
+    for marker, line in (("o", "-"), ("s", "-"), ("D", "--"), ("^", ":"), ("v", "-."))
+)
+
 
 def single_step(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
     """Draws the errors of all rows, a test solution of every equation, and boundary errors.
@@ -48,8 +54,10 @@ def single_step(data: Mapping[str, Any], run_directories: RunDirectories, out_pa
             [r for r in shown if (r, column(pde, ERROR)) in run_directories],
             run_directories,
         )
+    _legend(parts[1])
     for axis, pde in zip(parts[2].subplots(1, len(pdes)), pdes, strict=True):
         _histogram(axis, pde, (FNO, BOON), run_directories)
+    _legend(parts[2])
     figure.savefig(out_path, dpi=120)
     plt.close(figure)
 
@@ -69,6 +77,7 @@ def multi_step(data: Mapping[str, Any], run_directories: RunDirectories, out_pat
     timed = ("stokes", "heat", "burgers_periodic", "wave")
     for axis, pde in zip(parts[1].subplots(1, len(timed)), timed, strict=True):
         _over_time(axis, pde, run_directories)
+    _legend(parts[1])
     _vorticity(parts[2].subplots(1, 4), run_directories)
     figure.savefig(out_path, dpi=120)
     plt.close(figure)
@@ -87,19 +96,23 @@ def resolution(data: Mapping[str, Any], run_directories: RunDirectories, out_pat
     cells = {(cell["row"], cell["column"]): cell for cell in data["cells"]}
     rows = tuple(dict.fromkeys(cell["row"] for cell in data["cells"]))
     pdes = ("stokes", "burgers", "heat")
-    figure, axes = plt.subplots(1, len(pdes), figsize=(11, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, len(pdes), figsize=(11, 4.2), layout="constrained")
     for axis, pde in zip(axes, pdes, strict=True):
-        for row in rows:
-            numbers = [
+        for row, style in zip(rows, STYLES, strict=False):
+            values = [
                 list(cells[row, f"{TITLES[pde]}, {label}"]["values"].values()) for label in labels
             ]
-            mean = [np.mean(v) for v in numbers]
-            axis.plot(labels, mean, marker="o", color=COLORS[row], label=row)
+            axis.fill_between(
+                labels, np.min(values, 1), np.max(values, 1), color=COLORS[row], alpha=0.2, lw=0
+            )
+            axis.plot(labels, np.mean(values, 1), **style, color=COLORS[row], label=row)
         axis.set_yscale("log")
         axis.set_title(TITLES[pde], fontsize=10)
+        axis.set_xlabel("grid points; trained on N")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel(ERROR)
-    axes[0].legend(fontsize=7)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(rows), fontsize=8)
     figure.savefig(out_path, dpi=120)
     plt.close(figure)
 
@@ -131,7 +144,15 @@ def _bars(axis: Axes, data: Mapping[str, Any], pdes: Sequence[str]) -> None:
             )
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
-    axis.legend(named.values(), named.keys(), fontsize=7, ncols=3)
+    axis.legend(
+        named.values(),
+        named.keys(),
+        fontsize=8,
+        ncols=5,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.1),
+        frameon=False,
+    )
     axis.set_xticks(range(len(pdes)), [TITLES[pde] for pde in pdes])
     axis.set_yscale("log")
     axis.set_ylabel(ERROR)
@@ -139,6 +160,12 @@ def _bars(axis: Axes, data: Mapping[str, Any], pdes: Sequence[str]) -> None:
         f"{data['title']} (preset {data['preset']}, n = {len(data['seeds'])})", fontsize=10
     )
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(part: SubFigure) -> None:
+    """Names the lines of all axes once, below them."""
+    handles, names = part.axes[0].get_legend_handles_labels()
+    part.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
 
 
 def _predicted(
@@ -155,15 +182,24 @@ def _predicted(
 
 
 def _lines(axis: Axes, pde: str, rows: Sequence[str], run_directories: RunDirectories) -> None:
+    """Draws the errors of one test sample; the solution behind, on an axis of its own."""
     for number, row in enumerate(rows):
         test, field = _predicted(row, pde, run_directories)
         true = test["frames"][..., -1]
         x = np.linspace(0, 1, true.shape[1])
         if number == 0:
-            axis.plot(x, true[0], color="black", lw=1, label="exact")
-        axis.plot(x, field[0] - true[0], color=COLORS[row], label=f"{row}: error")
-    axis.set_title(TITLES[pde], fontsize=9)
-    axis.legend(fontsize=6)
+            behind = axis.twinx()
+            behind.plot(x, true[0], color="#cccccc", lw=3)
+            behind.set_axis_off()
+            axis.plot([], [], color="#cccccc", lw=3, label="exact solution, own scale")
+        error = np.maximum(np.abs(field[0] - true[0]), FLOOR)
+        line = "--" if row == BOON else "-"
+        axis.plot(x, error, color=COLORS[row], linestyle=line, lw=1.2, label=row)
+    axis.set_yscale("log")
+    axis.set_zorder(1)
+    axis.patch.set_visible(False)
+    axis.set_title(f"{TITLES[pde]}, one sample: |error|", fontsize=9)
+    axis.set_xlabel("x", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -183,16 +219,14 @@ def _misses(pde: str, field: np.ndarray, test: Mapping[str, Any]) -> np.ndarray:
 
 
 def _histogram(axis: Axes, pde: str, rows: Sequence[str], run_directories: RunDirectories) -> None:
-    floor = 1e-9
     for row in rows:
         test, field = _predicted(row, pde, run_directories)
-        values = np.log10(np.maximum(_misses(pde, field, test), floor))
+        values = np.log10(np.maximum(_misses(pde, field, test), FLOOR))
         axis.hist(
             values, bins=list(np.linspace(-9, 2, 45)), color=COLORS[row], alpha=0.7, label=row
         )
     axis.set_xlabel("log10 of the error at x = 1 (0 as -9)", fontsize=8)
     axis.set_title(TITLES[pde], fontsize=9)
-    axis.legend(fontsize=7)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -201,11 +235,10 @@ def _over_time(axis: Axes, pde: str, run_directories: RunDirectories) -> None:
         test, field = _predicted(row, pde, run_directories)
         misses = _misses(pde, field, test)
         mean = misses.reshape(-1, misses.shape[-1]).mean(0)
-        axis.plot(np.maximum(mean, 1e-9), marker=".", color=COLORS[row], label=row)
+        axis.plot(np.maximum(mean, FLOOR), marker=".", color=COLORS[row], label=row)
     axis.set_yscale("log")
     axis.set_xlabel("frame")
     axis.set_title(f"{TITLES[pde]}: error at x = 1 (0 as 1e-9)", fontsize=8)
-    axis.legend(fontsize=7)
     axis.spines[["top", "right"]].set_visible(False)
 
 
