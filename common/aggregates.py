@@ -101,3 +101,23 @@ def in_words(a: Aggregate) -> str:
     """Returns "row, column mean ± std (n=3)"."""
     spread = "" if a.std is None else f" ± {a.std:.2g}"
     return f"{a.label} {a.mean:.4g}{spread} (n={a.n})".strip()
+
+
+def measured(a: Aggregate) -> str:
+    """Returns "mean ± std": two digits of the standard deviation decide the decimals."""
+    if float(a.mean).is_integer() and not a.std:
+        return number(a.mean) + ("" if a.std is None else " ± 0")
+    size = abs(a.mean) or a.std or 1.0
+    exponent = math.floor(math.log10(size))
+    scale, suffix = (1.0, "") if -3 <= exponent < 6 else (10.0**-exponent, f"e{exponent:+03d}")
+    mean, std = a.mean * scale, None if a.std is None else a.std * scale
+    most = 5 - math.floor(math.log10(abs(mean) or std or 1.0))  # six digits of the mean say enough
+    decimals = 1 - math.floor(math.log10(std)) if std else most - 2
+    decimals = max(0, min(decimals, most))
+    text = f"{mean:.{decimals}f}" + ("" if std is None else f" ± {std:.{decimals}f}")
+    return f"({text}){suffix}" if suffix else text
+
+
+def number(value: float) -> str:
+    """Returns a number as a paper prints it: no trailing zeros, thousands separated."""
+    return f"{value:,.10g}"

@@ -8,9 +8,12 @@ from common.grids import Grid
 from common.verdicts import HOLDS, KINDS, LEVEL, MISSED, NOT_RUN, REVERSED, STATES
 
 MARKS = {HOLDS: "✔", LEVEL: "≈", MISSED: "✘", REVERSED: "⇄", NOT_RUN: "–"}
-LEGEND = (
+MEANING = (
     "✔ holds, ≈ level (within two standard errors), ✘ misses a threshold, ⇄ reversed (by more than "
-    "two standard errors). Beside it how many times better it is, or by how much; of several "
+    "two standard errors; counted as ✘)."
+)
+LEGEND = (
+    f"{MEANING} Beside it how many times better it is, or by how much; of several "
     "comparisons in a column the least favourable."
 )
 Data = Mapping[str, Any]

@@ -25,17 +25,18 @@ StartJax = Callable[..., None]
 FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
 
 
-def list_papers(*, markdown: bool, scores: bool, tables: bool) -> None:
+def list_papers(*, paper: str | None, markdown: bool, scores: bool, tables: bool) -> None:
     """Prints papers, experiments, presets, tables and the status of their claims."""
+    chosen = (papers.find_paper(paper),) if paper else papers.papers()
     if tables:
-        for paper in papers.papers():
-            for name in papers.tables(paper):
-                say(f"{paper.name} {name}")
+        for info in chosen:
+            for name in papers.tables(info):
+                say(f"{info.name} {name}")
         return
     if scores:
-        say(status.scores_markdown())
+        say(status.scores_markdown(chosen))
         return
-    say(status.list_markdown() if markdown else status.list_text())
+    say(status.list_markdown(chosen) if markdown else status.list_text(chosen))
 
 
 def train(

@@ -195,7 +195,7 @@ def _shapes(rows: Any, label: str) -> Shapes:
     for name, value in rows.items():
         if not isinstance(value, np.ndarray | np.generic):
             kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
-            _refuse(f"{label}[{name!r}] is not a NumPy array but a {kind}")
+            _refuse(f"{label}[{name!r}] is not a NumPy array but a {kind}; return np.asarray of it")
         if value.dtype.kind in "iu":  # an index that wraps around is another row
             _check_range(f"{label}[{name!r}]", value)
     return {name: (value.dtype, value.shape) for name, value in rows.items()}

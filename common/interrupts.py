@@ -24,7 +24,7 @@ from common.errors import Interrupted
 
 # Ctrl-C; a scheduler or `kill`; the terminal is gone; Slurm's --signal=USR1@60 and submitit's USR2.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-NOTHING = "nothing was running that could be saved"
+NOTHING = "there is nothing new to save"
 # A terminal that closes, `make` and some shells send the same signal twice: no one insists so fast.
 SAME_SECONDS = 0.2
 

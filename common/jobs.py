@@ -126,10 +126,10 @@ def run_jobs(
 
 
 def stopped(result: JobsResult, total: int) -> str:
-    """Returns how far a stopped list came: "stopped: 3 of 12 done, 2 saved halfway"."""
+    """Returns how far a stopped list came: "stopped: 3 of 12 done, 2 stopped halfway"."""
     counts = {s: sum(o.status == s for o in result.outcomes) for s in (DONE, FAILED, INTERRUPTED)}
     failed = f", {counts[FAILED]} failed" if counts[FAILED] else ""
-    return f"stopped: {counts[DONE]} of {total} done{failed}, {counts[INTERRUPTED]} saved halfway"
+    return f"stopped: {counts[DONE]} of {total} done{failed}, {counts[INTERRUPTED]} stopped halfway"
 
 
 class Progress:

@@ -33,4 +33,6 @@ def locate(name: str, workdir: str | Path = "runs") -> Path:
     if found:
         shown = ", ".join(map(str, found[:4])) + (", ..." if len(found) > 4 else "")
         raise UserError(f"{name}: is {len(found)} runs; give one of them: {shown}")
+    if not path.exists() and re.fullmatch(r"[0-9a-f]{4,64}", key):
+        raise UserError(f"{name}: no run of that hash below {workdir}; see `lab runs list`")
     return path  # `read` says what is wrong with it

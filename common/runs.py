@@ -23,6 +23,7 @@ from common.data.storage import publish, storage_errors, user_path
 from common.errors import DataError, LabError, UserError
 from common.jobs import locked
 from common.json_files import NUMBER, PLAIN
+from common.locate import locate
 from common.places import FOLDER_FROM_RUN, moved_along
 
 if TYPE_CHECKING:
@@ -58,15 +59,15 @@ class Run(NamedTuple):
     environment: dict[str, Any]
     result: dict[str, Any] | None
 
+    def __repr__(self) -> str:
+        return f"<run {self.path}>"
+
 
 class Loaded(NamedTuple):
     """A run made ready for use: the best state (or another) and the functions of its experiment.
 
     Attributes:
-        config: Its config.
-        experiment: Its pure functions.
-        step: Step of the state.
-        state: The state on the devices; `state.params` are the parameters of a trained network.
+        state: The state on the devices, of this `step`; `state.params` are the parameters.
         data: The experiment's data on the devices.
     """
 
@@ -75,6 +76,9 @@ class Loaded(NamedTuple):
     step: int
     state: PyTree
     data: PyTree
+
+    def __repr__(self) -> str:
+        return f"<{self.config.experiment}, seed {self.config.seed}, step {self.step}>"
 
     def evaluate(self) -> dict[str, Any]:
         """Returns the metrics of `evaluate` and `final`, as the run's result.json has them."""
@@ -237,7 +241,7 @@ def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = Fal
     """Returns a run's state with everything to evaluate it or to predict.
 
     Args:
-        path: Run folder.
+        path: Run folder, or its hash below the folder `runs` (`common.locate`).
         step: "best" (the last if the run has no best), "last", or the number of a checkpoint.
         allow_changed_code: Whether code that has changed since is only warned of.
 
@@ -253,7 +257,7 @@ def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = Fal
     from common.checkpoint import Checkpoints
     from common.experiment import build
 
-    run = read(path)
+    run = read(locate(str(path)))
     check(run, allow_changed_code=allow_changed_code)
     experiment = build(run.config)
     mesh = sharding.make_mesh({"data": 1}, jax.local_devices()[:1])

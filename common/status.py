@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from common import papers
-from common.claims_render import comparison, count, counts, mark, scores, sentences
+from common.claims_render import MEANING, comparison, count, counts, mark, scores, sentences
 from common.errors import DataError, UserError, nearest
 from common.table_files import read_table
 from common.tables import Table, evaluate_claims
@@ -167,7 +167,7 @@ def claims_text(
     total = counts(shown)
     parts = ", ".join(f"{total[state]} {state}" for state in STATES if total[state])
     summary = [scores(shown)] + ([f"{sum(total.values())} comparisons: {parts}"] if parts else [])
-    return "\n".join([*lines, *(wrapped(line, "") for line in summary)])
+    return "\n".join([*lines, *(wrapped(line, "") for line in [*summary, MEANING])])
 
 
 def claims_json(

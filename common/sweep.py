@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from common import jobs as job_list
 from common import runs, source, train_jobs
+from common.aggregates import measured
 from common.config import canonical_json, config_hash, load_config
 from common.errors import Interrupted, UserError
 from common.sweep_file import Sweep, check_arrived, read_sweep
-from common.table_render import measured
 from common.tables import aggregate
 from common.train_jobs import LAB, Training
 

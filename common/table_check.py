@@ -4,8 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from common.aggregates import Aggregate
-from common.table_render import measured, number
+from common.aggregates import Aggregate, measured, number
 from common.tables import Table, results_from_json
 from common.verdicts import NotMeasured
 
@@ -98,11 +97,8 @@ def check(table: Table, data: Mapping[str, Any]) -> Check:
             ours = results[cell.row, cell.column]
         except NotMeasured as missing:
             return Check(tuple(cells), (), str(missing))
-        gap, (value, spread, _) = abs(ours.mean - cell.paper.value), cell.paper
-        close = None if table.tolerance is None else gap <= table.tolerance * abs(value)
-        within = None if spread is None else gap <= spread
-        level = None if ours.stderr is None else gap <= 2 * ours.stderr
-        cells.append(CheckedCell(cell.row, cell.column, ours, value, spread, within, level, close))
+        value, spread, _ = cell.paper
+        cells.append(_checked(ours, value, spread, table.tolerance))
     orders = _orders(cells)
     if table.tolerance is None:
         wrong = sum(not order.is_right for order in orders)
@@ -112,6 +108,42 @@ def check(table: Table, data: Mapping[str, Any]) -> Check:
         failed = f"{len(outside)} of {len(cells)} cells are further off than allowed"
         failed = f"{failed} ({table.tolerance:.0%})" if outside else ""
     return Check(tuple(cells), orders, failed)
+
+
+def summary(data: Mapping[str, Any]) -> str:
+    """Returns how far the published numbers of a table's JSON come out, "" if it has none."""
+    results = results_from_json(data)
+    cells = []
+    for cell in data["cells"]:
+        if cell["paper"] and cell["values"] and not cell["problems"]:
+            ours = results[cell["row"], cell["column"]]
+            value, spread = cell["paper"]["value"], cell["paper"]["spread"]
+            cells.append(_checked(ours, value, spread, None))
+    if not cells:
+        return ""
+    orders = _orders(cells)
+    same = sum(bool(cell.within or cell.level) for cell in cells)
+    text = f"Of {len(cells)} published numbers {same} are met within either spread"
+    if orders:
+        right = sum(order.is_right for order in orders)
+        text += f"; of {len(orders)} pairs of rows {right} are in the published order"
+    return f"{text} (`lab table --check`)."
+
+
+def _checked(
+    ours: Aggregate, value: float, spread: float | None, tolerance: float | None
+) -> CheckedCell:
+    gap = abs(ours.mean - value)
+    return CheckedCell(
+        ours.row,
+        ours.column,
+        ours,
+        value,
+        spread,
+        within=None if spread is None else gap <= spread,
+        level=None if ours.stderr is None else gap <= 2 * ours.stderr,
+        close=None if tolerance is None else gap <= tolerance * abs(value),
+    )
 
 
 def _orders(cells: Sequence[CheckedCell]) -> tuple[Order, ...]:

@@ -59,6 +59,7 @@ def table(
 
 def claims(
     *,
+    paper: str | None,
     preset: str,
     kind: str | None,
     failing: bool,
@@ -75,7 +76,7 @@ def claims(
             f"{', '.join(KINDS)}"
         )
     if run:
-        for row in status.table_rows():
+        for row in status.table_rows([papers.find_paper(paper)] if paper else None):
             table(
                 row.paper.name,
                 row.table.name,
@@ -86,7 +87,8 @@ def claims(
                 jobs=jobs,
                 allow_changed_code=False,
             )
-    chosen = {"kind": kind or "", "failing": failing}
+    only = [papers.find_paper(paper)] if paper else None
+    chosen = {"found": only, "kind": kind or "", "failing": failing}
     if json:
         say(status.claims_json(preset, **chosen))
         return

@@ -1,16 +1,16 @@
 """A table's JSON as a Markdown page and as text for the terminal: pure functions of the JSON."""
 
 import json
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import grids
-from common.aggregates import Aggregate, aggregate
+from common.aggregates import aggregate, measured, number
 from common.claims_render import LEGEND, comparison, count, mark, matrix, reasons, scores, sentences
 from common.grids import Grid
 from common.jobs import duration
+from common.table_check import summary
 from common.verdicts import CONFIDENCE, FAILS, HOLDS, KINDS, NOT_RUN
 
 PAGE_NOTE = "Written by `{command}` from `{stem}.json`; not edited by hand."
@@ -27,6 +27,7 @@ def render(data: Mapping[str, Any]) -> str:
     parts = [
         f"# {heading(data)}\n",
         f"**{grids.escape(sentences(data))}**\n" if data["claims"] else "",
+        f"{published}\n" if (published := summary(data)) else "",
         f"{caption(data)}\n",
         _claims(data),
         *(_numbers(family, cells) for family, cells in families(data)),
@@ -157,26 +158,6 @@ def ours_text(cell: Mapping[str, Any] | None, data: Mapping[str, Any]) -> str:
     wanted = len(data["seeds"])
     count = "" if len(scaled) == wanted else f" ({len(scaled)} of {wanted})"
     return f"{measured(aggregate(scaled))}{count}"
-
-
-def measured(a: Aggregate) -> str:
-    """Returns "mean ± std": two digits of the standard deviation decide the decimals."""
-    if float(a.mean).is_integer() and not a.std:
-        return number(a.mean) + ("" if a.std is None else " ± 0")
-    size = abs(a.mean) or a.std or 1.0
-    exponent = math.floor(math.log10(size))
-    scale, suffix = (1.0, "") if -3 <= exponent < 6 else (10.0**-exponent, f"e{exponent:+03d}")
-    mean, std = a.mean * scale, None if a.std is None else a.std * scale
-    most = 5 - math.floor(math.log10(abs(mean) or std or 1.0))  # six digits of the mean say enough
-    decimals = 1 - math.floor(math.log10(std)) if std else most - 2
-    decimals = max(0, min(decimals, most))
-    text = f"{mean:.{decimals}f}" + ("" if std is None else f" ± {std:.{decimals}f}")
-    return f"({text}){suffix}" if suffix else text
-
-
-def number(value: float) -> str:
-    """Returns a number as a paper prints it: no trailing zeros, thousands separated."""
-    return f"{value:,.10g}"
 
 
 def number_of(count: int, noun: str) -> str:

@@ -13,11 +13,12 @@ from absl import logging
 from common import cell as cell_process
 from common import jobs as job_list
 from common import json_files, papers, runs, source, train_jobs
+from common.aggregates import measured
 from common.config import config_hash, load_config
 from common.data.storage import publish, storage_errors
 from common.errors import Interrupted, UserError, nearest
 from common.table_files import read_table
-from common.table_render import measured, render, result_stem
+from common.table_render import render, result_stem
 from common.table_results import TableRun, collect, config_spec, judged, metric_value
 from common.tables import Table, aggregate, check_table
 from common.train_jobs import LAB, Training, read_result

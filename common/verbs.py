@@ -88,7 +88,9 @@ VERBS: dict[str, Verb] = {
     "list": Verb(
         "papers, experiments, tables, presets and the status of their claims",
         commands.list_papers,
+        word_for="paper",
         flags=(
+            Flag("paper", None, "only this paper"),
             Flag("markdown", False, "as the tables of WORKSPACE.md", not_with=("tables", "scores")),
             Flag("scores", False, "as the table of README.md", not_with=("tables",)),
             Flag("tables", False, 'only "PAPER TABLE" of each table, one a line'),
@@ -177,7 +179,9 @@ VERBS: dict[str, Verb] = {
     "claims": Verb(
         "what every claim of every paper came to",
         table_commands.claims,
+        word_for="paper",
         flags=(
+            Flag("paper", None, "only claims of this paper"),
             PRESET,
             Flag("kind", None, "only claims of this kind: paper, ours or check"),
             Flag("failing", False, "only claims that do not hold"),
@@ -187,7 +191,12 @@ VERBS: dict[str, Verb] = {
             WORKDIR._replace(only_with=("run",)),
             JOBS._replace(only_with=("run",)),
         ),
-        examples=("lab claims", "lab claims --kind=paper --failing --details", "lab claims --run"),
+        examples=(
+            "lab claims",
+            "lab claims sciml.boon",
+            "lab claims --kind=paper --failing --details",
+            "lab claims --run",
+        ),
     ),
     "eval": Verb(
         "evaluate a saved run again",

@@ -35,7 +35,7 @@ MISTAKES = {
     "missing flag": Mistake(("train",), ("--config is missing",)),
     "flag of the wrong type": Mistake((*TRAIN, "--jobs=two"), ("--jobs='two'", "an integer")),
     "flag out of range": Mistake((*TRAIN, "--devices=-1"), ("--devices='-1'", "at least 0")),
-    "too many words": Mistake(("list", "papers"), ("no words", "papers")),
+    "too many words": Mistake(("report", "papers"), ("no words", "papers")),
     "too few words": Mistake(("table", "nfn.equivariant"), ("PAPER TABLE", "nfn.equivariant")),
     "override without value": Mistake((*TRAIN, "--config.seed"), ("--config.seed=VALUE",)),
     # The config file.

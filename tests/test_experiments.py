@@ -10,12 +10,23 @@ from common.experiment import build, check_experiment
 from tests.lowered import largest_constant
 from tests.variants import Variant, kind_variants, loaded, preset_variants
 
+# Their code is that of another experiment with other sizes or a stage before it.
+LIKE_ANOTHER = (
+    "nfn.equivariant.mlp_generalization",
+    "nfn.transformer.generalization",
+    "nfn.transformer.inr_classification",
+    "sciml.boon.single_step",
+)
 WHOLE = "paper"  # the largest one-device program; other presets differ in sizes, rarely in code
 
 
 def parameters(*, slow: bool = False) -> list[pytest.ParameterSet]:
-    """Returns the preset `paper` of every experiment, or all others as slow tests."""
-    chosen = [v for v in preset_variants() if (v.preset != WHOLE) == slow]
+    """Returns the preset `paper` of experiments of different code, or all else as slow tests."""
+
+    def is_default(variant: Variant) -> bool:
+        return variant.preset == WHOLE and not variant.name.startswith(LIKE_ANOTHER)
+
+    chosen = [variant for variant in preset_variants() if is_default(variant) != slow]
     marks = [pytest.mark.slow] if slow else []
     return [pytest.param(variant, id=variant.name, marks=marks) for variant in chosen]
 

@@ -228,6 +228,6 @@ def test_a_signal_while_data_are_made_ends_at_once_and_the_same_command_goes_on(
 
     assert time.monotonic() - asked < 5
     assert process.returncode == 75, error
-    assert error.splitlines()[-1].startswith("lab: SIGTERM: ended; nothing was running")
+    assert error.splitlines()[-1].startswith("lab: SIGTERM: ended; there is nothing new")
     assert "Traceback" not in error
     assert cli.main(arguments) == 0

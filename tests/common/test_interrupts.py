@@ -109,7 +109,7 @@ def test_where_nothing_can_be_saved_a_signal_ends_at_once_in_one_line(
 
     assert time.monotonic() - start < 5
     assert code == (130 if number == signal.SIGINT else 75)
-    assert re.fullmatch(rf"lab: {number.name}.*: ended; nothing was running .*saved\n", error)
+    assert re.fullmatch(rf"lab: {number.name}.*: ended; there is nothing new to save\n", error)
 
 
 @pytest.mark.parametrize("number", interrupts.STOPPING)

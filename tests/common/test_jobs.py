@@ -167,7 +167,7 @@ def test_a_child_that_was_stopped_by_itself_counts_as_interrupted(tmp_path: Path
 
     assert [o.status for o in result.outcomes] == [INTERRUPTED, DONE]
     assert result.interrupted
-    assert jobs.stopped(result, 2) == "stopped: 1 of 2 done, 1 saved halfway"
+    assert jobs.stopped(result, 2) == "stopped: 1 of 2 done, 1 stopped halfway"
 
 
 def test_signals_are_given_back(tmp_path: Path) -> None:

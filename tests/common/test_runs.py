@@ -123,9 +123,10 @@ def test_a_run_is_found_by_folder_hash_and_seed(copied: Path, tmp_path: Path) ->
         with pytest.raises(UserError, match=rf"{name}: is 2 runs; give one .*seed0, .*seed1$"):
             locate(name, tmp_path)
     absent = "f" * 12
-    assert not locate(absent, tmp_path).exists()  # `read` says what is wrong with it
-    with pytest.raises(UserError, match=f"{absent}: is no run folder"):
-        runs.read(locate(absent, tmp_path))
+    with pytest.raises(UserError, match=f"{absent}: no run of that hash below {tmp_path}"):
+        locate(absent, tmp_path)
+    with pytest.raises(UserError, match="elsewhere: is no run folder"):
+        runs.read(locate("elsewhere", tmp_path))
 
 
 @pytest.mark.parametrize("name", ["config.json", "environment.json", "result.json"])

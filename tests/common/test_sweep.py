@@ -316,7 +316,7 @@ def test_stopping_cancels_the_slurm_jobs(
     monkeypatch.setattr(FakeExecutor, "submit", lambda *_: waiting.pop())
     monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
 
-    with pytest.raises(Interrupted, match=r"0 of 2 done, 2 saved halfway; the same command"):
+    with pytest.raises(Interrupted, match=r"0 of 2 done, 2 stopped halfway; the same command"):
         run(write(tmp_path, {"seeds": 2}), config, tmp_path, slurm=True)
 
 

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.aggregates import Aggregate, NotMeasured, Results, aggregate
+from common.aggregates import Aggregate, NotMeasured, Results, aggregate, measured
 from common.claims_render import gain, matrix, scores, sentences
 from common.errors import UserError
 from common.table_check import check
-from common.table_render import measured
 from common.table_results import judged, metric_value
 from common.tables import Cell, Paper, Table, by_last_comma, check_table
 from common.verdicts import (
