@@ -36,6 +36,7 @@ COLORS = {
     LOCAL: "#6b4c9a",
 }
 SHOWN = (ANP, PROBCONSERV, DIFFUSED)
+LINES = {ANP: "-", PROBCONSERV: "--", DIFFUSED: ":"}
 
 
 def law(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
@@ -74,16 +75,25 @@ def shock(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pa
     for axis, param in zip(axes, params, strict=True):
         slices = run.slices(param, LAWS[run.spec.name].report_time)
         found = run.predict(slices)
+        grid = _x(run)
+        edges = np.append(grid, 2 * grid[-1] - grid[-2]) - (grid[1] - grid[0]) / 2  # a bin a point
         for row in rows:
             positions = found.shocks[ROWS[row][0]].ravel()
             axis.hist(
-                positions, bins=80, density=True, histtype="step", color=COLORS[row], label=row
+                positions,
+                bins=list(edges),
+                density=True,
+                histtype="step",
+                color=COLORS[row],
+                label=row,
             )
         axis.axvline(float(slices.front[0]), color="black", lw=1, label="exact")
         axis.set_title(data_sets.label(run.spec, param), fontsize=10)
         axis.set_xlabel("first x with u ≤ 0")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylabel("density")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
     figure.savefig(out_path, dpi=110)
     plt.close(figure)
 
@@ -103,8 +113,8 @@ def calibration(data: Mapping[str, Any], run_directories: RunDirectories, out_pa
     axis.axhline(0.9, color="black", lw=0.8)
     names = [place.removesuffix(f", {COVERAGE}") for place in places]
     axis.set_xticks(range(len(places)), names, fontsize=8)
-    axis.set_ylabel(COVERAGE)
-    axis.legend(fontsize=8)
+    axis.set_ylabel("share of truths in the central 90 %")
+    axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(out_path, dpi=110)
     plt.close(figure)
@@ -148,9 +158,12 @@ def _bands(axis: Axes, run: _Run, param: float) -> None:
     for row in SHOWN:
         mean, variance = (part[0] for part in found.moments[ROWS[row][0]])
         width = 3 * np.sqrt(variance)
-        axis.plot(x, mean, color=COLORS[row], label=row)
-        axis.fill_between(x, mean - width, mean + width, color=COLORS[row], alpha=0.2, lw=0)
-    axis.set_title(f"{data_sets.label(run.spec, param)}, report time", fontsize=9)
+        axis.plot(x, mean, color=COLORS[row], linestyle=LINES[row], label=row)
+        for edge in (mean - width, mean + width):  # filled bands would cover one another
+            axis.plot(x, edge, color=COLORS[row], linestyle=LINES[row], lw=0.7)
+    axis.set_title(f"{data_sets.label(run.spec, param)}: mean ± 3 sd at report time", fontsize=9)
+    axis.set_xlabel("x", fontsize=8)
+    axis.set_ylabel("u", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -165,9 +178,11 @@ def _mass_over_time(axis: Axes, run: _Run, param: float) -> None:
             masses = np.trapezoid(found.moments[ROWS[row][0]][0], x, axis=-1)
             errors[row].append(float(np.mean(masses - mass)))
     for row in SHOWN:
-        axis.plot(times, errors[row], marker=".", color=COLORS[row])
+        axis.plot(times, errors[row], marker=".", color=COLORS[row], linestyle=LINES[row])
     axis.axhline(0, color="black", lw=0.6)
-    axis.set_title(f"{data_sets.label(run.spec, param)}: mass, error over time", fontsize=9)
+    axis.set_title(f"{data_sets.label(run.spec, param)}: error of the mass", fontsize=9)
+    axis.set_xlabel("t", fontsize=8)
+    axis.set_ylabel("predicted - exact mass", fontsize=8)
     axis.spines[["top", "right"]].set_visible(False)
 
 
