@@ -152,7 +152,9 @@ def _out_of_memory(message: str) -> tuple[str, float] | None:
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     number = r"([\d.]+)([KMGT]?)"
-    if total := re.search(rf"Used {number} of {number} hbm", message):
+    used = rf"Used {number} of {number} hbm"
+    later = rf"temporaries \({number}\) exceeds available HBM \({number}\)"  # libtpu 0.0.50
+    if total := re.search(used, message) or re.search(later, message):
         return _gib(float(total[1]) * _UNITS[total[2]]), float(total[3]) * _UNITS[total[4]]
     if one := re.search(r"size=(\d+)\) would exceed memory \(size=(\d+)\)", message):
         return f"at least {_gib(float(one[1]))} (a single array)", float(one[2])
