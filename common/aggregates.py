@@ -121,3 +121,8 @@ def measured(a: Aggregate) -> str:
 def number(value: float) -> str:
     """Returns a number as a paper prints it: no trailing zeros, thousands separated."""
     return f"{value:,.10g}"
+
+
+def number_of(count: int, noun: str) -> str:
+    """Returns "3 seeds", "1 seed"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from common.grids import Grid
+from common.grids import Grid, wrapped
 from common.verdicts import HOLDS, KINDS, LEVEL, MISSED, NOT_RUN, REVERSED, STATES
 
 MARKS = {HOLDS: "✔", LEVEL: "≈", MISSED: "✘", REVERSED: "⇄", NOT_RUN: "–"}
@@ -16,6 +16,7 @@ LEGEND = (
     f"{MEANING} Beside it how many times better it is, or by how much; of several "
     "comparisons in a column the least favourable."
 )
+WITHOUT_ROWS = ("", "is")  # relations that compare with no other row
 Data = Mapping[str, Any]
 
 
@@ -53,7 +54,7 @@ def gain(part: Data) -> str:
     A ratio where lower is better and neither number is 0; else the difference.
     """
     value, reference = part["value"], part["reference"]
-    if value is None or reference is None or part["relation"] in ("", "is", "is the same as"):
+    if value is None or reference is None or part["relation"] in WITHOUT_ROWS:
         return ""
     if part["lower"]:
         if value > 0 and reference > 0:
@@ -75,6 +76,17 @@ def comparison(part: Data) -> str:
     """Returns one comparison in words, with its mark and the seeds that agree."""
     agree = "" if part["agree"] is None else f" [{part['agree']}/{part['seeds']} seeds]"
     return f"{MARKS[part['state']]} {part['detail']}{agree}"
+
+
+def in_lines(
+    claim: Data, width: int, *, comparisons: bool = False, reason: bool = True
+) -> tuple[str, list[str]]:
+    """Returns a claim for a terminal: mark, statement and count; and what stands below it."""
+    why = claim["problem"] or count(claim)
+    first = f"{mark(claim)} {claim['statement'].rstrip('.')} ({why})"
+    more = [comparison(part) for part in claim["parts"]] if comparisons else []
+    more += [f"Why not: {claim['reason']}"] if claim["reason"] and reason else []
+    return wrapped(first, width, "  "), [wrapped(line, width, "      ") for line in more]
 
 
 def matrix(data: Data) -> Grid:
@@ -107,7 +119,7 @@ def _sentence(claim: Data, places: Mapping[str, tuple[str, str]]) -> str:
     parts, statement = claim["parts"], claim["statement"].rstrip(".")
     if not parts:
         return f"Not measured: {statement}."
-    compared = all(p["against"] and p["against"][0] not in "<>" for p in parts)
+    compared = all(part["relation"] not in WITHOUT_ROWS for part in parts)
     pairs = {(p["row"], p["relation"], p["against"]) for p in parts}
     families = {places.get(p["column"], ("", ""))[0] for p in parts}
     if not compared or len(pairs) > 1 or len(families) > 1 or len(parts) == 1:

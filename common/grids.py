@@ -1,5 +1,6 @@
 """Tables of text: what a page, a terminal and an HTML report lay out in their own ways."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,6 +47,12 @@ def text(cells: Grid, width: int) -> str:
         )
         blocks.append("\n".join([head, line, *body]))
     return "\n\n".join(blocks)
+
+
+def wrapped(line: str, width: int, indent: str = "") -> str:
+    """Returns a text in lines of `width` columns, all but the first two more to the right."""
+    more = indent + "  "
+    return textwrap.fill(line, width, initial_indent=indent, subsequent_indent=more)
 
 
 def bullets(lines: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from common.data.storage import user_path
 from common.errors import UserError
 
 
@@ -17,14 +18,14 @@ def locate(name: str, workdir: str | Path = "runs") -> Path:
     Raises:
         UserError: If it is none of these, or more than one run.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if (path / "config.json").is_file():
         return path
     key, _, seed = name.rstrip("/").partition("/")
     if path.is_dir():
         found = sorted(file.parent for file in path.glob("seed*/config.json"))
     elif re.fullmatch(r"[0-9a-f]{4,64}", key):
-        hashes = Path(workdir).expanduser().glob(f"*/*/{key}*/{seed or 'seed*'}/config.json")
+        hashes = user_path(workdir).glob(f"*/*/{key}*/{seed or 'seed*'}/config.json")
         found = sorted(file.parent for file in hashes)
     else:
         found = []

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common import grids
-from common.config import NOT_HASHED, flatten
+from common.config import NOT_HASHED, describe_diff, flatten
 from common.grids import Grid
 from common.runs import Run
 
@@ -35,16 +35,12 @@ def run_list(
 
 
 def _table(runs: Sequence[Run], state: Callable[[Run], str]) -> Grid:
-    flat = [flatten(run.config) for run in runs]
-    names = dict.fromkeys(name for fields in flat for name in fields)
-    differing = [
-        name
-        for name in names
-        if name.partition(".")[0] not in NOT_HASHED
-        and any(fields.get(name) != flat[0].get(name) for fields in flat)
-    ]
+    changed = [describe_diff(runs[0].config, run.config) for run in runs[1:]]
+    names = dict.fromkeys(name for difference in changed for name in difference)
+    differing = [name for name in names if name.partition(".")[0] not in NOT_HASHED]
     rows = []
-    for run, fields in zip(runs, flat, strict=True):
+    for run in runs:
+        fields = flatten(run.config)
         status, step = state(run), ""
         if run.result is not None:
             status, step = run.result["status"], str(run.result["step"])

@@ -5,15 +5,14 @@ Reads committed results and the papers' tables only: no run folder, no JAX.
 
 import json
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
 
-from common import papers
-from common.claims_render import MEANING, comparison, count, counts, mark, scores, sentences
+from common import grids, papers
+from common.claims_render import MEANING, counts, in_lines, scores, sentences
 from common.errors import DataError, UserError, nearest
 from common.table_files import read_table
 from common.tables import Table, evaluate_claims
@@ -72,11 +71,8 @@ def presets(config_file: Path) -> tuple[str, ...]:
 
 def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the papers with their experiments, tables, and what those came to."""
-    known = papers.papers() if found is None else found
-    rows = _judged(known)
     lines = []
-    for paper in known:
-        own = [row for row in rows if row.row.paper.name == paper.name]
+    for paper, own in _judged(found):
         lines.append(f"{paper.name}: {paper.title}")
         lines += [f"  {score}" for score in (_score(own),) if score]
         for name, path in paper.configs.items():
@@ -89,11 +85,9 @@ def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
 
 def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the generated part of WORKSPACE.md: papers, then one line for each table."""
-    known = papers.papers() if found is None else found
-    rows = _judged(known)
     lines = ["| paper | experiments (presets) | claims | what it came to |", "|---|---|---|---|"]
-    for paper in known:
-        own = [row for row in rows if row.row.paper.name == paper.name]
+    below = ["", "| table | results | claims |", "|---|---|---|"]
+    for paper, own in _judged(found):
         configs = [
             f"[{name}]({_relative(path)}) ({', '.join(presets(path))})"
             for name, path in paper.configs.items()
@@ -101,26 +95,22 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
         name = f"[{paper.name}]({_relative(paper.folder)}): {paper.title}"
         experiments, headline = "<br>".join(configs) or "–", _headline(own) or "–"
         lines.append(f"| {name} | {experiments} | {_score(own) or '–'} | {headline} |")
-    lines += ["", "| table | results | claims |", "|---|---|---|"]
-    for judged in rows:
-        row = judged.row
-        links = [
-            f"[{preset}]({_relative(path.with_suffix('.md'))})"
-            for preset, path in row.results.items()
-        ]
-        title = f"{row.paper.name} {row.table.name}: {row.table.title}"
-        states = "<br>".join(judged.states) or "–"
-        lines.append(f"| {title} | {', '.join(links) or 'not run'} | {states} |")
-    return "\n".join(lines) + "\n"
+        for judged in own:
+            row = judged.row
+            links = [
+                f"[{preset}]({_relative(path.with_suffix('.md'))})"
+                for preset, path in row.results.items()
+            ]
+            title = f"{paper.name} {row.table.name}: {row.table.title}"
+            states = "<br>".join(judged.states) or "–"
+            below.append(f"| {title} | {', '.join(links) or 'not run'} | {states} |")
+    return "\n".join([*lines, *below]) + "\n"
 
 
 def scores_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the generated part of README.md: what came out of every paper, one line each."""
-    known = papers.papers() if found is None else found
-    rows = _judged(known)
     lines = ["| paper | claims | what it came to, at preset cpu |", "|---|---|---|"]
-    for paper in known:
-        own = [row for row in rows if row.row.paper.name == paper.name]
+    for paper, own in _judged(found):
         name = f"[{paper.name}]({_relative(paper.folder)}/README.md)"
         lines.append(f"| {name} | {_score(own) or '–'} | {_headline(own) or '–'} |")
     return "\n".join(lines) + "\n"
@@ -145,29 +135,22 @@ def claims_text(
         details: Also every comparison, and why a claim fails.
         width: Columns of the terminal.
     """
-
-    def wrapped(text: str, indent: str) -> str:
-        more = indent + "  "
-        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=more)
-
+    wrapped = lambda line, indent="": grids.wrapped(line, width, indent)
     lines, shown = [], []
     for row, chosen in _chosen(preset, found, kind=kind, failing=failing):
         title = f"{row.paper.name}, table {row.table.name} ({preset}): {row.table.title}"
-        lines.append(wrapped(title, ""))
+        lines.append(wrapped(title))
         if chosen is None:
             lines.append(f"  {DAMAGED}")
             continue
         shown += chosen
         for claim in chosen:
-            why = claim["problem"] or count(claim)
-            lines.append(wrapped(f"{mark(claim)} {claim['statement'].rstrip('.')} ({why})", "  "))
-            if details:
-                lines += [wrapped(comparison(part), "      ") for part in claim["parts"]]
-                lines += [wrapped(f"Why not: {claim['reason']}", "      ")] * bool(claim["reason"])
+            first, more = in_lines(claim, width, comparisons=details, reason=details)
+            lines += [first, *more]
     total = counts(shown)
     parts = ", ".join(f"{total[state]} {state}" for state in STATES if total[state])
     summary = [scores(shown)] + ([f"{sum(total.values())} comparisons: {parts}"] if parts else [])
-    return "\n".join([*lines, *(wrapped(line, "") for line in [*summary, MEANING])])
+    return "\n".join([*lines, *(wrapped(line) for line in [*summary, MEANING])])
 
 
 def claims_json(
@@ -233,9 +216,21 @@ class _Judged(NamedTuple):
         ]
 
 
-def _judged(found: Sequence[papers.PaperInfo]) -> list[_Judged]:
-    rows = table_rows(found)
-    return [_Judged(row, {p: _claims(row, p) for p in row.results}) for row in rows]
+def _judged(
+    found: Sequence[papers.PaperInfo] | None,
+) -> list[tuple[papers.PaperInfo, list[_Judged]]]:
+    """Returns papers (default: all) with their tables, each read and judged once."""
+    known = papers.papers() if found is None else found
+    return [
+        (
+            paper,
+            [
+                _Judged(row, {p: _claims(row, p) for p in row.results})
+                for row in table_rows([paper])
+            ],
+        )
+        for paper in known
+    ]
 
 
 def _check_preset(preset: str, rows: Sequence[TableRow]) -> None:

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from common.aggregates import Aggregate, measured, number
-from common.tables import Table, results_from_json
+from common.aggregates import Aggregate, measured, number, number_of
+from common.tables import results_from_json
 from common.verdicts import NotMeasured
 
 
@@ -81,52 +81,47 @@ class Check(NamedTuple):
         return "\n".join([*lines, self.failed or "agrees"])
 
 
-def check(table: Table, data: Mapping[str, Any]) -> Check:
+def check(data: Mapping[str, Any], tolerance: float | None = None) -> Check:
     """Returns how the measured cells of a table's JSON compare with the published values.
 
-    With `table.tolerance` every cell must be within the paper's spread, two of our standard errors,
-    or that share of the published value. Without one the sizes of the experiments differ, so that
-    only the order of the rows says something: it must be the published one.
+    Args:
+        data: The JSON, with the published values.
+        tolerance: `Table.tolerance`. With one every cell must be within the paper's spread, two of
+            our standard errors, or that share of the published value. Without one the sizes of the
+            experiments differ, so that only the order of the rows says something: it must be the
+            published one.
     """
     results = results_from_json(data)
     cells = []
-    for cell in table.cells:
-        if cell.paper is None:
+    for cell in data["cells"]:
+        if cell["paper"] is None:
             continue
         try:
-            ours = results[cell.row, cell.column]
-        except NotMeasured as missing:
-            return Check(tuple(cells), (), str(missing))
-        value, spread, _ = cell.paper
-        cells.append(_checked(ours, value, spread, table.tolerance))
+            ours = results[cell["row"], cell["column"]]
+        except NotMeasured:
+            return Check(tuple(cells), (), f"{cell['row']}, {cell['column']}: no value")
+        cells.append(_checked(ours, cell["paper"]["value"], cell["paper"]["spread"], tolerance))
     orders = _orders(cells)
-    if table.tolerance is None:
+    if tolerance is None:
         wrong = sum(not order.is_right for order in orders)
         failed = f"{wrong} of {len(orders)} orders are not as published" if wrong else ""
     else:
-        outside = [c for c in cells if not (c.within or c.level or c.close)]
-        failed = f"{len(outside)} of {len(cells)} cells are further off than allowed"
-        failed = f"{failed} ({table.tolerance:.0%})" if outside else ""
+        outside = sum(not (cell.within or cell.level or cell.close) for cell in cells)
+        failed = f"{outside} of {len(cells)} cells are off by more than {tolerance:.0%}"
+        failed = failed if outside else ""
     return Check(tuple(cells), orders, failed)
 
 
 def summary(data: Mapping[str, Any]) -> str:
-    """Returns how far the published numbers of a table's JSON come out, "" if it has none."""
-    results = results_from_json(data)
-    cells = []
-    for cell in data["cells"]:
-        if cell["paper"] and cell["values"] and not cell["problems"]:
-            ours = results[cell["row"], cell["column"]]
-            value, spread = cell["paper"]["value"], cell["paper"]["spread"]
-            cells.append(_checked(ours, value, spread, None))
+    """Returns how far the published numbers of a table's JSON come out, "" if none was measured."""
+    cells, orders, _ = check(data)
     if not cells:
         return ""
-    orders = _orders(cells)
     same = sum(bool(cell.within or cell.level) for cell in cells)
     text = f"Of {len(cells)} published numbers {same} are met within either spread"
     if orders:
         right = sum(order.is_right for order in orders)
-        text += f"; of {len(orders)} pairs of rows {right} are in the published order"
+        text += f"; of {number_of(len(orders), 'pair')} of rows {right} are in the published order"
     return f"{text} (`lab table --check`)."
 
 

@@ -75,8 +75,9 @@ def claims(
             f"--kind={kind!r}: no such kind of claim{nearest(kind, KINDS)}; allowed: "
             f"{', '.join(KINDS)}"
         )
+    only = [papers.find_paper(paper)] if paper else None
     if run:
-        for row in status.table_rows([papers.find_paper(paper)] if paper else None):
+        for row in status.table_rows(only):
             table(
                 row.paper.name,
                 row.table.name,
@@ -85,9 +86,7 @@ def claims(
                 workdir=workdir,
                 out=None,
                 jobs=jobs,
-                allow_changed_code=False,
             )
-    only = [papers.find_paper(paper)] if paper else None
     chosen = {"found": only, "kind": kind or "", "failing": failing}
     if json:
         say(status.claims_json(preset, **chosen))
@@ -110,7 +109,8 @@ def _check_table(info: papers.PaperInfo, name: str, preset: str) -> None:
     (row,) = (row for row in status.table_rows([info]) if row.table.name == name)
     if preset not in row.results:
         raise UserError(f"--check: table {name} has no results at preset {preset}")
-    found = check(row.table.at.get(preset, row.table), read_table(row.results[preset]))
+    tolerance = row.table.at.get(preset, row.table).tolerance
+    found = check(read_table(row.results[preset]), tolerance)
     say(found.text())
     if found.failed:
         raise NumericalError(f"table {name} of {info.name}: {found.failed}")

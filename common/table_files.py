@@ -62,11 +62,8 @@ TABLE: dict[str, Any] = {
 }
 # What of format 1 is needed to judge it again.
 CELL = {name: one for name, one in TABLE["cells"][0].items() if name not in ("family", "setting")}
-FORMS = {
-    1: {**TABLE, "format": 1, "cells": [CELL], "claims": [PLAIN], "headline?": [str]},
-    FORMAT: TABLE,
-}
-del FORMS[1]["headline"]
+OLD_TABLE = {name: one for name, one in TABLE.items() if name != "headline"}
+OLD_TABLE |= {"format": 1, "cells": [CELL], "claims": [PLAIN]}
 
 
 def read_table(path: Path, *, any_format: bool = False) -> dict[str, Any]:
@@ -82,7 +79,7 @@ def read_table(path: Path, *, any_format: bool = False) -> dict[str, Any]:
     try:
         data = json_files.parse(path.read_bytes())
         number = data.get("format") if isinstance(data, dict) else FORMAT
-        wrong = json_files.fault(data, FORMS[1] if number == 1 else TABLE) or _fault(data)
+        wrong = json_files.fault(data, OLD_TABLE if number == 1 else TABLE) or _fault(data)
         if not wrong and json_files.is_edited(data):
             wrong = "it was changed after `lab table` had written it"
     except (OSError, ValueError) as error:

@@ -1,13 +1,21 @@
 """A table's JSON as a Markdown page and as text for the terminal: pure functions of the JSON."""
 
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import grids
-from common.aggregates import aggregate, measured, number
-from common.claims_render import LEGEND, comparison, count, mark, matrix, reasons, scores, sentences
+from common.aggregates import aggregate, measured, number, number_of
+from common.claims_render import (
+    LEGEND,
+    comparison,
+    in_lines,
+    mark,
+    matrix,
+    reasons,
+    scores,
+    sentences,
+)
 from common.grids import Grid
 from common.jobs import duration
 from common.table_check import summary
@@ -47,28 +55,22 @@ def render(data: Mapping[str, Any]) -> str:
 
 def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = False) -> str:
     """Returns the table, its claims and its deviations for a terminal of `width` columns."""
-
-    def wrapped(line: str, indent: str = "  ") -> str:
-        more = indent + "  "
-        return textwrap.fill(line, width, initial_indent=indent, subsequent_indent=more)
-
-    blocks = [wrapped(heading(data), ""), wrapped(sentences(data), "") if data["claims"] else ""]
+    blocks = [grids.wrapped(heading(data), width)]
+    blocks += [grids.wrapped(sentences(data), width)] if data["claims"] else []
     for family, cells in families(data):
         blocks.append("\n".join(filter(None, (family, grids.text(cells, width)))))
-    blocks.append(wrapped(caption(data, code=False), ""))
+    blocks.append(grids.wrapped(caption(data, code=False), width))
     lines = []
     for claim in data["claims"]:
-        why = claim["problem"] or count(claim)
-        text = wrapped(f"{mark(claim)} {claim['statement'].rstrip('.')} ({why})")
-        lines.append(f"{COLORS[claim['status']]}{text}\x1b[0m" if color else text)
-        lines += [wrapped(f"Why not: {claim['reason']}", "    ")] if claim["reason"] else []
+        first, more = in_lines(claim, width)
+        lines += [f"{COLORS[claim['status']]}{first}\x1b[0m" if color else first, *more]
     differing = ", ".join(deviation_lines(data, code=False))
     for title, found in (
         ("Claims", lines),
-        ("Problems", [wrapped(line) for line in problem_lines(data)]),
-        ("Notes", [wrapped(line) for line in data["notes"]]),
-        ("Deviations from the paper", [wrapped(differing)] if differing else []),
-        ("Data", [wrapped(line) for line in data_lines(data)]),
+        ("Problems", [grids.wrapped(line, width, "  ") for line in problem_lines(data)]),
+        ("Notes", [grids.wrapped(line, width, "  ") for line in data["notes"]]),
+        ("Deviations from the paper", [grids.wrapped(differing, width, "  ")] if differing else []),
+        ("Data", [grids.wrapped(line, width, "  ") for line in data_lines(data)]),
     ):
         blocks += ["\n".join([title, *found])] if found else []
     return "\n\n".join(filter(None, blocks)) + "\n"
@@ -158,11 +160,6 @@ def ours_text(cell: Mapping[str, Any] | None, data: Mapping[str, Any]) -> str:
     wanted = len(data["seeds"])
     count = "" if len(scaled) == wanted else f" ({len(scaled)} of {wanted})"
     return f"{measured(aggregate(scaled))}{count}"
-
-
-def number_of(count: int, noun: str) -> str:
-    """Returns "3 seeds", "1 seed"."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def problem_lines(data: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from common import json_files, papers, runs, source, train_jobs
 from common.aggregates import measured
 from common.config import config_hash, load_config
 from common.data.storage import publish, storage_errors
-from common.errors import Interrupted, UserError, nearest
+from common.errors import DataError, Interrupted, UserError, nearest
 from common.table_files import read_table
 from common.table_render import render, result_stem
 from common.table_results import TableRun, collect, config_spec, judged, metric_value
@@ -133,7 +133,7 @@ def rejudge_table(
     table = find_table(info, name)
     table = table.at.get(preset, table)
     folder = Path(out) if out else papers.results_folders(info)[-1]
-    path = folder / f"table{table.name}.{preset}.json"
+    path = folder / f"{result_stem({'table': table.name, 'preset': preset})}.json"
     if not path.is_file():
         raise UserError(f"--rejudge: there is no {path}; without it the same command measures")
     data = judged(read_table(path, any_format=True), table)
@@ -240,11 +240,12 @@ def _finished(
     for run in planned:
         wanted = config_hash(run.config)
         named = (run.config.experiment, run.config.config_dir, run.function)
-        here = codes.setdefault(named, codes.get(named) or source.digests(run.config, run.function))
+        if named not in codes:
+            codes[named] = source.digests(run.config, run.function)
         for path in run.results.values():
             result = read_result(path, wanted)
             if result is not None:
-                yield path, result, here
+                yield path, result, codes[named]
 
 
 def _outlook(
@@ -259,15 +260,18 @@ def _outlook(
     workers = min(workers or job_list.default_workers(), len(owners))
     text = f"table {request.table.name} at preset {request.preset}: {count} of {total} runs to do"
     text += f", {workers} at a time" if workers > 1 else ""
-    path = request.paper.folder / "results" / f"table{request.table.name}.{request.preset}.json"
+    stem = result_stem({"table": request.table.name, "preset": request.preset})
+    committed: dict[str, Any]
     try:
-        committed = json.loads(path.read_text())
-        seconds = {run["name"]: list(run["wall_time_s"].values()) for run in committed["runs"]}
-        machine = committed["provenance"]["cpu"]
-        known = [second for run in seconds.values() for second in run]
-        mean = sum(known) / len(known)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ZeroDivisionError):
+        committed = read_table(request.paper.folder / "results" / f"{stem}.json", any_format=True)
+    except DataError:  # none, or nothing to go by
+        committed = {"runs": [], "provenance": {}}
+    seconds = {run.get("name"): list(run["wall_time_s"].values()) for run in committed["runs"]}
+    known = [second for run in seconds.values() for second in run]
+    if not known:
         return f"{text}; nobody has measured yet how long one takes"
+    mean = sum(known) / len(known)
+    machine = committed["provenance"].get("cpu", "not recorded")
     expected = 0.0
     for run, seeds in owners.values():
         own = seconds.get(run.name, [])

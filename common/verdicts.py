@@ -206,26 +206,6 @@ def near(a: Aggregate, value: float, tolerance: float) -> Verdict:
     return Verdict((part,))
 
 
-def unchanged(a: Aggregate, b: Aggregate, tolerance: float = 0.0) -> Verdict:
-    """Returns whether `a` and `b` differ by at most `tolerance` for every single seed."""
-    differences = [abs(difference) for difference in by_seed(a, b).values()]
-    part = Part(
-        a.row,
-        a.column,
-        "is the same as",
-        _other(a, b),
-        HOLDS if max(differences) <= tolerance else MISSED,
-        a.mean,
-        b.mean,
-        margin=tolerance,
-        agree=sum(difference <= tolerance for difference in differences),
-        seeds=a.n,
-        detail=f"{in_words(a)}, {in_words(b)}: largest difference of a seed "
-        f"{max(differences):.4g}, allowed {tolerance:g}",
-    )
-    return Verdict((part,))
-
-
 def fact(holds: bool, detail: str, *, row: str = "", column: str = "") -> Verdict:
     """Returns the verdict of what is no comparison of two numbers, in words."""
     return Verdict((Part(row, column, "", "", HOLDS if holds else MISSED, detail=detail),))

@@ -230,6 +230,7 @@ def test_a_table_says_before_it_starts_how_long_it_will_take(
     path = paper.folder / "results" / "table1.cpu.json"
     committed = json.loads(path.read_text())
     committed["provenance"]["cpu"] = "Abacus"
+    del committed["digest"]
     for entry in committed["runs"]:  # 10 s for each seed of A, 100 s for B, 1000 s for a function
         entry["wall_time_s"] = dict.fromkeys(
             "01", 1000 if entry["function"] else {"a": 10, "b": 100}[entry["overrides"]["kind"]]
