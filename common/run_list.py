@@ -8,6 +8,7 @@ from common import grids
 from common.config import NOT_HASHED, describe_diff, flatten
 from common.grids import Grid
 from common.runs import Run
+from common.train_jobs import shown_metrics
 
 
 def run_list(
@@ -67,9 +68,7 @@ def _all_metrics(run: Run) -> str:
 
 
 def _values(run: Run) -> dict[str, Any]:
-    if run.result is None:
-        return {}
-    return run.result["metrics"].get("best") or run.result["metrics"]["last"]
+    return {} if run.result is None else shown_metrics(run.result)
 
 
 def text_of(value: Any) -> str:

@@ -221,7 +221,7 @@ def metrics_text(member: Member) -> str:
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    values = result["metrics"].get("best") or result["metrics"]["last"]
+    values = train_jobs.shown_metrics(result)
     return {name: float(value) for name, value in values.items()}  # "NaN" is written as a string
 
 
