@@ -38,6 +38,10 @@ from common.values import (
     value_of,
 )
 
+# Fields that came after runs were made. While they have these values they are left out of the hash,
+# so that the runs of before keep theirs; hence a value here never changes.
+LATER_DEFAULTS: dict[str, Any] = {}
+
 LOOP_DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "num_steps": 0,  # every config sets it
@@ -54,6 +58,7 @@ LOOP_DEFAULTS: dict[str, Any] = {
     "seed_group": 1,  # seeds trained together under vmap
     "init_from": "",  # run folder whose best parameters start this run
     "config_dir": "",  # filled in: folder of the config file, for builders named "file.py:function"
+    **LATER_DEFAULTS,
 }
 
 MAX_SEED = 2**32 - 1  # jax.random.key takes larger ones modulo 2**32
@@ -189,7 +194,18 @@ def config_hash(config: ConfigDict | Mapping[str, Any]) -> str:
     """Returns 12 hex digits that identify a run up to seed, mesh and logging."""
     fields = config.to_dict() if isinstance(config, ConfigDict) else config
     values = {k: v for k, v in fields.items() if k not in NOT_HASHED}
+    for name, default in LATER_DEFAULTS.items():
+        if name in values and (changed := _changed(values.pop(name), default)) is not None:
+            values[name] = changed
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()[:12]
+
+
+def _changed(value: Any, default: Any) -> Any:
+    """Returns a value, or the fields of a section, other than its default; None if none is."""
+    if isinstance(default, dict):
+        parts = {name: _changed(value[name], default.get(name)) for name in value}
+        return {name: part for name, part in parts.items() if part is not None} or None
+    return None if json.dumps(value) == json.dumps(default) else value
 
 
 def describe_diff(
