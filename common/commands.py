@@ -36,7 +36,7 @@ def list_papers(*, paper: str | None, markdown: bool, scores: bool, tables: bool
     if scores:
         say(status.scores_markdown(chosen))
         return
-    say(status.list_markdown(chosen) if markdown else status.list_text(chosen))
+    say(status.list_markdown(chosen) if markdown else status.list_text(chosen, details=bool(paper)))
 
 
 def train(

@@ -8,7 +8,7 @@ only this experiment can judge. Every config also has the fields of the loop (`L
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from common import nonfinite, source
 from common.data.storage import user_path
-from common.errors import UserError, nearest, place, shortened, shown
+from common.errors import UserError, nearest, place, shown
 from common.papers import (
     REPOSITORY,
     builder_folder,
@@ -27,16 +27,7 @@ from common.papers import (
     split_spec,
 )
 from common.places import FOLDER_FROM_RUN
-from common.values import (
-    check_fields,
-    check_required,
-    convert,
-    convert_field,
-    is_plain,
-    literal,
-    tuples,
-    value_of,
-)
+from common.values import check_fields, check_required, convert, is_plain, override, tuples
 
 # Fields that came after runs were made. While they have these values they are left out of the hash,
 # so that the runs of before keep theirs; hence a value here never changes.
@@ -69,28 +60,62 @@ MAX_GROUP = 1024  # seeds; each is a whole experiment
 NOT_HASHED = ("seed", "mesh", "log_every", "checkpoint_every", "keep", "config_dir")
 
 
-def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
-    """Returns `defaults` updated from "preset[,key=value...]".
+def choices(arg: str | None, offered: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Returns what "preset[,key=value...]" chooses of what a config file offers.
+
+    A config file says once what it offers, in its constant `CHOICES`; what is checked, what `lab
+    list` shows, golden configs and the variants that tests build all follow from it:
+
+        CHOICES = {"preset": ("cpu", "paper"), "dataset": ("mnist", "cifar10"), "rate": 0.5}
+
+    Of a tuple one value is to be chosen, the first if none is given. Anything else is the default
+    of a free value of its type. The first entry is the preset; the second says of what there is a
+    golden config at every preset, the data as a rule.
+
+    Args:
+        arg: What follows the config file on the command line.
+        offered: `CHOICES` of the config file.
+        **defaults: In place of those in `offered`: "" where the default depends on other values,
+            and `get_config` works it out.
 
     Raises:
         UserError: If a key is unknown or a value does not have the type of its default.
+        ValueError: If a value is none of those offered; names the nearest.
     """
-    values = dict(defaults)
-    for position, item in enumerate((arg or "").split(",")):
-        if not item:
-            continue
-        key, separator, text = item.partition("=")
-        if not separator:
-            if position:
-                raise UserError(f"config argument {item!r}: only the preset has no key=")
-            key, text = "preset", item
-        if key not in values:
+    first = {key: some[0] if isinstance(some, tuple) else some for key, some in offered.items()}
+    chosen = {**first, **defaults}
+    for key, text in _pairs(arg or ""):
+        if key not in chosen:
             raise UserError(
-                f"config argument {key!r} is unknown{nearest(key, values)}; "
-                f"allowed: {', '.join(values)}"
+                f"config argument {key!r} is unknown{nearest(key, chosen)}; "
+                f"allowed: {', '.join(chosen)}"
             )
-        values[key] = convert(key, text, values[key])
-    return values
+        chosen[key] = convert(key, text, chosen[key])
+    for key, value in chosen.items():
+        if isinstance(offered[key], tuple) and value != defaults.get(key):
+            one_of(key, value, offered[key])
+    return chosen
+
+
+def offers(file: Path) -> dict[str, Any]:
+    """Returns `CHOICES` of a config file, {} if it has none.
+
+    Raises:
+        UserError: If the file cannot be loaded.
+    """
+    return dict(getattr(_load_module(file), "CHOICES", {}))
+
+
+def _pairs(arg: str) -> Iterator[tuple[str, str]]:
+    """Yields (key, text) of "preset[,key=value...]"."""
+    for position, item in enumerate(arg.split(",")):
+        key, separator, text = item.partition("=")
+        if separator:
+            yield key, text
+        elif item and position:
+            raise UserError(f"config argument {item!r}: only the preset has no key=")
+        elif item:
+            yield "preset", item
 
 
 def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -142,7 +167,7 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
     check_fields(config)
     _fill_defaults(config, config_folder(str(config.get("experiment")), file))
     for key, text in (overrides or {}).items():
-        _override(config, key, text)
+        override(config, key, text)
     check_required(config)
     validate(config)
     if hasattr(module, "check"):
@@ -306,46 +331,6 @@ def _fill_defaults(config: ConfigDict, folder: Path) -> None:
             if key not in config:
                 config[key] = ConfigDict(value) if isinstance(value, dict) else value
         config.config_dir = str(folder)
-
-
-def _override(config: ConfigDict, key: str, text: str) -> None:
-    node, *rest = key.split(".")
-    where = config
-    path = node
-    while True:
-        if node not in where:
-            allowed = ", ".join(sorted(where))
-            raise UserError(
-                f"--config.{key}: no field {node!r}{nearest(node, where)}; allowed: {allowed}; "
-                "a new one is added where the config file makes its ConfigDict"
-            )
-        if not rest:
-            break
-        if not isinstance(value_of(where, node), ConfigDict):
-            raise UserError(f"--config.{key}: {path!r} is a value and has no field {rest[0]!r}")
-        where, node, rest = where[node], rest[0], rest[1:]
-        path += "." + node
-    if isinstance(value_of(where, node), ConfigDict):
-        if key == "mesh":
-            value = literal(text, None)
-            if not isinstance(value, dict) or not all(map(_is_axis, value.items())):
-                example = "{'data': -1}"
-                raise UserError(
-                    f"--config.mesh={shown(text)}: expected axis sizes, such as {example}"
-                )
-            config.mesh = ConfigDict(value)
-            return
-        fields = ", ".join(sorted(where[node]))
-        raise UserError(f"--config.{key}: is a section; set one of {fields}")
-    value = convert_field(f"--config.{key}", text, where, node)
-    try:
-        where[node] = value
-    except TypeError as error:
-        raise UserError(f"--config.{key}={shown(text)}: {shortened(str(error))}") from error
-
-
-def _is_axis(item: tuple[Any, Any]) -> bool:
-    return type(item[0]) is str and type(item[1]) is int
 
 
 def _find(path: str) -> Path:

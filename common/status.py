@@ -4,7 +4,6 @@ Reads committed results and the papers' tables only: no run folder, no JAX.
 """
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from absl import logging
 
 from common import grids, papers
 from common.claims_render import MEANING, counts, in_lines, scores, sentences
+from common.config import offers
 from common.errors import DataError, UserError, nearest
 from common.table_files import read_table
 from common.tables import Table, evaluate_claims
@@ -58,25 +58,25 @@ def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRo
 
 
 def presets(config_file: Path) -> tuple[str, ...]:
-    """Returns the presets that a config file's docstring names.
+    """Returns the presets that a config file offers; of a broken file none, with a warning."""
+    return _offers(config_file).get("preset", ())
 
-    The convention is a sentence "Presets: cpu (remarks), paper (remarks), pod (remarks)."
+
+def list_text(found: Sequence[papers.PaperInfo] | None = None, *, details: bool = False) -> str:
+    """Returns the papers with their experiments, tables, and what those came to.
+
+    Args:
+        found: The papers; default: all.
+        details: Also what follows the config file of an experiment: "kind=np,hnp".
     """
-    docstring = papers.docstring(config_file)
-    text = docstring.partition("Presets:")[2].partition("\n\n")[0]
-    while (shorter := re.sub(r"\([^()]*\)", "", text)) != text:
-        text = shorter
-    return tuple(re.findall(r"[a-z]\w*", text.partition(".")[0]))
-
-
-def list_text(found: Sequence[papers.PaperInfo] | None = None) -> str:
-    """Returns the papers with their experiments, tables, and what those came to."""
     lines = []
     for paper, own in _judged(found):
         lines.append(f"{paper.name}: {paper.title}")
         lines += [f"  {score}" for score in (_score(own),) if score]
         for name, path in paper.configs.items():
             lines.append(f"  experiment {name}: {_relative(path)} ({', '.join(presets(path))})")
+            offered = _offers(path).items() if details else ()
+            lines += [f"    {key}={_options(some)}" for key, some in offered if key != "preset"]
         for row in own:
             states = "; ".join(row.states) or "not run"
             lines.append(f"  table {row.row.table.name}: {row.row.table.title} [{states}]")
@@ -257,6 +257,18 @@ def _headline(rows: Sequence[_Judged]) -> str:
             data = {**read_table(row.results["cpu"]), "claims": claims["cpu"]}
             return sentences({**data, "headline": headline})
     return ""
+
+
+def _offers(config_file: Path) -> dict[str, Any]:
+    try:
+        return offers(config_file)
+    except UserError as error:
+        logging.warning("choices left out: %s", error)
+        return {}
+
+
+def _options(some: Any) -> str:
+    return "|".join(some) if isinstance(some, tuple) else f"{type(some).__name__.upper()} ({some})"
 
 
 def _relative(path: Path) -> str:

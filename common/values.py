@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import FieldReference, RequiredValueError
 
-from common.errors import UserError, shown
+from common.errors import UserError, nearest, shortened, shown
 
 LARGEST = 2**63 - 1  # integers of 64 bits, as arrays hold them
 _EXAMPLES: dict[type, Any] = {int: 1, float: 0.5, bool: True, str: "text", tuple: (), list: ()}
@@ -49,6 +49,20 @@ def convert_field(name: str, text: str, section: ConfigDict, field: str) -> Any:
     if not (isinstance(kept, FieldReference) and kept.empty()):
         return convert(name, text, section[field])
     return None if text == "None" else convert(name, text, _EXAMPLES.get(kept.get_type()))
+
+
+def override(config: ConfigDict, key: str, text: str) -> None:
+    """Sets the field that a dotted name says to what a text means in the type of that field.
+
+    Raises:
+        UserError: If there is no such field, or the text is no value of its type.
+    """
+    section, field = _place_of(config, key)
+    value = _axes(text) if key == "mesh" else _value(section, field, key, text)
+    try:
+        section[field] = value
+    except TypeError as error:
+        raise UserError(f"--config.{key}={shown(text)}: {shortened(str(error))}") from error
 
 
 def value_of(section: ConfigDict, field: str) -> Any:
@@ -108,6 +122,42 @@ def tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: tuples(item) for key, item in value.items()}
     return tuple(tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _place_of(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
+    """Returns the section that holds a field, and its name there."""
+    names, section = key.split("."), config
+    for position, name in enumerate(names):
+        if name not in section:
+            raise UserError(
+                f"--config.{key}: no field {name!r}{nearest(name, section)}; "
+                f"allowed: {', '.join(sorted(section))}; "
+                "a new one is added where the config file makes its ConfigDict"
+            )
+        below, value = names[position + 1 :], value_of(section, name)
+        if below and not isinstance(value, ConfigDict):
+            path = ".".join(names[: position + 1])
+            raise UserError(f"--config.{key}: {path!r} is a value and has no field {below[0]!r}")
+        section = value if below else section
+    return section, names[-1]
+
+
+def _value(section: ConfigDict, field: str, key: str, text: str) -> Any:
+    """Returns a text as a value of a field; of a section only its fields are set."""
+    before = value_of(section, field)
+    if isinstance(before, ConfigDict):
+        fields = ", ".join(sorted(before))
+        raise UserError(f"--config.{key}: is a section; set one of {fields}")
+    return convert_field(f"--config.{key}", text, section, field)
+
+
+def _axes(text: str) -> ConfigDict:
+    """Returns a mesh from a text, the one section that is set as a whole."""
+    sizes = literal(text, None)
+    if not isinstance(sizes, dict) or {(type(a), type(n)) for a, n in sizes.items()} - {(str, int)}:
+        example = "{'data': -1}"
+        raise UserError(f"--config.mesh={shown(text)}: expected axis sizes, such as {example}")
+    return ConfigDict(sizes)
 
 
 def _number(name: str, text: str, like: int | float) -> int | float:

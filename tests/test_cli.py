@@ -51,7 +51,7 @@ MISTAKES = {
     "config with a syntax error": Mistake(
         ("train", "--config={tmp}/torn.py"), ("torn.py", "line 1"), files={"torn.py": "def f(:"}
     ),
-    "unknown preset": Mistake(("train", f"--config={TINY}:cpx"), ("'cpx'", "expected cpu")),
+    "unknown preset": Mistake(("train", f"--config={TINY}:cpx"), ("'cpx'", "allowed: cpu")),
     "unknown argument": Mistake(
         ("train", f"--config={INR}:cpu,datset=mnist"), ("'datset'", 'did you mean "dataset"')
     ),

@@ -17,7 +17,7 @@ import pytest
 from common.config import config_hash, flatten, from_json, load_config
 from common.errors import UserError
 from tests.processes import REPOSITORY
-from tests.variants import Variant, config_files, config_module, golden_variants, loaded
+from tests.variants import Variant, config_files, golden_variants, lists, loaded
 
 GOLDEN = REPOSITORY / "tests" / "golden"
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
@@ -123,10 +123,9 @@ def test_variants_are_different_runs() -> None:
 def test_every_config_file_has_a_small_preset_and_refuses_unknown_ones(
     name: str, path: Path
 ) -> None:
-    module = config_module(path)
     cpu = loaded(f"{path}:cpu")
 
-    assert {"cpu", WHOLE} <= {*module.PRESETS}
+    assert {"cpu", WHOLE} <= {*lists(path)["preset"]}
     assert cpu == load_config(str(path)), "cpu is the preset of those who name none"
     assert cpu.experiment == ":".join(name.rsplit(".", 1)), "a config is called as its experiment"
     with pytest.raises(UserError, match="'cpuu'.*cpu"):

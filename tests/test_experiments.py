@@ -8,7 +8,7 @@ from common import program, sharding
 from common.config import load_config
 from common.experiment import build, check_experiment
 from tests.lowered import largest_constant
-from tests.variants import Variant, kind_variants, loaded, preset_variants
+from tests.variants import Variant, choice_variants, loaded, preset_variants
 
 # Their code is that of another experiment with other sizes or a stage before it.
 LIKE_ANOTHER = (
@@ -57,8 +57,8 @@ def test_the_identity_of_data_names_function_and_version_of_what_makes_them() ->
 
 
 @pytest.mark.slow
-def test_every_kind_of_model_conforms() -> None:  # tests of the papers train them
-    for variant in kind_variants():
+def test_every_choice_conforms() -> None:  # tests of the papers train them
+    for variant in choice_variants():
         try:
             conforms(variant)
         except Exception as error:

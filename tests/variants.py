@@ -1,19 +1,17 @@
-"""Every config that the papers of this repository offer: experiment, preset and data set."""
+"""Every config that the papers of this repository offer, from `CHOICES` of their config files."""
 
-import importlib.util
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from common.config import load_config
+from common.config import load_config, offers
 from common.papers import papers
 
 
 class Variant(NamedTuple):
-    """One way to run an experiment; `name` is "topic.paper.experiment.preset[.dataset]"."""
+    """One way to run an experiment; `name` is "topic.paper.experiment.preset[.value]"."""
 
     name: str
     path: Path
@@ -48,32 +46,28 @@ def config_files() -> dict[str, Path]:
 
 
 @cache
-def config_module(path: Path) -> ModuleType:
-    """Returns the config file as a module; it names its choices in PRESETS and the like."""
-    spec = importlib.util.spec_from_file_location(f"_variants_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def lists(path: Path) -> dict[str, tuple[str, ...]]:
+    """Returns what a config file offers to choose from: presets first, then data as a rule."""
+    return {key: some for key, some in offers(path).items() if isinstance(some, tuple)}
 
 
 def golden_variants(name: str, *, first: str = "") -> list[Variant]:
-    """Returns every preset of a config file, with every data set or equation to choose.
+    """Returns every preset of a config file with every value of its second choice.
 
     Args:
         name: "topic.paper.experiment".
         first: The preset that comes before the others.
     """
-    path, found = config_files()[name], []
-    module = config_module(path)
-    for preset in sorted(module.PRESETS, key=lambda preset: preset != first):
-        choices = [f"dataset={x}" for x in getattr(module, "DATASETS", ())]
-        choices += [f"pde={x}" for x in getattr(module, "PDES", ())]
-        for choice in choices or [""]:
-            parts = (name, preset, choice.partition("=")[2]) if choice else (name, preset)
-            options = (choice,) if choice else ()
-            found.append(Variant(".".join(parts), path, preset, options))
-    return found
+    path = config_files()[name]
+    presets, *others = lists(path).items()
+    key, values = others[0] if others else ("", ())
+    return [
+        Variant(".".join((name, preset, value)), path, preset, (f"{key}={value}",))
+        if value
+        else Variant(f"{name}.{preset}", path, preset)
+        for preset in sorted(presets[1], key=lambda preset: preset != first)
+        for value in values or ("",)
+    ]
 
 
 def preset_variants() -> list[Variant]:
@@ -81,18 +75,17 @@ def preset_variants() -> list[Variant]:
     return [
         Variant(f"{name}.{preset}", path, preset)
         for name, path in config_files().items()
-        for preset in config_module(path).PRESETS
+        for preset in lists(path)["preset"]
     ]
 
 
-def kind_variants() -> list[Variant]:
-    """Returns every kind of model (`KINDS`) but the default one, at preset cpu."""
-    found = []
-    for name, path in config_files().items():
-        default = loaded(f"{path}:cpu")
-        kinds = [
-            Variant(f"{name}.cpu.{kind}", path, "cpu", (f"kind={kind}",))
-            for kind in getattr(config_module(path), "KINDS", ())
-        ]
-        found += [variant for variant in kinds if loaded(variant.spec) != default]
-    return found
+def choice_variants() -> list[Variant]:
+    """Returns preset cpu with one choice at a time that is not the default one."""
+    found = [
+        Variant(f"{name}.cpu.{value}", path, "cpu", (f"{key}={value}",))
+        for name, path in config_files().items()
+        for key, values in lists(path).items()
+        if key != "preset"
+        for value in values
+    ]
+    return [variant for variant in found if loaded(variant.spec) != loaded(f"{variant.path}:cpu")]

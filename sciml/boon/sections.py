@@ -2,10 +2,12 @@
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, one_of
 
-KINDS = ("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs")
-BASES = ("fno", "mwt")
+NETWORKS = {  # as every config file offers them
+    "kind": ("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs"),
+    "base": ("fno", "mwt"),
+}
 # Viscosity, diffusivity; range of the random number; amplitude; speed; inner resolution. What the
 # notebooks do not say (all but heat's) is ours, in the range of the paper's experiments.
 EQUATIONS = {
@@ -17,20 +19,6 @@ EQUATIONS = {
     "wave": dict(nu=0.0, low=3.0, high=4.0, amplitude=0.0, speed=1.0, resolution=0),
     "cavity": dict(nu=0.01, low=1.0, high=1.5, amplitude=0.0, speed=0.0, resolution=99),
 }
-
-
-def arguments(
-    arg: str | None, presets: tuple[str, ...], pdes: tuple[str, ...]
-) -> tuple[str, str, str, str]:
-    """Returns preset, equation, kind and base of "preset[,pde=...][,kind=...][,base=...]".
-
-    Raises:
-        UserError: Naming the argument and what is allowed.
-    """
-    args = parse_arg(arg, preset="cpu", pde="stokes", kind="boon", base="fno")
-    for name, allowed in zip(args, (presets, pdes, KINDS, BASES), strict=True):
-        one_of(name, args[name], allowed)
-    return args["preset"], args["pde"], args["kind"], args["base"]
 
 
 def data_section(name: str, **fields: object) -> ConfigDict:
@@ -81,8 +69,8 @@ def check_sections(config: ConfigDict, names: tuple[str, ...]) -> None:
         ValueError: Naming field, value and what is allowed.
     """
     one_of("config.data.name", config.data.name, names)
-    one_of("config.model.kind", config.model.kind, KINDS)
-    one_of("config.model.base", config.model.base, BASES)
+    one_of("config.model.kind", config.model.kind, NETWORKS["kind"])
+    one_of("config.model.base", config.model.base, NETWORKS["base"])
     at_least_one(config, "config", "batch_size", "evaluate_chunk")
     sizes = ("width", "num_layers", "projection", "wavelet_order", "stencil_order")
     at_least_one(config.model, "config.model", *sizes)

@@ -7,12 +7,14 @@ import pytest
 
 from common import papers
 
-CONFIG = '''"""Fake. Presets: cpu (a | b), paper (not run)."""
+CONFIG = '''"""Fake."""
 from ml_collections import ConfigDict
-from common.config import parse_arg
+from common.config import choices
+
+CHOICES = {"preset": ("cpu", "paper")}
 
 def get_config(arg=None):
-    args = parse_arg(arg, preset="cpu")
+    args = choices(arg, CHOICES)
     config = ConfigDict(dict(experiment="experiment.py:fake", kind="a", data=dict(size=4)))
     config.num_steps = 10 if args["preset"] == "cpu" else 1000
     return config

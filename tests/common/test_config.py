@@ -11,13 +11,13 @@ from common import config as config_module
 from common.config import (
     LOOP_DEFAULTS,
     canonical_json,
+    choices,
     config_hash,
     convert,
     describe_diff,
     flatten,
     from_json,
     load_config,
-    parse_arg,
 )
 from common.errors import UserError
 from common.papers import builders, papers
@@ -25,11 +25,11 @@ from common.papers import builders, papers
 HEADER = """
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder, required_placeholder
-from common.config import parse_arg
+from common.config import choices
 """
 BODY = """
 def get_config(arg=None):
-    args = parse_arg(arg, preset="cpu", size=4)
+    args = choices(arg, {"preset": ("cpu",), "size": 4})
     config = ConfigDict()
     config.experiment = "mine.py:line"
     config.num_steps = 12
@@ -64,28 +64,37 @@ def one_line(error: pytest.ExceptionInfo[UserError]) -> str:
     return text
 
 
-def test_an_argument_is_a_preset_and_typed_pairs() -> None:
-    args = parse_arg("paper,size=3,rate=1,deep=true", preset="cpu", size=1, rate=0.5, deep=False)
+OFFERED = {"preset": ("cpu", "paper"), "data": ("mnist", "cifar10"), "size": 1, "rate": 0.5}
 
-    assert args == {"preset": "paper", "size": 3, "rate": 1.0, "deep": True}
+
+def test_an_argument_chooses_of_what_is_offered_and_gives_free_values_their_type() -> None:
+    first = {"preset": "cpu", "data": "mnist", "size": 1, "rate": 0.5}
+
+    args = choices("paper,size=3,rate=1", OFFERED)
+
+    assert args == {**first, "preset": "paper", "size": 3, "rate": 1.0}
     assert isinstance(args["rate"], float)
-    assert parse_arg(None, preset="cpu", size=1) == {"preset": "cpu", "size": 1}
-    assert parse_arg("size=2", preset="cpu", size=1) == {"preset": "cpu", "size": 2}
+    assert choices(None, OFFERED) == first
+    assert choices("data=cifar10", OFFERED) == {**first, "data": "cifar10"}
+    assert choices("paper", OFFERED, data="") == {**first, "preset": "paper", "data": ""}
 
 
 @pytest.mark.parametrize(
     ("arg", "parts"),
     [
-        ("cpu,sise=3", ("'sise'", 'did you mean "size"', "preset, size")),
+        ("cpu,sise=3", ("'sise'", 'did you mean "size"', "preset, data, size, rate")),
         ("cpu,paper", ("'paper'", "key")),
         ("cpu,size=3.5", ("size='3.5'", "an integer")),
+        ("papr", ("preset='papr'", 'did you mean "paper"', "allowed: cpu, paper")),
+        ("cpu,data=cifar", ("data='cifar'", 'did you mean "cifar10"', "allowed: mnist, cifar10")),
     ],
 )
 def test_a_wrong_argument_is_named_with_what_is_allowed(arg: str, parts: tuple[str, ...]) -> None:
-    with pytest.raises(UserError) as error:
-        parse_arg(arg, preset="cpu", size=1)
+    with pytest.raises((UserError, ValueError)) as error:
+        choices(arg, OFFERED)
 
-    assert all(part in one_line(error) for part in parts)
+    text = str(error.value)
+    assert "\n" not in text and all(part in text for part in parts)
 
 
 def test_every_config_has_the_fields_of_the_loop(tmp_path: Path) -> None:

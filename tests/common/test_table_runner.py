@@ -123,7 +123,7 @@ def test_a_row_may_be_a_variant_of_a_config_file(paper: papers.PaperInfo, tmp_pa
     other = paper.folder / "configs" / "other.py"
     text = CONFIG.replace("experiment.py:fake", "experiment.py:other")
     other.write_text(
-        text.replace('preset="cpu")\n', 'preset="cpu", kind="a")\n').replace(
+        text.replace('"paper")}', '"paper"), "kind": ("a", "b")}').replace(
             'kind="a", data', 'kind=args["kind"], data'
         )
     )

@@ -7,14 +7,14 @@ Presets: cpu (seconds). Every host batch waits config.milliseconds.
 
 from ml_collections import ConfigDict
 
-from common.config import parse_arg
+from common.config import choices
+
+CHOICES = {"preset": ("cpu",)}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config; `arg` is "cpu"."""
-    args = parse_arg(arg, preset="cpu")
-    if args["preset"] != "cpu":
-        raise ValueError(f"unknown preset {args['preset']!r}; expected cpu")
+    choices(arg, CHOICES)
     config = ConfigDict()
     config.experiment = "slow_experiment.py:slow"
     config.toy = "regression"  # or "weights": an NFN with dropout on random weights

@@ -11,21 +11,21 @@ pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). Withou
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.tasks import sections
 
-KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
-DATASETS = ("fashion_mnist", "mnist", "cifar10")
-EDITS = ("dilate", "erode", "gradient", "contrast", "translate", "rotate")
-PRESETS = ("cpu", "paper", "pod")
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "dataset": ("fashion_mnist", "mnist", "cifar10"),
+    "edit": ("dilate", "erode", "gradient", "contrast", "translate", "rotate"),
+    "kind": ("np", "hnp", "pt", "mlp", "mlp_aug"),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns a preset's config; `arg` is "preset[,dataset=mnist][,edit=dilate][,kind=hnp]"."""
-    args = parse_arg(arg, preset="cpu", dataset="", edit="", kind="np")
-    one_of("preset", args["preset"], PRESETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES, dataset="", edit="")
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    one_of("dataset", dataset, DATASETS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:editing"
     config.num_steps = 50_000  # Table 16
@@ -57,9 +57,9 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.model.kind", config.model.kind, KINDS)
-    one_of("config.data.name", config.data.name, DATASETS)
-    one_of("config.data.edit", config.data.edit, EDITS)
+    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
+    one_of("config.data.name", config.data.name, CHOICES["dataset"])
+    one_of("config.data.edit", config.data.edit, CHOICES["edit"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "channels", "num_layers")
     at_least_one(config, "config", "batch_size", "evaluate_chunk")

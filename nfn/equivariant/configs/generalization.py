@@ -11,20 +11,19 @@ trained here, unless `config.data.files` names a folder of the published Small C
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.tasks import sections
 
-KINDS = ("np", "hnp", "statnn")
-DATASETS = ("fashion_mnist", "cifar10")
-PRESETS = ("cpu", "paper", "pod")
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "dataset": ("fashion_mnist", "cifar10"),
+    "kind": ("np", "hnp", "statnn"),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=cifar10][,kind=hnp]"."""
-    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="np")
-    one_of("preset", args["preset"], PRESETS)
-    one_of("dataset", args["dataset"], DATASETS)
-    one_of("kind", args["kind"], KINDS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:generalization"
     config.num_steps = 75_000  # Table 12: 50 epochs
@@ -60,7 +59,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
     used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))

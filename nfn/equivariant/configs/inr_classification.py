@@ -11,20 +11,20 @@ tests/nfn/test_pods.py). The argument chooses the images too: ":paper,dataset=ci
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.tasks import sections
 
-KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
+CHOICES = {
+    "preset": ("cpu", "demo", "paper", "pod"),
+    "dataset": ("fashion_mnist", "mnist", "cifar10"),
+    "kind": ("np", "hnp", "pt", "mlp", "mlp_aug"),
+}
 INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
-DATASETS = ("fashion_mnist", "mnist", "cifar10")
-PRESETS = ("demo", "cpu", "paper", "pod")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,kind=hnp]"."""
-    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="np")
-    one_of("preset", args["preset"], PRESETS)
-    one_of("dataset", args["dataset"], DATASETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:inr_classification"
     config.num_steps = 200_000  # Table 14
@@ -61,14 +61,14 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
     one_of("config.model.inputs", config.model.inputs, INPUTS)
     if config.model.kind.startswith("mlp") and config.model.inputs not in ("weights", "canonical"):
         raise ValueError(
             f"config.model.inputs={config.model.inputs!r}: kind {config.model.kind} reads weights "
             "or canonical"
         )
-    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.data.name", config.data.name, CHOICES["dataset"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "channels", "num_layers", "num_probes")
     for name in ("head_dropout", "channel_dropout"):

@@ -10,22 +10,20 @@ the zoo; trainings, not snapshots, are split.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 
-KINDS = ("np", "hnp", "statnn")
-DATASETS = ("fashion_mnist", "mnist")
-PRESETS = ("cpu", "paper", "pod")
-LAYERS = ("3", "5")
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "dataset": ("fashion_mnist", "mnist"),
+    "layers": ("3", "5"),
+    "kind": ("np", "hnp", "statnn"),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns a preset's config; `arg` is "preset[,dataset=mnist][,layers=5][,kind=hnp]"."""
-    args = parse_arg(arg, preset="cpu", dataset="", layers="3", kind="np")
-    one_of("preset", args["preset"], PRESETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES, dataset="")
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    one_of("dataset", dataset, DATASETS)
-    one_of("layers", args["layers"], LAYERS)
-    one_of("kind", args["kind"], KINDS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:mlp_generalization"
     config.num_steps = 112_500  # as Table 12: 50 epochs; App. E.2 does not say
@@ -63,7 +61,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
     used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))

@@ -11,26 +11,25 @@ chooses images and network too: ":paper,dataset=cifar10,network=cnn".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 
-KINDS = ("np", "pt")  # hnp is refused where it would be too large, see `model.check_size`
-DATASETS = ("fashion_mnist", "mnist", "cifar10")
-NETWORKS = ("mlp", "cnn")
-PRESETS = ("cpu", "paper", "pod")
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "dataset": ("fashion_mnist", "mnist", "cifar10"),
+    "network": ("mlp", "cnn"),
+    "kind": ("np", "pt"),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,network=cnn][,kind=pt]".
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them.
 
     The default are the paper's MNIST, at preset cpu the embedded Fashion-MNIST, and the paper's
     networks: the CNN for CIFAR-10, the MLP for gray images.
     """
-    args = parse_arg(arg, preset="cpu", dataset="", network="", kind="np")
-    one_of("preset", args["preset"], PRESETS)
+    args = choices(arg, CHOICES, dataset="", network="")
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    one_of("dataset", dataset, DATASETS)
     network = args["network"] or ("cnn" if dataset == "cifar10" else "mlp")
-    one_of("network", network, NETWORKS)
     config = ConfigDict()
     config.experiment = "nfn.equivariant:tickets"
     config.num_steps = 10_000  # Table 13: 200 epochs of 400 pairs
@@ -68,10 +67,11 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.model.kind", config.model.kind, ("np", "hnp", "pt"))
+    # hnp too, but only where it is not too large: see `model.check_size`.
+    one_of("config.model.kind", config.model.kind, (*CHOICES["kind"], "hnp"))
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    one_of("config.data.name", config.data.name, DATASETS)
-    one_of("config.data.network", config.data.network, NETWORKS)
+    one_of("config.data.name", config.data.name, CHOICES["dataset"])
+    one_of("config.data.network", config.data.network, CHOICES["network"])
     one_of("config.data.scope", config.data.scope, ("global", "layer"))
     if not 0 < config.data.sparsity < 1:
         raise ValueError(f"config.data.sparsity={config.data.sparsity}: expected 0 < share < 1")

@@ -13,20 +13,20 @@ paper could not be read: data and training are those of the authors' paper befor
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.tasks import sections
 
-DATASETS = ("fashion_mnist", "mnist", "cifar10")
-EDITS = ("dilate", "erode", "gradient", "contrast", "translate", "rotate")
-PRESETS = ("cpu", "paper", "pod")
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "dataset": ("fashion_mnist", "mnist", "cifar10"),
+    "edit": ("dilate", "erode", "gradient", "contrast", "translate", "rotate"),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,edit=erode]"."""
-    args = parse_arg(arg, preset="cpu", dataset="", edit="")
-    one_of("preset", args["preset"], PRESETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES, dataset="", edit="")
     dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    one_of("dataset", dataset, DATASETS)
     config = ConfigDict()
     config.experiment = "nfn.transformer:editing"
     config.num_steps = 50_000  # NFN, Table 16
@@ -63,8 +63,8 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.data.name", config.data.name, DATASETS)
-    one_of("config.data.edit", config.data.edit, EDITS)
+    one_of("config.data.name", config.data.name, CHOICES["dataset"])
+    one_of("config.data.edit", config.data.edit, CHOICES["edit"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "channels", "num_blocks", "num_heads", "ff_ratio")
     at_least_one(config, "config", "batch_size", "evaluate_chunk")

@@ -13,18 +13,15 @@ folder of the published Small CNN Zoo.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.tasks import sections
 
-DATASETS = ("fashion_mnist", "cifar10")
-PRESETS = ("cpu", "paper", "pod")
+CHOICES = {"preset": ("cpu", "paper", "pod"), "dataset": ("fashion_mnist", "cifar10")}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=cifar10]"."""
-    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist")
-    one_of("preset", args["preset"], PRESETS)
-    one_of("dataset", args["dataset"], DATASETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES)
     config = ConfigDict()
     config.experiment = "nfn.transformer:generalization"
     config.num_steps = 75_000  # NFN, Table 12: 50 epochs
@@ -73,7 +70,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.data.name", config.data.name, CHOICES["dataset"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "channels", "num_blocks", "num_heads", "ff_ratio")
     at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")

@@ -12,20 +12,20 @@ chooses the images and the encoder too: ":paper,dataset=cifar10,kind=np".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.tasks import sections
 
-KINDS = ("nft", "np", "hnp")
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "dataset": ("fashion_mnist", "mnist", "cifar10"),
+    "kind": ("nft", "np", "hnp"),
+}
 INPUTS = ("weights", "canonical")
-DATASETS = ("fashion_mnist", "mnist", "cifar10")
-PRESETS = ("cpu", "paper", "pod")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,kind=np]"."""
-    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="nft")
-    one_of("preset", args["preset"], PRESETS)
-    one_of("dataset", args["dataset"], DATASETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES)
     config = ConfigDict()
     config.experiment = "nfn.transformer:inr2array"
     config.num_steps = 200_000  # released code
@@ -75,11 +75,11 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.model.kind", config.model.kind, KINDS)
+    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
     one_of("config.model.inputs", config.model.inputs, INPUTS)
     one_of("config.model.decoder", config.model.decoder, ("sitzmann", "additive"))
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    one_of("config.data.name", config.data.name, DATASETS)
+    one_of("config.data.name", config.data.name, CHOICES["dataset"])
     one_of("config.task.target", config.task.target, ("siren", "image"))
     one_of("config.task.loss", config.task.loss, ("mse", "l1"))
     at_least_one(config, "config", "batch_size", "evaluate_chunk", "retrieval_images")

@@ -12,18 +12,15 @@ argument chooses images and encoder too: ":paper,dataset=cifar10,kind=np".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 from nfn.transformer.configs import inr2array
 
-KINDS = inr2array.KINDS
-DATASETS = inr2array.DATASETS
-PRESETS = inr2array.PRESETS
+CHOICES = inr2array.CHOICES  # of the encoder
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,dataset=mnist][,kind=np]"."""
-    args = parse_arg(arg, preset="cpu", dataset="fashion_mnist", kind="nft")
-    one_of("preset", args["preset"], PRESETS)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    args = choices(arg, CHOICES)
     config = ConfigDict()
     config.experiment = "nfn.transformer:inr_classification"
     # Released code: 100 epochs of 550 000 or 495 000 arrays

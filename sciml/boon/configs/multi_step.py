@@ -11,10 +11,9 @@ chooses equation, network and base operator: ":cpu,pde=wave,kind=plain".
 
 from ml_collections import ConfigDict
 
+from common.config import choices
 from sciml.boon import sections
 
-PRESETS = ("cpu", "paper", "pod")
-PDES = ("stokes", "burgers", "burgers_periodic", "heat", "wave", "cavity")
 # Time of the last frame. stokes: notebook; heat: notebook (its text says 2, its code 0.5).
 TIMES = {
     "stokes": 1.2,
@@ -25,11 +24,12 @@ TIMES = {
     "cavity": 2.0,
 }
 PLANE = ("wave", "cavity")  # two space axes
+CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(TIMES), **sections.NETWORKS}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,pde=cavity][,kind=boon][,base=mwt]"."""
-    preset, pde, kind, base = sections.arguments(arg, PRESETS, PDES)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    preset, pde, kind, base = choices(arg, CHOICES).values()
     config = ConfigDict()
     config.experiment = "sciml.boon:multi_step"
     config.batch_size = 10 if pde == "cavity" else 20  # notebooks
@@ -57,7 +57,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    sections.check_sections(config, PDES)
+    sections.check_sections(config, CHOICES["pde"])
 
 
 def _data(pde: str, base: str) -> ConfigDict:

@@ -11,16 +11,16 @@ argument chooses equation, network and base operator: ":cpu,pde=stokes,kind=plai
 
 from ml_collections import ConfigDict
 
+from common.config import choices
 from sciml.boon import sections
 
-PRESETS = ("cpu", "paper", "pod")
-PDES = ("stokes", "burgers", "burgers_front", "burgers_periodic", "heat")
 TIMES = {"stokes": 2.0, "burgers": 1.2, "burgers_front": 1.2, "burgers_periodic": 1.0, "heat": 0.5}
+CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(TIMES), **sections.NETWORKS}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,pde=heat][,kind=boon][,base=mwt]"."""
-    preset, pde, kind, base = sections.arguments(arg, PRESETS, PDES)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    preset, pde, kind, base = choices(arg, CHOICES).values()
     is_mwt = base == "mwt"
     config = ConfigDict()
     config.experiment = "sciml.boon:single_step"
@@ -65,7 +65,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    sections.check_sections(config, PDES)
+    sections.check_sections(config, CHOICES["pde"])
 
 
 def _cpu(config: ConfigDict) -> None:

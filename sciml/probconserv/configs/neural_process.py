@@ -11,9 +11,8 @@ law and a soft constraint in training: ":cpu,pde=pme,soft=1" is SoftC-ANP.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of, parse_arg
+from common.config import at_least_one, choices, one_of
 
-PRESETS = ("cpu", "paper", "pod")
 # Parameters: configuration files of the released code; U[low, high] in training.
 RANGES = {
     "diffusion": ((1.0, 5.0), (1.0, 5.0)),
@@ -22,15 +21,12 @@ RANGES = {
     "advection": ((1.0, 5.0), (1.0, 3.0)),
     "burgers_shock": ((1.0, 4.0), (1.0, 3.0)),
 }
-PDES = tuple(RANGES)
+CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(RANGES), "soft": 0}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    """Returns the config of one preset; `arg` is "preset[,pde=stefan][,soft=1]"."""
-    args = parse_arg(arg, preset="cpu", pde="pme", soft=0)
-    preset, pde, soft = args.values()
-    one_of("preset", preset, PRESETS)
-    one_of("pde", pde, PDES)
+    """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
+    preset, pde, soft = choices(arg, CHOICES, pde="pme").values()
     train_range, test_params = RANGES[pde]
 
     config = ConfigDict()
@@ -83,7 +79,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.data.name", config.data.name, PDES)
+    one_of("config.data.name", config.data.name, CHOICES["pde"])
     at_least_one(config, "config", "batch_size", "evaluate_chunk")
     sizes = ("width", "latent", "heads", "num_samples", "soft_points")
     at_least_one(config.model, "config.model", *sizes)
