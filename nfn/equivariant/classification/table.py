@@ -235,7 +235,7 @@ TABLE_3 = Table(
         "Accuracies are those of the checkpoint with the best validation accuracy, except in the "
         "last two columns, which show what a whole training memorizes.",
     ),
-    figures="nfn.equivariant.classification.figures:table_3",
+    figures="nfn.equivariant.figures.classification:draw",
 )
 
 # `make demo`: the rows of the paper and what is claimed about them.

@@ -79,5 +79,5 @@ TABLE_1 = Table(
     ),
     headline=("stored_parameters_are_the_dimension",),
     drawn_from_cells=True,
-    figures="nfn.equivariant.figures:table_1",
+    figures="nfn.equivariant.figures.counts:draw",
 )

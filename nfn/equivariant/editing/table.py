@@ -179,5 +179,5 @@ TABLE_6 = Table(
         f"{PERMUTED}: mean square difference of the pixels shown when the hidden neurons of the "
         "test networks are put in a random order first.",
     ),
-    figures="nfn.equivariant.editing.figures:table_6",
+    figures="nfn.equivariant.figures.editing:draw",
 )

@@ -190,7 +190,7 @@ TABLE_2 = Table(
         "network are put in random order.",
         "Each run's checkpoint is the one with the best tau on the validation networks.",
     ),
-    figures="nfn.equivariant.generalization.figures:table_2",
+    figures="nfn.equivariant.figures.generalization:draw",
 )
 
 TABLE_19 = Table(
@@ -218,5 +218,5 @@ TABLE_19 = Table(
         "trainings, not snapshots, are split into training, validation and test. training tau: "
         "on the networks a predictor was trained with.",
     ),
-    figures="nfn.equivariant.generalization.figures:table_19",
+    figures="nfn.equivariant.figures.mlp_generalization:draw",
 )

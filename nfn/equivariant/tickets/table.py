@@ -141,5 +141,5 @@ TABLE_5 = Table(
         + ".",
     ),
     headline=("drawn_tickets_beat_random", "drawn_tickets_close_half_the_gap"),
-    figures="nfn.equivariant.tickets.figures:table_5",
+    figures="nfn.equivariant.figures.tickets:draw",
 )

@@ -267,5 +267,5 @@ CLASSIFICATION = Table(
         "found again: of 1,000 training images, those whose second fit has the array nearest to "
         "that of the first (chance: 0.1 %).",
     ),
-    figures="nfn.transformer.classification.figures:classification",
+    figures="nfn.transformer.figures.classification:draw",
 )

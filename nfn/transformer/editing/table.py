@@ -125,5 +125,5 @@ TABLE_EDITING = Table(
         f"{PERMUTED}: mean square difference of the pixels shown when the hidden neurons of the "
         "test networks are put in a random order first.",
     ),
-    figures="nfn.transformer.editing.figures:table_editing",
+    figures="nfn.transformer.figures.editing:draw",
 )

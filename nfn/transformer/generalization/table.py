@@ -121,5 +121,5 @@ TABLE_GENERALIZATION = Table(
         "network are put in random order.",
         "Each run's checkpoint is the one with the best tau on the validation networks.",
     ),
-    figures="nfn.transformer.generalization.figures:table_generalization",
+    figures="nfn.transformer.figures.generalization:draw",
 )

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from common.figures import RunDirectories
 from nfn.equivariant.editing.table import DO_NOTHING, IMAGE_COLUMNS, MOVING_COLUMNS, ROWS
-from nfn.tasks.figures import RunDirectories, draw_editing
+from nfn.tasks.figures import draw_editing
 
 COLORS = {
     DO_NOTHING: "#d9d9d9",
@@ -18,14 +19,8 @@ COLORS = {
 }
 
 
-def table_6(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws what every row shows for some test images, and the errors with their deviations.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Run folders by (row, column) and seed.
-        out_path: The PNG to write.
-    """
+def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
+    """Draws what every row shows for some test images, and the errors with their deviations."""
     draw_editing(
         data,
         run_directories,
@@ -33,5 +28,5 @@ def table_6(data: Mapping[str, Any], run_directories: RunDirectories, out_path: 
         edits=(*IMAGE_COLUMNS, *MOVING_COLUMNS),
         rows=tuple(ROWS),
         colors=COLORS,
-        published="MNIST, CIFAR-10",
+        published="paper (MNIST, CIFAR-10)",
     )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nfn.tasks.figures import RunDirectories, draw_editing
+from common.figures import RunDirectories
+from nfn.tasks.figures import draw_editing
 from nfn.transformer.editing.table import (
     DO_NOTHING,
     EDITS,
@@ -25,13 +26,7 @@ COLORS = {
 }
 
 
-def table_editing(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws what every row shows for some test images, and the errors with their deviations.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Run folders by (row, column) and seed.
-        out_path: The PNG to write.
-    """
+def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
+    """Draws what every row shows for some test images, and the errors with their deviations."""
     rows = (*NFN_ROWS, NFT)
     draw_editing(data, run_directories, out_path, edits=EDITS, rows=rows, colors=COLORS, height=9.5)

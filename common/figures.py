@@ -1,0 +1,218 @@
+"""What the figures of all papers share: a page, bars and curves with their spread, runs to draw.
+
+`draw(data, run_directories, out_path)` of a table's figure module gets the table's JSON and writes
+one PNG. What is here takes cells as `cells(data)` gives them. Axes made inside `page` have no upper
+and no right spine. Matplotlib is imported when something is drawn.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import runs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+PyTree = Any
+RunDirectories = Mapping[tuple[str, str], Mapping[int, Path]]  # folders by (row, column) and seed
+PUBLISHED = "#333333"
+
+
+class Shown(NamedTuple):
+    """A cell as figures show it.
+
+    Attributes:
+        values: What its seeds measured; nothing where the table has no such cell.
+        published: The paper's value, if there is one.
+    """
+
+    values: tuple[float, ...] = ()
+    published: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """Returns the mean of the seeds, nan without any."""
+        return statistics.fmean(self.values) if self.values else float("nan")
+
+    @property
+    def spread(self) -> float:
+        """Returns the standard deviation of the seeds, 0 of one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+
+def cells(data: Mapping[str, Any]) -> dict[tuple[str, str], Shown]:
+    """Returns the cells of a table's JSON by (row, column), in the order of the table."""
+    return {
+        (cell["row"], cell["column"]): Shown(
+            tuple(cell["values"].values()), cell["paper"] and cell["paper"]["value"]
+        )
+        for cell in data["cells"]
+    }
+
+
+def rows(data: Mapping[str, Any]) -> list[str]:
+    """Returns the rows of a table's JSON, in its order."""
+    return list(dict.fromkeys(cell["row"] for cell in data["cells"]))
+
+
+def heading(data: Mapping[str, Any]) -> str:
+    """Returns "title (preset cpu, n = 3)"."""
+    return f"{data['title']} (preset {data['preset']}, n = {len(data['seeds'])})"
+
+
+@contextmanager
+def page(out_path: Path, size: tuple[float, float], *, dpi: int = 130) -> "Iterator[Figure]":
+    """Gives an empty figure that is written to `out_path` at the end, and closed in any case.
+
+    Args:
+        out_path: The PNG to write.
+        size: Width and height in inches.
+        dpi: Dots per inch.
+    """
+    from matplotlib import pyplot
+
+    with pyplot.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
+        figure = pyplot.figure(figsize=size, layout="constrained")
+        try:
+            yield figure
+            figure.savefig(out_path, dpi=dpi)
+        finally:
+            pyplot.close(figure)
+
+
+def stacked(figure: "Figure", heights: Sequence[float]) -> "list[SubFigure]":
+    """Returns parts of a figure below one another, of these relative heights."""
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=list(heights))
+    return [figure.add_subfigure(part) for part in grid]
+
+
+def bars(
+    axis: "Axes",
+    groups: Sequence[str],
+    series: Mapping[str, Sequence[Shown]],
+    colors: Mapping[str, str],
+    *,
+    width: float = 0.8,
+    horizontal: bool = False,
+    labels: Mapping[str, str] | None = None,
+    published: str = "",
+) -> None:
+    """Draws a bar for every cell, mean and standard deviation, side by side in its group.
+
+    Args:
+        axis: Where; horizontal bars go from top to bottom.
+        groups: Names of the groups, in order.
+        series: Cells of every group, by the name of the series.
+        colors: Color of every series.
+        width: Of all bars of a group together.
+        horizontal: Bars go to the right instead of up.
+        labels: What the legend calls a series, if not by its name.
+        published: What the legend calls the paper's values; "": they are not drawn.
+    """
+    places, each = np.arange(len(groups)), width / len(series)
+    marks: list[tuple[float, float]] = []
+    for number, (name, shown) in enumerate(series.items()):
+        at = places + (number - (len(series) - 1) / 2) * each
+        means = [cell.mean for cell in shown]
+        spreads = [cell.spread for cell in shown] if any(cell.spread for cell in shown) else None
+        look = {"capsize": 2, "color": colors[name], "label": (labels or {}).get(name, name)}
+        if horizontal:
+            axis.barh(at, means, each * 0.95, xerr=spreads, **look)
+        else:
+            axis.bar(at, means, each * 0.95, yerr=spreads, **look)
+        known = [(x, cell.published) for x, cell in zip(at, shown, strict=True)]
+        marks += [(x, value) for x, value in known if value is not None]
+    if published and marks:
+        at, values = zip(*marks, strict=True)
+        look = {"s": 90, "color": PUBLISHED, "zorder": 3, "label": published}
+        if horizontal:
+            axis.scatter(values, at, marker="|", **look)
+        else:
+            axis.scatter(at, values, marker="_", **look)
+    if horizontal:
+        axis.set_yticks(places, list(groups))
+        axis.invert_yaxis()
+    else:
+        axis.set_xticks(places, list(groups))
+
+
+def curve(axis: "Axes", x: Sequence[Any], shown: Sequence[Shown], *, name: str, color: str) -> None:
+    """Draws means over `x` with bars of one standard deviation."""
+    means, spreads = [cell.mean for cell in shown], [cell.spread for cell in shown]
+    axis.errorbar(x, means, yerr=spreads, marker="o", capsize=3, color=color, label=name)
+
+
+def band(
+    axis: "Axes", x: Sequence[Any], shown: Sequence[Shown], *, name: str, color: str, **line: Any
+) -> None:
+    """Draws means over `x` on a band from the lowest to the highest seed; `line` is its style."""
+    low, high = [min(cell.values) for cell in shown], [max(cell.values) for cell in shown]
+    axis.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
+    axis.plot(x, [cell.mean for cell in shown], color=color, label=name, **line)
+
+
+def legend_below(part: "Figure | SubFigure") -> None:
+    """Names what the first axis shows, once for all axes and below them."""
+    handles, names = part.axes[0].get_legend_handles_labels()
+    part.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
+
+
+def picture(axis: "Axes", pixels: np.ndarray) -> None:
+    """Draws pixels in [0, 1], gray or in color, in a frame without ticks."""
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+    axis.spines[:].set_visible(True)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+class Drawn(NamedTuple):
+    """A run as figures use it.
+
+    Attributes:
+        config: Its config.
+        seed: Its seed.
+        data: The data of its experiment.
+        predict: Its predictions for new inputs, as NumPy arrays.
+    """
+
+    config: ConfigDict
+    seed: int
+    data: PyTree
+    predict: Callable[[PyTree], PyTree]
+
+
+def first_folder(
+    run_directories: RunDirectories, row: str, column: str | None = None
+) -> tuple[int, Path]:
+    """Returns the first seed of a cell and its folder; without a column of the row's first cell."""
+    found = next(
+        seeds
+        for (a, b), seeds in run_directories.items()
+        if a == row and seeds and column in (None, b)
+    )
+    return next(iter(found.items()))
+
+
+def first_run(run_directories: RunDirectories, row: str, column: str | None = None) -> Drawn:
+    """Returns the run of the first seed of a cell, ready to predict; places as in `first_folder`.
+
+    Seeds that were trained together are saved together: the run answers as its seed does.
+    """
+    seed, folder = first_folder(run_directories, row, column)
+    group = runs.read_json(folder / "result.json").get("group")
+    loaded = runs.load(folder.parent / group if group else folder, allow_changed_code=True)
+    member = seed - loaded.config.seed
+
+    def predict(inputs: PyTree) -> PyTree:
+        found = jax.tree.map(np.asarray, loaded.predict(inputs))
+        return jax.tree.map(lambda x: x[member], found) if group else found
+
+    return Drawn(loaded.config, seed, loaded.data, predict)

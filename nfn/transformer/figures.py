@@ -1,1 +1,0 @@
-"""Figures of the paper's tables that need no run; those of an experiment are in its folder."""
