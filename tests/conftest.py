@@ -43,7 +43,7 @@ TERMINAL_SIGNALS = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGHUP: signal.SIG_DFL,
 }
-PACKAGES = ["common", "nfn", "landscape", "rlhf", "finetune", "sciml"]
+PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__init__.py"))
 
 # Every annotated function of the packages checks its shapes and types when a test calls it.
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")

@@ -6,6 +6,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.papers import TOPICS
+from tests.costs import SHARES
 from tests.processes import REPOSITORY
 
 WORKS = '#!/bin/sh\ncase "$1" in --version) echo "Python 3.x";; esac\n'
@@ -60,6 +62,14 @@ def test_a_python_that_will_not_do_is_one_line_that_says_why(tmp_path: Path) -> 
     ]
     assert len(none.stderr.splitlines()) == 1
     assert "PYTHON=/path/to/python" in none.stderr
+
+
+def test_every_topic_is_installed_and_has_its_share_of_the_suite() -> None:
+    setuptools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+    wanted = [f"{name}*" for name in ("common", *TOPICS)]
+
+    assert setuptools["packages"]["find"]["include"] == wanted, "pyproject.toml, packages.find"
+    assert SHARES.keys() == {"common", *TOPICS, "reserve"}, "tests/costs.py, SHARES"
 
 
 def test_every_lock_holds_the_pins_of_both_stacks() -> None:
