@@ -25,29 +25,15 @@ CHOICES = {
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
     args = choices(arg, CHOICES, dataset="", edit="")
-    dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
-    config = ConfigDict()
+    config = sections.editing(args["preset"], args["dataset"], args["edit"])
     config.experiment = "nfn.equivariant:editing"
-    config.num_steps = 50_000  # Table 16
-    config.batch_size = 32  # Table 16
-    config.eval_every = config.checkpoint_every = 1_000  # released code
-    config.best_metric = "-valid_mse"  # released code: early stopping on validation data
-    config.evaluate_chunk = 64
-    config.data = sections.edited_siren_set(dataset, edit=args["edit"])
     config.model = _model()
     config.model.kind = args["kind"]
-    config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=1e-3, schedule="constant", warmup_steps=1_000)  # Table 16
-    )
-    if args["preset"] == "cpu":
-        _cpu(config)
-    elif args["preset"] == "pod":  # v5e 16x16: 32 networks a chip, as one GPU of the paper
-        config.batch_size = config.evaluate_chunk = 32 * 256
-        config.num_steps = 5_000
-        config.eval_every = config.checkpoint_every = 250
-        config.optimizer.warmup_steps = 500
+    if args["preset"] == "cpu":  # narrow layers
+        config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
+        config.model.mlp_widths = (256, 256, 256)
+    elif args["preset"] == "pod":
         config.model.dtype, config.model.remat = "bfloat16", True
-        config.mesh = ConfigDict(dict(data=-1))
     return config
 
 
@@ -62,9 +48,7 @@ def check(config: ConfigDict) -> None:
     one_of("config.data.edit", config.data.edit, CHOICES["edit"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "channels", "num_layers")
-    at_least_one(config, "config", "batch_size", "evaluate_chunk")
-    if len(config.data.shift) != 2:
-        raise ValueError(f"config.data.shift={config.data.shift}: expected (rows, columns)")
+    sections.check_editing(config)
 
 
 def _model() -> ConfigDict:
@@ -83,17 +67,4 @@ def _model() -> ConfigDict:
             dtype="float32",
             remat=False,
         )
-    )
-
-
-def _cpu(config: ConfigDict) -> None:
-    """The same claims on 2 cores: fewer and smaller images, small SIRENs, narrow layers."""
-    sections.make_siren_set_small(config.data, train=600, valid=50, test=100)
-    config.num_steps, config.batch_size, config.steps_per_call = 1_500, 32, 50
-    config.eval_every = config.checkpoint_every = 500
-    config.evaluate_chunk = 100
-    config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
-    config.model.mlp_widths = (256, 256, 256)
-    config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=2e-3, schedule="cosine", warmup_steps=100)
     )

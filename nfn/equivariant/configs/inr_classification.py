@@ -38,20 +38,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = sections.siren_set(args["dataset"], copies=copies)
     config.model = _model(args["dataset"])
     config.model.kind = args["kind"]
-    config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=1e-4, schedule="constant", warmup_steps=10_000)  # Table 14
-    )
+    config.optimizer = sections.optimizer("adam", 1e-4, "constant", 10_000)  # Table 14
     if args["preset"] in ("demo", "cpu"):
         _cpu(config)
     if args["preset"] == "demo":
         _demo(config)
-    elif args["preset"] == "pod":  # v5e 16x16: 32 networks a chip, as one GPU of the paper
-        config.batch_size = config.evaluate_chunk = 32 * 256
-        config.num_steps = 20_000
-        config.eval_every = config.checkpoint_every = 500
+    elif args["preset"] == "pod":  # as one GPU of the paper
+        sections.set_pod(config, per_chip=32, num_steps=20_000, every=500)
         config.optimizer.warmup_steps = 1_000
         config.model.dtype, config.model.remat = "bfloat16", True
-        config.mesh = ConfigDict(dict(data=-1))
     return config
 
 
@@ -104,16 +99,12 @@ def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: fewer and smaller images, small SIRENs, narrow layers."""
     sections.make_siren_set_small(config.data, train=900, valid=100, test=200)
     config.data.copies = 4
-    config.num_steps, config.batch_size, config.steps_per_call = 8_000, 64, 50
-    config.eval_every = config.checkpoint_every = 1_000
-    config.evaluate_chunk = 250
+    sections.set_loop(config, num_steps=8_000, batch_size=64, every=1_000, chunk=250)
     config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
     config.model.num_probes = 16
     config.model.io_bands, config.model.io_max_frequency = 3, 3.0
     config.model.head_widths = (256, 256)
-    config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=2e-3, schedule="cosine", warmup_steps=100)
-    )
+    config.optimizer = sections.optimizer("adam", 2e-3, "cosine", 100)
 
 
 def _demo(config: ConfigDict) -> None:

@@ -10,7 +10,8 @@ the zoo; trainings, not snapshots, are split.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import choices, one_of
+from nfn.tasks import sections
 
 CHOICES = {
     "preset": ("cpu", "paper", "pod"),
@@ -23,7 +24,7 @@ CHOICES = {
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
     args = choices(arg, CHOICES, dataset="")
-    dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
+    dataset = args["dataset"] or sections.gray_images(args["preset"])
     config = ConfigDict()
     config.experiment = "nfn.equivariant:mlp_generalization"
     config.num_steps = 112_500  # as Table 12: 50 epochs; App. E.2 does not say
@@ -35,23 +36,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # App. E.2 does not say. Of HNP with and without, this had the better validation tau at preset
     # cpu (0.71 to 0.67, 150 trainings, 3 layers).
     config.data.normalize = True
-    config.model = ConfigDict(
-        dict(
-            kind=args["kind"],
-            widths=(16, 16, 5),
-            head_widths=(1_000, 1_000),
-            head_dropout=0.0,
-            dtype="float32",
-        )
-    )
+    config.model = sections.predictor(args["kind"])
     config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-3))
     if args["preset"] == "cpu":
         _cpu(config)
-    elif args["preset"] == "pod":  # v5e 16x16: 8 networks a chip
-        config.batch_size = config.evaluate_chunk = 8 * 256
-        config.num_steps, config.steps_per_call = 3_000, 50
-        config.eval_every = config.checkpoint_every = 150
-        config.mesh = ConfigDict(dict(data=-1))
+    elif args["preset"] == "pod":
+        sections.set_ranking_pod(config)
     return config
 
 
@@ -63,12 +53,7 @@ def check(config: ConfigDict) -> None:
     """
     one_of("config.model.kind", config.model.kind, CHOICES["kind"])
     one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    at_least_one(config.data, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
-    used = sum(config.data[f"{part}_runs"] for part in ("train", "valid", "test"))
-    if used > config.data.runs:
-        raise ValueError(
-            f"config.data.runs={config.data.runs}: train_runs + valid_runs + test_runs = {used}"
-        )
+    sections.check_zoo(config.data)
 
 
 def _data(dataset: str, *, hidden: int) -> ConfigDict:
@@ -106,13 +91,9 @@ def _data(dataset: str, *, hidden: int) -> ConfigDict:
 
 def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: as many trainings, of narrow MLPs, with fewer snapshots."""
-    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
-    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
+    sections.make_embedded(config.data)
     config.data.hidden_width = 16
     config.data.zoo_steps, config.data.snapshots = 400, 5
     config.model.widths, config.model.head_widths = (8, 8, 5), (256, 256)
-    config.num_steps, config.batch_size, config.steps_per_call = 2_000, 32, 50
-    config.eval_every = config.checkpoint_every = 250
-    config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=1e-3, schedule="cosine", warmup_steps=50)
-    )
+    sections.set_loop(config, num_steps=2_000, batch_size=32, every=250, chunk=100)
+    config.optimizer = sections.optimizer("adam", 1e-3, "cosine", 50)

@@ -12,6 +12,7 @@ chooses images and network too: ":paper,dataset=cifar10,network=cnn".
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, choices, one_of
+from nfn.tasks import sections
 
 CHOICES = {
     "preset": ("cpu", "paper", "pod"),
@@ -28,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     networks: the CNN for CIFAR-10, the MLP for gray images.
     """
     args = choices(arg, CHOICES, dataset="", network="")
-    dataset = args["dataset"] or ("fashion_mnist" if args["preset"] == "cpu" else "mnist")
+    dataset = args["dataset"] or sections.gray_images(args["preset"])
     network = args["network"] or ("cnn" if dataset == "cifar10" else "mlp")
     config = ConfigDict()
     config.experiment = "nfn.equivariant:tickets"
@@ -52,12 +53,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.optimizer = ConfigDict(dict(name="adam", learning_rate=1e-3))  # Table 13
     if args["preset"] == "cpu":
         _cpu(config)
-    elif args["preset"] == "pod":  # v5e 16x16: one pair a chip
-        config.batch_size = config.evaluate_chunk = 256
-        config.num_steps = 400
-        config.eval_every = config.checkpoint_every = 50
+    elif args["preset"] == "pod":
+        sections.set_pod(config, per_chip=1, num_steps=400, every=50)
         config.data.chunk = 1
-        config.mesh = ConfigDict(dict(data=-1))
     return config
 
 
@@ -115,8 +113,7 @@ def _data(dataset: str, network: str) -> ConfigDict:
 
 def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: images of 14 x 14 pixels, a smaller network, narrow layers."""
-    # The results on Fashion-MNIST shall not depend on what a machine has; others are not embedded.
-    config.data.source = "embedded" if config.data.name == "fashion_mnist" else ""
+    sections.make_embedded(config.data)
     config.data.size = 16 if config.data.name == "cifar10" else 14
     config.data.train_per_class, config.data.test_per_class = 800, 200
     if config.data.network == "cnn":
@@ -127,10 +124,6 @@ def _cpu(config: ConfigDict) -> None:
     config.data.num_train, config.data.num_valid, config.data.num_test = 128, 16, 32
     config.data.chunk = 1
     config.data.normalize = True
-    config.num_steps, config.batch_size, config.steps_per_call = 1_000, 4, 25
-    config.eval_every = config.checkpoint_every = 250
-    config.evaluate_chunk = 8
+    sections.set_loop(config, num_steps=1_000, batch_size=4, every=250, chunk=8, steps_per_call=25)
     config.model.channels, config.model.num_layers, config.model.remat = 16, 2, False
-    config.optimizer = ConfigDict(
-        dict(name="adam", learning_rate=3e-3, schedule="cosine", warmup_steps=0)
-    )
+    config.optimizer = sections.optimizer("adam", 3e-3, "cosine", 0)

@@ -48,24 +48,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
             aligned=False,  # all copies of an image in one batch
         )
     )
-    config.optimizer = ConfigDict(
-        dict(
-            name="adamw",
-            learning_rate=1e-4,
-            schedule="cosine",
-            warmup_steps=10_000,
-            weight_decay=0.01,
-        )
-    )
+    config.optimizer = sections.optimizer("adamw", 1e-4, "cosine", 10_000)
+    config.optimizer.weight_decay = 0.01
     if args["preset"] == "cpu":
         _cpu(config)
-    elif args["preset"] == "pod":  # v5e 16x16: 32 networks a chip
-        config.batch_size = config.evaluate_chunk = 32 * 256
-        config.num_steps = 20_000
-        config.eval_every = config.checkpoint_every = 500
+    elif args["preset"] == "pod":
+        sections.set_pod(config, per_chip=32, num_steps=20_000, every=500)
         config.optimizer.warmup_steps = 1_000
         config.model.dtype, config.model.remat = "bfloat16", True
-        config.mesh = ConfigDict(dict(data=-1))
     return config
 
 
@@ -99,29 +89,15 @@ def check(config: ConfigDict) -> None:
 
 
 def _model(dataset: str) -> ConfigDict:
-    return ConfigDict(
-        dict(
-            kind="nft",
-            inputs="weights",  # or canonical
-            num_probes=0,
-            channels=256,  # this and the next: released code
-            num_blocks=6,
-            num_heads=4,
-            ff_ratio=4,
-            dropout=0.0,
-            share_ff=False,
-            use_neurons=True,
-            use_tensors=True,
-            frequencies=128,
-            fourier_scale=3.0,
-            num_latents=16,
-            latent_width=256,
-            spatial=True,
-            decoder="additive" if dataset == "cifar10" else "sitzmann",
-            decoder_widths=(256, 256),
-            dtype="float32",
-            remat=False,
-        )
+    return sections.attention(
+        kind="nft",
+        inputs="weights",  # or canonical
+        num_probes=0,
+        num_latents=16,  # this and the next: released code
+        latent_width=256,
+        spatial=True,
+        decoder="additive" if dataset == "cifar10" else "sitzmann",
+        decoder_widths=(256, 256),
     )
 
 
@@ -129,19 +105,9 @@ def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: the SIRENs of nfn.equivariant's Table 3, narrow and shallow."""
     sections.make_siren_set_small(config.data, train=900, valid=100, test=200)
     config.data.copies = 4
-    config.num_steps, config.batch_size, config.steps_per_call = 2_000, 32, 50
-    config.eval_every = config.checkpoint_every = 500
-    config.evaluate_chunk = 250
+    sections.set_loop(config, num_steps=2_000, batch_size=32, every=500, chunk=250)
     config.model.channels, config.model.num_blocks, config.model.ff_ratio = 32, 2, 2
     config.model.frequencies, config.model.fourier_scale = 16, 0.5
     config.model.num_latents, config.model.latent_width = 4, 64
     config.model.decoder_widths = (64, 64)
-    config.optimizer = ConfigDict(
-        dict(
-            name="adamw",
-            learning_rate=2e-3,
-            schedule="cosine",
-            warmup_steps=100,
-            weight_decay=0.01,
-        )
-    )
+    config.optimizer.learning_rate, config.optimizer.warmup_steps = 2e-3, 100

@@ -13,6 +13,7 @@ argument chooses images and encoder too: ":paper,dataset=cifar10,kind=np".
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, choices, one_of
+from nfn.tasks import sections
 from nfn.transformer.configs import inr2array
 
 CHOICES = inr2array.CHOICES  # of the encoder
@@ -43,32 +44,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
             dtype="float32",
         )
     )
-    config.optimizer = ConfigDict(
-        dict(
-            name="adamw",
-            learning_rate=1e-4,
-            schedule="cosine",
-            warmup_steps=10_000,
-            weight_decay=0.1,
-        )
-    )
+    config.optimizer = sections.optimizer("adamw", 1e-4, "cosine", 10_000)
+    config.optimizer.weight_decay = 0.1
     config.encoder = inr2array.get_config(arg)
     if args["preset"] == "cpu":
-        config.num_steps, config.batch_size, config.steps_per_call = 2_000, 64, 50
-        config.eval_every = config.checkpoint_every = 250
-        config.evaluate_chunk = config.encode_chunk = 250
+        sections.set_loop(config, num_steps=2_000, batch_size=64, every=250, chunk=250)
+        config.encode_chunk = 250
         config.model.width, config.model.num_layers, config.model.ff_width = 64, 2, 128
         config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 100
     else:
         config.eval_every = config.checkpoint_every = 1_000
         config.num_steps -= config.num_steps % 1_000
-    if args["preset"] == "pod":  # v5e 16x16: 64 arrays a chip
-        config.batch_size = config.evaluate_chunk = 64 * 256
-        config.num_steps = 3_000
-        config.eval_every = config.checkpoint_every = 100
+    if args["preset"] == "pod":
+        sections.set_pod(config, per_chip=64, num_steps=3_000, every=100)
         config.optimizer.warmup_steps = 100
         config.model.dtype = config.array_dtype = "bfloat16"  # 5 GB of arrays a chip
-        config.mesh = ConfigDict(dict(data=-1))
     return config
 
 
