@@ -2,7 +2,8 @@
 
 A config file is trusted Python that defines `get_config(arg) -> ConfigDict`, where `arg` is
 "preset[,key=value...]", and optionally `check(config)`, which raises ValueError for values that
-only this experiment can judge. Every config also has the fields of the loop (`LOOP_DEFAULTS`).
+only this experiment can judge. Every config also has the fields of the loop
+(`common.loop_fields`).
 """
 
 import hashlib
@@ -17,47 +18,15 @@ from ml_collections import ConfigDict
 
 from common import nonfinite, source
 from common.data.storage import user_path
-from common.errors import UserError, nearest, place, shown
+from common.errors import UserError, nearest, place
+from common.loop_fields import LATER_DEFAULTS, NOT_HASHED, check_types, fill_defaults, validate
 from common.papers import (
     REPOSITORY,
-    builder_folder,
-    builders,
     config_folder,
-    papers,
     split_spec,
 )
 from common.places import FOLDER_FROM_RUN
-from common.values import check_fields, check_required, convert, is_plain, override, tuples
-
-# Fields that came after runs were made. While they have these values they are left out of the hash,
-# so that the runs of before keep theirs; hence a value here never changes.
-LATER_DEFAULTS: dict[str, Any] = {}
-
-LOOP_DEFAULTS: dict[str, Any] = {
-    "seed": 0,
-    "num_steps": 0,  # every config sets it
-    "steps_per_call": 1,  # steps inside one lax.scan; a part of what is bitwise reproducible
-    "log_every": 100,
-    "eval_every": 0,  # 0: once, at the end
-    "checkpoint_every": 0,  # 0: at the end and whenever the best changes
-    "keep": 2,  # newest checkpoints kept, besides the best one
-    "best_metric": "",  # "valid_accuracy"; "-valid_loss": lower is better
-    "mesh": {"data": -1},  # axis sizes, axes in alphabetical order; -1: all devices left
-    "deterministic": False,  # the same bits on any device count that divides logical_shards
-    "logical_shards": 8,
-    "x64": False,
-    "seed_group": 1,  # seeds trained together under vmap
-    "init_from": "",  # run folder whose best parameters start this run
-    "config_dir": "",  # filled in: folder of the config file, for builders named "file.py:function"
-    **LATER_DEFAULTS,
-}
-
-MAX_SEED = 2**32 - 1  # jax.random.key takes larger ones modulo 2**32
-MAX_COUNT = 2**31 - 1  # programs count steps in 32 bits
-MAX_GROUP = 1024  # seeds; each is a whole experiment
-
-# What neither changes the numbers of a run nor says which run it is.
-NOT_HASHED = ("seed", "mesh", "log_every", "checkpoint_every", "keep", "config_dir")
+from common.values import check_fields, check_required, convert, flatten, override, tuples
 
 
 def choices(arg: str | None, offered: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
@@ -165,7 +134,7 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
         got = type(config).__name__
         raise UserError(f"--config={path}: get_config returned {got}, not ConfigDict")
     check_fields(config)
-    _fill_defaults(config, config_folder(str(config.get("experiment")), file))
+    fill_defaults(config, config_folder(str(config.get("experiment")), file))
     for key, text in (overrides or {}).items():
         override(config, key, text)
     check_required(config)
@@ -187,7 +156,7 @@ def complete(section: ConfigDict, config_dir: str, **fields: Any) -> ConfigDict:
         UserError: As `load_config`, but for the checks of the config file.
     """
     config = ConfigDict({**section.to_dict(), **fields})
-    _fill_defaults(config, Path(config_dir))
+    fill_defaults(config, Path(config_dir))
     validate(config)
     return config.lock()
 
@@ -204,8 +173,8 @@ def from_json(text: str) -> ConfigDict:
     values = nonfinite.from_json(json.loads(text))
     values.pop(FOLDER_FROM_RUN, None)
     config = ConfigDict(tuples(values))
-    _fill_defaults(config, Path(config.get("config_dir") or ""))
-    _check_types(config)
+    fill_defaults(config, Path(config.get("config_dir") or ""))
+    check_types(config)
     return config.lock()
 
 
@@ -244,93 +213,6 @@ def describe_diff(
     names = sorted(flat_old.keys() | flat_new.keys())
     pairs = {name: (flat_old.get(name), flat_new.get(name)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns {dotted field: value} of all leaves."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict | Mapping):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
-
-
-def validate(config: ConfigDict) -> None:
-    """Checks the fields of the loop, as far as no device is needed.
-
-    Raises:
-        UserError: For the first field that is out of range.
-    """
-    _check_types(config)
-    sizes = ("num_steps", "steps_per_call", "log_every", "logical_shards", "seed_group", "keep")
-    for name in sizes:
-        _require(config[name] >= 1, name, config[name], "an integer of at least 1")
-    for name in ("eval_every", "checkpoint_every"):
-        _require(config[name] >= 0, name, config[name], "an integer of at least 0")
-    for name in (*sizes, "eval_every", "checkpoint_every"):
-        most = MAX_GROUP if name == "seed_group" else MAX_COUNT
-        _require(config[name] <= most, name, config[name], f"an integer of at most {most}")
-    if type(config.get("batch_size")) is int:
-        allowed = f"an integer from 1 to {MAX_COUNT}"
-        _require(1 <= config.batch_size <= MAX_COUNT, "batch_size", config.batch_size, allowed)
-    ok = 0 <= config.seed <= MAX_SEED + 1 - config.seed_group
-    _require(ok, "seed", config.seed, f"an integer from 0 to {MAX_SEED}, seed_group included")
-    for name in ("num_steps", "eval_every", "checkpoint_every"):
-        k = config.steps_per_call
-        allowed = f"a multiple of steps_per_call={k}"
-        _require(config[name] % k == 0, name, config[name], allowed)
-    mesh = dict(config.mesh)
-    ok = all(type(size) is int and (size >= 1 or size == -1) for size in mesh.values())
-    ok = ok and list(mesh.values()).count(-1) <= 1 and bool(mesh)
-    _require(ok, "mesh", mesh, "axis sizes of at least 1, at most one of them -1")
-    if config.deterministic:  # under vmap XLA compiles Adam in other ways for other meshes
-        allowed = "1 (deterministic=True)"
-        _require(config.seed_group == 1, "seed_group", config.seed_group, allowed)
-    if config.deterministic and "batch_size" in config:
-        allowed = f"a multiple of logical_shards={config.logical_shards} (deterministic=True)"
-        _require(
-            config.batch_size % config.logical_shards == 0, "batch_size", config.batch_size, allowed
-        )
-    if builder_folder(config.experiment, config.config_dir) is None:
-        known = (f"{paper.name}:" for paper in papers())
-        hint = nearest(config.experiment.rpartition(":")[0] + ":", known)
-        allowed = f'"topic.paper:builder" or "file.py:function" beside the config file{hint}'
-        _require(False, "experiment", config.experiment, allowed)
-    name, known = (
-        config.experiment.rpartition(":")[2],
-        builders(config.experiment, config.config_dir),
-    )
-    if known is not None and name not in known:
-        hint = nearest(name, known)
-        raise UserError(f"config.experiment={config.experiment!r}: no builder {name!r}{hint}")
-
-
-def _check_types(config: ConfigDict) -> None:
-    for name, value in flatten(config).items():
-        allowed = "plain data: numbers of 64 bits, strings, tuples of them"
-        _require(is_plain(value), name, value, allowed)
-    if not isinstance(config.get("experiment"), str):
-        raise UserError('config.experiment is missing: name a builder, "topic.paper:builder"')
-    for name, default in LOOP_DEFAULTS.items():
-        value = config[name]
-        mapping = isinstance(default, dict) and isinstance(value, ConfigDict | Mapping)
-        if not mapping and type(value) is not type(default):
-            _require(False, name, value, f"a value of type {type(default).__name__}")
-
-
-def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
-    if not ok:
-        raise UserError(f"config.{name}={shown(value)}: expected {allowed}")
-
-
-def _fill_defaults(config: ConfigDict, folder: Path) -> None:
-    with config.unlocked():
-        for key, value in LOOP_DEFAULTS.items():
-            if key not in config:
-                config[key] = ConfigDict(value) if isinstance(value, dict) else value
-        config.config_dir = str(folder)
 
 
 def _find(path: str) -> Path:

@@ -8,7 +8,7 @@ import optax
 
 from common.errors import UserError, nearest
 from common.precision import widened
-from common.steps import split_by_path
+from common.subtrees import is_gap, split_by_path
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "lion")
 SCHEDULES = ("constant", "cosine", "linear", "exponential", "step")
@@ -131,11 +131,9 @@ def _in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransf
 
 def _only(pattern: str, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
     def labels(params: optax.Params) -> optax.Params:
-        chosen, _ = split_by_path(params, pattern)
+        chosen, _ = split_by_path(params, pattern, field="config.optimizer.trainable")
         return jax.tree.map(
-            lambda leaf: "frozen" if leaf is None else "trained",
-            chosen,
-            is_leaf=lambda x: x is None,
+            lambda leaf: "frozen" if leaf is None else "trained", chosen, is_leaf=is_gap
         )
 
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, labels)

@@ -1,6 +1,5 @@
 """The compiled programs of an experiment: the same ones for the loop and for `lab compile`."""
 
-import contextlib
 import math
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from common import precision, sharding, steps
+from common import gradients, precision, sharding
 from common.experiment import Experiment, abstract, data_shapes
 
 PyTree = Any
@@ -99,10 +98,10 @@ def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> ja
     """Lowers (state, data, batches, root key, step) -> (state, metrics [steps_per_call]).
 
     The state is donated. Step i of the run sees the key fold_in(fold_in(root, 1), i). With
-    `config.deterministic` its gradients are summed in a fixed order, see `common.steps`.
+    `config.deterministic` its gradients are summed in a fixed order, see `common.gradients`.
 
     Raises:
-        UserError: If `config.deterministic` asks this of a step that has no such gradient.
+        UserError: If `config.deterministic` or `config.gradient` asks for what the step ignores.
     """
     k = config.steps_per_call
 
@@ -120,10 +119,7 @@ def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> ja
         )
 
     out = (_shardings(layout.state), sharding.replicated(layout.mesh))
-    order = contextlib.nullcontext()
-    if config.deterministic:
-        order = steps.fixed_order(config.logical_shards)
-    with jax.set_mesh(layout.mesh), order:
+    with jax.set_mesh(layout.mesh), gradients.following(config):
         return jax.jit(call, donate_argnums=0, out_shardings=out).lower(
             layout.state, layout.data, layout.batches, layout.key, layout.step
         )

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from common import grids
-from common.config import NOT_HASHED, describe_diff, flatten
+from common.config import describe_diff
 from common.grids import Grid
+from common.loop_fields import NOT_HASHED
 from common.runs import Run
 from common.train_jobs import shown_metrics
+from common.values import flatten
 
 
 def run_list(

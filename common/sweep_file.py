@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from common.config import MAX_SEED, flatten
 from common.errors import UserError, nearest, shown
-from common.values import tuples
+from common.loop_fields import MAX_SEED
+from common.values import flatten, tuples
 
 FIELDS = ("grid", "zip", "seeds", "slurm")
 MAX_BYTES = 1 << 20  # of a file

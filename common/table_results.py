@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from common.config import NOT_HASHED, config_hash, describe_diff, load_config
+from common.config import config_hash, describe_diff, load_config
 from common.errors import UserError, nearest
+from common.loop_fields import NOT_HASHED
 from common.papers import PaperInfo
 from common.table_files import FORMAT
 from common.tables import Cell, Table, evaluate_claims

@@ -98,6 +98,17 @@ def check_required(section: ConfigDict, prefix: str = "config") -> None:
             check_required(value, f"{prefix}.{key}")
 
 
+def flatten(config: ConfigDict | Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns {dotted field: value} of all leaves."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
 def is_plain(value: Any) -> bool:
     """Returns whether a value is plain data: numbers of 64 bits but NaN, text, None, tuples."""
     if isinstance(value, list | tuple):

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from common.config import config_hash, flatten, from_json, load_config
+from common.config import config_hash, from_json, load_config
 from common.errors import UserError
+from common.values import flatten
 from tests.processes import REPOSITORY
 from tests.variants import Variant, config_files, golden_variants, lists, loaded
 

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
+from common.gradients import Loss
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 from nfn import encodings, features
 from nfn.siren import SirenParams, coordinate_grid, siren
 from nfn.siren_sets import SirenSetSpec

@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, values_over
 from common.experiment import Batch, Experiment, Metrics
+from common.gradients import Loss
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 from sciml.pdes.conservation import LAWS
 from sciml.probconserv import data as data_sets
 from sciml.probconserv.anp import (

@@ -30,7 +30,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from common import aot, sharding
 from common.aot_report import to_json
-from common.config import LOOP_DEFAULTS
+from common.loop_fields import LOOP_DEFAULTS
 from common.errors import LabError
 from common.experiment import Experiment
 from common.steps import gradient_step, init_train_state

@@ -9,18 +9,17 @@ from ml_collections import ConfigDict
 
 from common import config as config_module
 from common.config import (
-    LOOP_DEFAULTS,
     canonical_json,
     choices,
     config_hash,
-    convert,
     describe_diff,
-    flatten,
     from_json,
     load_config,
 )
 from common.errors import UserError
+from common.loop_fields import LOOP_DEFAULTS
 from common.papers import builders, papers
+from common.values import convert, flatten
 
 HEADER = """
 from ml_collections import ConfigDict
@@ -102,7 +101,7 @@ def test_every_config_has_the_fields_of_the_loop(tmp_path: Path) -> None:
 
     set_by_file = {"num_steps": 12, "keep": 5, "config_dir": str(tmp_path)}
     for name, default in LOOP_DEFAULTS.items():
-        value = config[name].to_dict() if name == "mesh" else config[name]
+        value = config.to_dict()[name]
         assert value == set_by_file.get(name, default), name
     with pytest.raises((AttributeError, KeyError)):
         config.unknown = 1  # locked

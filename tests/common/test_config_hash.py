@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from common import config as config_module
-from common.config import NOT_HASHED, canonical_json, config_hash, flatten, load_config
+from common.config import canonical_json, config_hash, load_config
+from common.loop_fields import LATER_DEFAULTS, NOT_HASHED
 from common.papers import papers
+from common.values import flatten
 
 
 def test_the_hash_ignores_seed_mesh_and_logging_and_nothing_else() -> None:
@@ -46,14 +47,14 @@ def test_a_field_that_came_later_leaves_the_hashes_of_before(
     monkeypatch: pytest.MonkeyPatch, default: Any, other: Any, hashed: Any
 ) -> None:
     before = {"seed": 0, "batch_size": 8}
-    monkeypatch.setitem(config_module.LATER_DEFAULTS, "field", default)
+    monkeypatch.setitem(LATER_DEFAULTS, "field", default)
     stored = json.loads(json.dumps(default))  # config.json has lists for tuples
 
     assert config_hash(before) == config_hash({**before, "field": default})
     assert config_hash(before) == config_hash({**before, "field": stored})
     assert config_hash(before) == config_hash(ConfigDict({**before, "field": default}))
     changed = config_hash({**before, "field": other})
-    monkeypatch.delitem(config_module.LATER_DEFAULTS, "field")
+    monkeypatch.delitem(LATER_DEFAULTS, "field")
     assert changed == config_hash({**before, "field": hashed}) != config_hash(before)
 
 

@@ -10,7 +10,7 @@ from tests.processes import Child
 CODE = """
 import json, sys
 import jax
-from common import steps
+from common import gradients
 from tests.common import toys
 
 results = {"devices": jax.device_count()}
@@ -26,13 +26,13 @@ def train(name, builder, *gradient, **changes):
 train("regression", "regression", deterministic=True)
 if "full" in sys.argv:  # what compiles for long, or as another does
     train("weights", "weights", deterministic=True)
-    train("masked", "regression", steps.masked("hidden"), deterministic=True)
+    train("masked", "regression", gradients.masked("hidden"), deterministic=True)
 if jax.device_count() in (1, 8):
     train("four steps a call", "regression", deterministic=True, steps_per_call=4)
-    train("sam", "regression", steps.sam(0.05), deterministic=True)
+    train("sam", "regression", gradients.sam(0.05), deterministic=True)
     train("plain", "regression")
 if jax.device_count() == 1:
-    train("ordered", "regression", steps.ordered(8))
+    train("ordered", "regression", gradients.ordered(8))
 print(json.dumps(results))
 """
 

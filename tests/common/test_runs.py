@@ -16,10 +16,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import json_files, manifest, runs, upkeep
-from common.config import LOOP_DEFAULTS, config_hash
+from common.config import config_hash
 from common.errors import DataError, UserError
 from common.experiment import build
 from common.locate import locate
+from common.loop_fields import LOOP_DEFAULTS
 from common.train import fit
 
 ROOT = str(Path(runs.__file__).parents[1])

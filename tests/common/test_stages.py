@@ -12,8 +12,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import runs, stages
-from common.config import LOOP_DEFAULTS, load_config
+from common.config import load_config
 from common.errors import Interrupted, UserError
+from common.loop_fields import LOOP_DEFAULTS
 
 
 def outer(**stage: Any) -> ConfigDict:

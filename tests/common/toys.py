@@ -10,12 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common import program, sharding
-from common.config import LOOP_DEFAULTS
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
+from common.gradients import Gradient, Loss, plain
+from common.loop_fields import LOOP_DEFAULTS
 from common.optim import make_optimizer
-from common.steps import Gradient, Loss, TrainState, gradient_step, init_train_state, plain
+from common.steps import TrainState, gradient_step, init_train_state
 from nfn.encodings import normalization_statistics
 from nfn.equivariant.classification.model import ClassifierSpec, SirenFunction, classifier
 from nfn.features import features_from_params

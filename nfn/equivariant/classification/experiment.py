@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Batch, Experiment, Metrics
+from common.gradients import Loss
 from common.networks import Network
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 from nfn.equivariant.classification.model import (
     ClassifierSpec,
     SirenFunction,

@@ -12,8 +12,9 @@ from common import program
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
 from common.experiment import Batch, Experiment, Metrics
+from common.gradients import Loss
 from common.optim import make_optimizer
-from common.steps import Loss, TrainState, gradient_step, init_train_state
+from common.steps import TrainState, gradient_step, init_train_state
 from nfn import encodings, features, pruning
 from nfn.equivariant.tickets import data as ticket_data
 from nfn.equivariant.tickets import model
