@@ -82,12 +82,14 @@ def results_folders(paper: PaperInfo) -> tuple[Path, ...]:
 
 
 def tables(paper: PaperInfo) -> dict[str, Any]:
-    """Returns `TABLES` of the paper's tables.py: {table name: common.tables.Table}.
+    """Returns `TABLES` of the paper's tables/: {table name: common.tables.Table}.
 
     Raises:
         UserError: If the file cannot be loaded.
     """
-    file = paper.folder / "tables.py"
+    file = paper.folder / "tables" / "__init__.py"
+    if not file.exists():
+        file = paper.folder / "tables.py"  # of a paper with a single table
     if not file.exists():
         return {}
     try:

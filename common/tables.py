@@ -1,9 +1,9 @@
 """Tables as data: cells, paper values, seeds, and claims that are judged on measured numbers.
 
-A paper's tables declare `TABLES = {"3": TABLE_3}`. `common.table_runner` runs what is missing and
-writes JSON; `common.table_render` turns that JSON into Markdown and terminal text. Claims
-(`common.verdicts`) are judged from the JSON alone, so no run folder is needed to check a committed
-result.
+The registry of a paper, `tables/__init__.py`, declares `TABLES = named({"3": digits.TABLE})`.
+`common.table_runner` runs what is missing and writes JSON; `common.table_render` turns that JSON
+into Markdown and terminal text. Claims (`common.verdicts`) are judged from the JSON alone, so no
+run folder is needed to check a committed result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,13 +64,14 @@ class Table(NamedTuple):
     """A paper's table as data.
 
     Attributes:
-        name: As on the command line: "3".
         title: What is measured.
         source: Where the published table stands.
         config: Config file, relative to the repository.
         cells: All cells.
+        name: As on the command line: "3"; the paper's registry gives it.
         seeds: Seeds of every cell.
-        claims: What is stated about the numbers.
+        claims: What is stated about the numbers, `claims_in(globals())` where a module has one
+            table.
         headline: Names of the claims that the first sentence of the page is made of; default: the
             first one.
         leads: Its headline stands for the paper where a paper has one line.
@@ -89,12 +90,12 @@ class Table(NamedTuple):
         at: Another table in place of this one at a preset, such as fewer rows for a demo.
     """
 
-    name: str
     title: str
     source: str
     config: str
     cells: tuple[Cell, ...]
-    seeds: tuple[int, ...]
+    name: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
     claims: tuple[Claim, ...] = ()
     headline: tuple[str, ...] = ()
     leads: bool = False
@@ -108,6 +109,17 @@ class Table(NamedTuple):
     reasons: Mapping[str, str] = {}
     scale: float = 1.0
     at: Mapping[str, "Table"] = {}
+
+
+def named(tables: Mapping[str, Table]) -> dict[str, Table]:
+    """Returns the tables of a paper, in order, each with the name it is registered under."""
+    return {
+        name: table._replace(
+            name=name,
+            at={preset: other._replace(name=name) for preset, other in table.at.items()},
+        )
+        for name, table in tables.items()
+    }
 
 
 def results_from_json(data: Mapping[str, Any], table: Table | None = None) -> Results:

@@ -7,7 +7,7 @@ errors. What two standard errors are worth is in `CONFIDENCE`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from common.aggregates import (
@@ -214,6 +214,50 @@ def fact(holds: bool, detail: str, *, row: str = "", column: str = "") -> Verdic
 def all_of(*verdicts: Verdict) -> Verdict:
     """Returns the verdict of all parts together."""
     return Verdict(tuple(part for verdict in verdicts for part in verdict.parts))
+
+
+def every(
+    compare: Callable[..., Verdict],
+    results: Results,
+    rows: str | Sequence[str],
+    against: str | float | Sequence[str],
+    *more: float,
+    on: str | Sequence[str],
+    **options: bool,
+) -> Verdict:
+    """Returns the verdict of every row compared with every other one, column by column.
+
+        every(beats, results, ("NP", "HNP"), "MLP", on=("dilate", "contrast"), lower=True)
+        every(above, results, ROWS, 99.9, on="same answer")
+
+    Args:
+        compare: One of the comparisons above.
+        results: Measured cells.
+        rows: What is judged: one row or several.
+        against: The rows they are compared with, or a threshold.
+        *more: Further arguments of `compare`, such as a factor.
+        on: The columns: one or several.
+        **options: Further named arguments of `compare`.
+    """
+    rows, columns = ((names,) if isinstance(names, str) else names for names in (rows, on))
+    others = (against,) if isinstance(against, str | float | int) else against
+    return all_of(
+        *(
+            compare(results[row, column], _reference(results, other, column), *more, **options)
+            for column in columns
+            for row in rows
+            for other in others
+        )
+    )
+
+
+def _reference(results: Results, other: str | float, column: str) -> Aggregate | float:
+    return results[other, column] if isinstance(other, str) else other
+
+
+def claims_in(namespace: Mapping[str, Any]) -> tuple[Claim, ...]:
+    """Returns the claims that a module makes, in its order: `claims_in(globals())`."""
+    return tuple(value for value in namespace.values() if isinstance(value, Claim))
 
 
 def judge(claim: Claim, results: Results | None, reasons: Mapping[str, str]) -> Outcome:

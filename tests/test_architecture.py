@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from common.papers import TOPICS, papers
+from common.papers import TOPICS, PaperInfo, papers
 from tests.processes import REPOSITORY, Child
 
 SOURCES = sorted(
@@ -36,7 +36,7 @@ LIGHT = [
 LIGHT += ["common.aot_report", "common.metrics", "common.data.sample.make_sample"]
 LIGHT += [f"common.data.{name}" for name in ("images", "cache", "epochs", "fetch")]
 HEAVY = ("jax", "flax", "optax", "orbax", "matplotlib", "rich", "scipy")
-STANDARD_FILES = ("__init__.py", "experiments.py", "tables", "figures", "README.md")
+STANDARD_FILES = ("__init__.py", "experiments.py", "README.md")
 
 
 def relative(path: Path) -> str:
@@ -175,22 +175,31 @@ def test_files_without_one_subject_are_told() -> None:
         assert offence.startswith("nfn/utils.py: ") and part in offence
 
 
-def test_every_paper_has_the_same_files() -> None:
-    lacking = [
-        f"{paper.name} lacks {name}"
-        for paper in papers()
-        for name in STANDARD_FILES
-        if not ((paper.folder / name).exists() or (paper.folder / f"{name}.py").exists())
-    ]
-    lacking += [f"{paper.name} has no config file" for paper in papers() if not paper.configs]
-    lacking += [
-        f"{paper.name} has no results"
-        for paper in papers()
-        if not list((paper.folder / "results").glob("table*.json"))
-    ]
+def lacking(paper: PaperInfo) -> Iterator[str]:
+    """Yields what a paper's folder lacks of the shape that all papers have."""
+    for name in STANDARD_FILES:
+        if not (paper.folder / name).is_file():
+            yield f"{paper.name} lacks {name}"
+    if not paper.configs:
+        yield f"{paper.name} has no config file"
+    if not list((paper.folder / "results").glob("*.json")):
+        yield f"{paper.name} has no results"
+    for part in ("tables", "figures"):
+        package, module = paper.folder / part / "__init__.py", paper.folder / f"{part}.py"
+        if not package.is_file() and not module.is_file():
+            yield f"{paper.name} lacks {part}/__init__.py"
+    modules = [path.stem for path in (paper.folder / "tables").glob("*.py")]
+    for name in sorted(set(modules) - {"__init__"}):
+        registry = parsed(paper.folder / "tables" / "__init__.py")
+        if f"{paper.name}.tables.{name}" not in registry.imports:
+            yield f"{paper.name}: tables/__init__.py does not import {name}"
+
+
+def test_every_paper_has_the_same_shape() -> None:
+    found = [offence for paper in papers() for offence in lacking(paper)]
 
     assert papers()
-    assert lacking == []
+    assert found == []
 
 
 class Imported(NamedTuple):

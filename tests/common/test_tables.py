@@ -13,7 +13,15 @@ from common.claims_render import gain, matrix, scores, sentences
 from common.errors import UserError
 from common.table_check import check, summary
 from common.table_results import judged, metric_value
-from common.tables import Cell, Paper, Table, by_last_comma, check_table
+from common.tables import (
+    Cell,
+    Paper,
+    Table,
+    by_last_comma,
+    check_table,
+    named,
+    results_from_json,
+)
 from common.verdicts import (
     CONFIDENCE,
     HOLDS,
@@ -29,6 +37,8 @@ from common.verdicts import (
     beats,
     below,
     claim,
+    claims_in,
+    every,
     fact,
     near,
     not_worse,
@@ -153,7 +163,6 @@ ERRORS = {  # B against A by column: half, level, worse
     "z, error": ((1.0, 1.1), (2.0, 2.2)),
 }
 TWO_ROWS = Table(
-    "7",
     "Errors",
     "Doe",
     "c.py",
@@ -162,7 +171,8 @@ TWO_ROWS = Table(
         for row in "AB"
         for column in ERRORS
     ),
-    (0, 1),
+    name="7",
+    seeds=(0, 1),
     claims=(b_beats_a, errors_are_small),
     reasons={"b_beats_a": "z is hard"},
     split=by_last_comma,
@@ -208,6 +218,27 @@ def test_a_table_of_the_old_format_is_judged_into_parts_states_and_one_sentence(
     assert json.dumps(again) == json.dumps(data)
     with pytest.raises(UserError, match="A, w, error has not been measured"):
         judged(data, TWO_ROWS._replace(cells=(Cell("A", "w, error", {}, "error"),)))
+
+
+def test_every_row_is_compared_with_every_other_column_by_column() -> None:
+    results = results_from_json({**two_rows(), "scale": 1.0})
+
+    verdict = every(beats, results, "B", ("A", "B"), on=("x, error", "z, error"), lower=True)
+    places = [(part.column, part.against) for part in verdict.parts]
+    (part,) = every(at_most_times, results, "B", "A", 0.6, on="x, error").parts
+
+    assert places == [("x, error", "A"), ("x, error", "B"), ("z, error", "A"), ("z, error", "B")]
+    assert [part.state for part in verdict.parts] == [HOLDS, LEVEL, REVERSED, LEVEL]
+    assert part.state == HOLDS
+    assert every(above, results, ("A", "B"), 0.5, on="x, error").holds
+
+
+def test_a_registry_names_its_tables_and_a_module_its_claims() -> None:
+    registry = named({"a": TWO_ROWS._replace(at={"demo": TWO_ROWS}), "b": TWO_ROWS})
+
+    assert [table.name for table in registry.values()] == ["a", "b"]
+    assert registry["a"].at["demo"].name == "a"
+    assert claims_in(globals()) == (b_beats_a, errors_are_small)
 
 
 def test_measured_cells_are_checked_against_the_published_values() -> None:
@@ -266,11 +297,11 @@ def test_metrics_come_from_the_best_checkpoint_unless_asked_otherwise() -> None:
         ({"claims": (Claim("a", "A.", lambda t: fact(True, ""), "hope"),)}, "another kind"),
         ({"headline": ("a",)}, "unknown claims"),
         ({"reasons": {"other": "x"}}, "unknown claims"),
-        ({"at": {"demo": Table("1", "t", "s", "c.py", (), (0,))}}, "no cells"),
+        ({"at": {"demo": Table("t", "s", "c.py", ())}}, "no cells"),
     ],
 )
 def test_a_malformed_table_is_refused(change: dict, message: str) -> None:
-    table = Table("1", "t", "s", "c.py", (Cell("a", "b", {}, "m"),), (0,))
+    table = Table("t", "s", "c.py", (Cell("a", "b", {}, "m"),), "1")
     check_table(table)
 
     with pytest.raises(ValueError, match=message):

@@ -13,7 +13,7 @@ from common.aggregates import Results, aggregate
 from common.config import load_config
 from common.experiment import Experiment, build
 from nfn import features
-from nfn.equivariant.classification.table import TABLE_3
+from nfn.equivariant.tables.classification import TABLE
 from nfn.symmetry import random_sine_symmetry
 from nfn.tasks import sirens
 from tests.small_runs import drawn, train
@@ -147,7 +147,7 @@ def test_a_large_data_set_does_not_enter_the_compiled_program() -> None:
 
 
 def test_the_demo_shows_the_published_rows_and_its_claims_ask_for_no_other() -> None:
-    demo = TABLE_3.at["demo"]
+    demo = TABLE.at["demo"]
     numbers = {
         (cell.row, cell.column): aggregate({0: 1.0 + i, 1: 1.5 + i}, cell.row)
         for i, cell in enumerate(demo.cells)

@@ -16,7 +16,7 @@ from common.config import load_config
 from common.data.images import downsample, load_images
 from common.experiment import Experiment, build
 from nfn import features, image_edits, layers, siren_edits
-from nfn.equivariant.editing.models import EditorSpec, editor
+from nfn.equivariant.editors import EditorSpec, editor
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
 from nfn.stack import stack_space
 from nfn.tasks.edit_targets import EditSpec, edit_weights

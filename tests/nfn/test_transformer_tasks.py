@@ -14,8 +14,8 @@ from nfn.kendall import kendall_tau
 from nfn.tasks.editing import renderings
 from nfn.tasks.sirens import siren_set_spec, siren_space
 from nfn.tasks.zoos import zoo_space
-from nfn.transformer.editing.table import NFT, NO_NEURONS, NO_TENSORS, TABLE_EDITING
-from nfn.transformer.generalization.table import TABLE_GENERALIZATION
+from nfn.transformer.tables import TABLES
+from nfn.transformer.tables.editing import NFT, NO_NEURONS, NO_TENSORS
 from nfn.weights import WeightSpace, hidden_only
 from tests.small_runs import train
 
@@ -129,8 +129,10 @@ def test_the_claims_follow_from_the_numbers() -> None:
     def error(cell: Any) -> float:
         return 1e-12 if "permuting" in cell.column else errors[cell.row]
 
-    assert all(judged(TABLE_EDITING, {}, error).values())
-    worse = judged(TABLE_EDITING, {(NFT, "contrast"): 0.075, (NO_TENSORS, "erode"): 0.09}, error)
+    assert all(judged(TABLES["editing"], {}, error).values())
+    worse = judged(
+        TABLES["editing"], {(NFT, "contrast"): 0.075, (NO_TENSORS, "erode"): 0.09}, error
+    )
     failing = {name for name, holds in worse.items() if not holds}
     assert failing == {"attention_is_never_worse_than_np", "attention_in_layers_matters_most"}
 
@@ -141,6 +143,6 @@ def test_the_claims_follow_from_the_numbers() -> None:
             return 1e-8
         return taus[cell.row] - (0.1 if cell.column == "tau, 250" else 0)
 
-    assert all(judged(TABLE_GENERALIZATION, {}, tau).values())
-    worse = judged(TABLE_GENERALIZATION, {(NFT, "tau, 2400"): 0.695}, tau)
+    assert all(judged(TABLES["generalization"], {}, tau).values())
+    worse = judged(TABLES["generalization"], {(NFT, "tau, 2400"): 0.695}, tau)
     assert [name for name, holds in worse.items() if not holds] == ["order_of_the_paper"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import RunDirectories
-from nfn.equivariant.editing.table import DO_NOTHING, IMAGE_COLUMNS, MOVING_COLUMNS, ROWS
+from nfn.equivariant.tables.editing import DO_NOTHING, IMAGE_COLUMNS, MOVING_COLUMNS, ROWS
 from nfn.tasks.figures import draw_editing
 
 COLORS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import RunDirectories
-from nfn.equivariant.generalization.table import SIZES
+from nfn.equivariant.tables.generalization import SIZES
 from nfn.tasks.figures import draw_ranking
 
 COLORS = {"NFN_HNP": "#2f6db3", "NFN_NP": "#d9822b", "STATNN": "#6a6a6a"}

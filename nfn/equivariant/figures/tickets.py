@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from common.figures import RunDirectories, cells, first_run, heading, page, stacked
 from nfn import pruning
-from nfn.equivariant.tickets.table import ROWS, TEST
+from nfn.equivariant.tables.tickets import ROWS, TEST
 
 COLORS = {
     "Dense": "#9a9a9a",

@@ -12,8 +12,8 @@ from common import stages
 from common.config import from_json
 from common.figures import RunDirectories, first_folder, page, rows, stacked
 from nfn.tasks.figures import draw_accuracies, draw_pictures
-from nfn.transformer.classification.table import NFN, NFT, NFT_LONG, PROBES
 from nfn.transformer.inr2array.experiment import autoencoder
+from nfn.transformer.tables.classification import NFN, NFT, NFT_LONG, PROBES
 
 NUM_IMAGES, NUM_BETWEEN = 10, 9
 REDRAWN = (NFN, NFT, NFT_LONG, PROBES)

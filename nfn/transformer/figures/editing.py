@@ -6,7 +6,7 @@ from typing import Any
 
 from common.figures import RunDirectories
 from nfn.tasks.figures import draw_editing
-from nfn.transformer.editing.table import (
+from nfn.transformer.tables.editing import (
     DO_NOTHING,
     EDITS,
     NFN_ROWS,

@@ -6,7 +6,7 @@ from typing import Any
 
 from common.figures import RunDirectories
 from nfn.tasks.figures import draw_ranking
-from nfn.transformer.generalization.table import NFT, SIZES
+from nfn.transformer.tables.generalization import NFT, SIZES
 
 COLORS = {"NFN_HNP": "#2f6db3", "NFN_NP": "#d9822b", "STATNN": "#6a6a6a", NFT: "#a3324b"}
 SHOWN = ("NFN_HNP", "NFN_NP", NFT)

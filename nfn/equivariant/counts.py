@@ -16,7 +16,7 @@ from nfn.weights import (
     rnn_space,
 )
 
-# The rows of `table.ROWS`.
+# The rows of `tables.counts.ROWS`.
 SPACES = {
     "MLP 2-3-2": mlp_space((2, 3, 2)),
     "MLP 2-3-3-2": mlp_space((2, 3, 3, 2)),

@@ -4,16 +4,8 @@ from typing import Any
 
 from common.aggregates import Results
 from common.tables import Cell, Paper, Table
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    above,
-    all_of,
-    beats,
-    below,
-    claim,
-)
+from common.verdicts import CHECK, PAPER, Verdict, above, all_of, beats, below, claim, claims_in
+from nfn.tasks import tables
 
 NFN_CONFIG = "nfn/equivariant/configs/generalization.py"
 NFT = "NFT"
@@ -56,58 +48,28 @@ def permuting_changes_no_prediction(results: Results) -> Verdict:
 def _cells() -> tuple[Cell, ...]:
     cells = []
     for row in (*NFN_ROWS, NFT):
-        config: str | None = None
-        changes: dict[str, Any] = {}
-        if row in NFN_ROWS:
-            config, changes["model.kind"] = NFN_CONFIG, NFN_ROWS[row]
+        config = NFN_CONFIG if row in NFN_ROWS else None
+        overrides: dict[str, Any] = {"model.kind": NFN_ROWS[row]} if row in NFN_ROWS else {}
         if row == "NFN_HNP":  # as in Table 2 of nfn.equivariant
-            changes["data.normalize"] = False
-        cells += _row(row, changes, config)
+            overrides["data.normalize"] = False
+        paper = Paper(*PAPER_TAU[row], f"{SECONDARY}, {row}") if row in PAPER_TAU else None
+        cells += tables.ranking_cells(row, overrides, SIZES, paper, config)
     return tuple(cells)
 
 
-def _row(row: str, changes: dict[str, Any], config: str | None) -> list[Cell]:
-    cells = []
-    for size in SIZES:
-        paper = None
-        if size == SIZES[-1] and row in PAPER_TAU:
-            paper = Paper(*PAPER_TAU[row], f"{SECONDARY}, {row}")
-        overrides = {**changes, "data.train_runs": size}
-        cells.append(Cell(row, f"tau, {size}", overrides, "test_tau", paper, config=config))
-    overrides = {**changes, "data.train_runs": SIZES[-1]}
-    for column, metric in (
-        ("R^2", "test_r2"),
-        ("training tau", "train_tau"),
-        ("change, permuted", "permuted_change"),
-    ):
-        cells.append(Cell(row, column, overrides, metric, config=config))
-    return cells
-
-
-TABLE_GENERALIZATION = Table(
-    name="generalization",
-    title="Kendall's tau of predicted and true test accuracies of CNNs",
+TABLE = Table(
+    title=tables.RANKING,
     source="Zhou et al. (2023), Neural Functional Transformers, as reported by arXiv 2607.02166, "
     "Table 2, CIFAR-10-GS",
     config="nfn/transformer/configs/generalization.py",
     cells=_cells(),
-    seeds=(0, 1, 2),
-    claims=(
-        attention_is_as_good_as_np,
-        order_of_the_paper,
-        more_networks_help,
-        permuting_changes_no_prediction,
-    ),
+    claims=claims_in(globals()),
     reasons={
         "order_of_the_paper": "NFN_HNP and NFT differ by less here than seeds of each do; three "
         "seeds are too few to tell them apart.",
     },
     headline=("attention_is_as_good_as_np", "order_of_the_paper"),
-    split=lambda column: (
-        ("tau", f"{column.removeprefix('tau, ')} networks")
-        if column.startswith("tau, ")
-        else (f"with {SIZES[-1]:,} networks", column)
-    ),
+    split=tables.by_size(SIZES),
     paper_spread="as printed there; number of runs not known",
     notes=(
         "The published values are from a secondary source, Table 2 of arXiv 2607.02166: the text "
@@ -116,10 +78,7 @@ TABLE_GENERALIZATION = Table(
         "tau, n: with n training networks, drawn by the seed; validation and test networks are the "
         "same for all runs. NFN and STATNN: the runs of Table 2 of nfn.equivariant, on the same "
         "networks.",
-        "R^2, training tau (on the training networks) and change, permuted: with the most "
-        "networks; the last is the mean change of a prediction when the hidden neurons of a test "
-        "network are put in random order.",
-        "Each run's checkpoint is the one with the best tau on the validation networks.",
+        *tables.RANKING_REMARKS,
     ),
     figures="nfn.transformer.figures.generalization:draw",
 )

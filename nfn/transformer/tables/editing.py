@@ -4,16 +4,8 @@ from typing import Any
 
 from common.aggregates import Results
 from common.tables import Cell, Table, by_last_comma
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    all_of,
-    beats,
-    below,
-    claim,
-    not_worse,
-)
+from common.verdicts import CHECK, PAPER, Verdict, beats, below, claim, claims_in, every, not_worse
+from nfn.tasks.tables import EDITING, EDITING_ERROR, permuted, permuted_note
 
 NFN_CONFIG = "nfn/equivariant/configs/editing.py"
 DO_NOTHING, NFT = "Do nothing", "NFT"
@@ -25,39 +17,26 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 EDITS = ("dilate", "erode", "gradient", "contrast")
 ABLATED = "erode"
-PERMUTED = f"{ABLATED}, change by permuting"
+PERMUTED = permuted(ABLATED)
 
 
 @claim()
 def attention_beats_np(results: Results) -> Verdict:
     """NFT beats NFN_NP on dilation, erosion and gradient by over two standard errors."""
-    return all_of(
-        *(
-            beats(results[NFT, edit], results["NFN_NP", edit], lower=True)
-            for edit in ("dilate", "erode", "gradient")
-        )
-    )
+    edits = ("dilate", "erode", "gradient")
+    return every(beats, results, NFT, "NFN_NP", on=edits, lower=True)
 
 
 @claim(PAPER, "abstract")
 def attention_is_never_worse_than_np(results: Results) -> Verdict:
     """On no edit NFT is worse than NFN_NP by more than two standard errors."""
-    verdicts = []
-    for edit in EDITS:
-        verdicts.append(not_worse(results[NFT, edit], results["NFN_NP", edit], lower=True))
-    return all_of(*verdicts)
+    return every(not_worse, results, NFT, "NFN_NP", on=EDITS, lower=True)
 
 
 @claim(CHECK)
 def all_beat_doing_nothing(results: Results) -> Verdict:
     """On every edit NFT, NFN_NP, NFN_HNP and NFN_PT beat doing nothing by two standard errors."""
-    return all_of(
-        *(
-            beats(results[row, edit], results[DO_NOTHING, edit], lower=True)
-            for edit in EDITS
-            for row in (NFT, *NFN_ROWS)
-        )
-    )
+    return every(beats, results, (NFT, *NFN_ROWS), DO_NOTHING, on=EDITS, lower=True)
 
 
 @claim()
@@ -66,11 +45,7 @@ def attention_in_layers_matters_most(results: Results) -> Verdict:
 
     By over two standard errors; the other is the attention among tensors.
     """
-    worst = results[NO_NEURONS, ABLATED]
-    return all_of(
-        beats(results[NFT, ABLATED], worst, lower=True),
-        beats(results[NO_TENSORS, ABLATED], worst, lower=True),
-    )
+    return every(beats, results, (NFT, NO_TENSORS), NO_NEURONS, on=ABLATED, lower=True)
 
 
 @claim(CHECK)
@@ -95,20 +70,12 @@ def _cells() -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-TABLE_EDITING = Table(
-    name="editing",
-    title="Editing images by the weights of SIRENs fitted to them: mean square error",
+TABLE = Table(
+    title=EDITING,
     source="Zhou et al. (2023), Neural Functional Transformers, INR editing",
     config="nfn/transformer/configs/editing.py",
     cells=_cells(),
-    seeds=(0, 1, 2),
-    claims=(
-        attention_beats_np,
-        attention_is_never_worse_than_np,
-        all_beat_doing_nothing,
-        attention_in_layers_matters_most,
-        permuting_changes_nothing,
-    ),
+    claims=claims_in(globals()),
     reasons={
         "attention_beats_np": "On erosion NFT differs more from seed to seed than NFN_NP does; "
         "three seeds are too few to tell the two apart there.",
@@ -118,12 +85,10 @@ TABLE_EDITING = Table(
     notes=(
         "The paper's numbers could not be read, so none are printed; NFN are the layers of the "
         "authors' paper before it, trained on the same SIRENs (Table 6 of nfn.equivariant).",
-        "Mean square over pixels of the test images in the [-1, 1] scale, for the checkpoint with "
-        "the best validation error. Do nothing: the untouched networks.",
+        EDITING_ERROR,
         "NFT and NFN_NP see the same batches for as many steps; a step of NFT costs about three "
         "times as much.",
-        f"{PERMUTED}: mean square difference of the pixels shown when the hidden neurons of the "
-        "test networks are put in a random order first.",
+        permuted_note(PERMUTED),
     ),
     figures="nfn.transformer.figures.editing:draw",
 )

@@ -15,7 +15,10 @@ from common.verdicts import (
     beats,
     below,
     claim,
+    claims_in,
+    every,
 )
+from nfn.tasks.tables import EDITING, EDITING_ERROR, permuted, permuted_note
 
 DO_NOTHING = "Do nothing"
 ROWS: dict[str, dict[str, Any]] = {
@@ -27,7 +30,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "NFN_NP, canonical": {"model.kind": "np", "model.canonical": True},
 }
 IMAGE_COLUMNS, MOVING_COLUMNS = ("dilate", "contrast"), ("translate", "rotate")
-PERMUTED = "dilate, change by permuting"
+PERMUTED = permuted("dilate")
 
 # Table 6, test mean square error: the same edits of other images.
 PUBLISHED = {
@@ -52,19 +55,20 @@ PAPER_IMAGES = {"dilate": "MNIST", "contrast": "CIFAR-10"}
 @claim(PAPER, "Table 6")
 def interactions_help(results: Results) -> Verdict:
     """NFN_NP and NFN_HNP beat NFN_PT on dilation and contrast by over two standard errors."""
-    return _order(results, ("NFN_NP", "NFN_HNP"), ("NFN_PT",))
+    return every(beats, results, ("NFN_NP", "NFN_HNP"), "NFN_PT", on=IMAGE_COLUMNS, lower=True)
 
 
 @claim()
 def equivariance_helps(results: Results) -> Verdict:
     """NFN_NP, NFN_HNP and NFN_PT beat both MLPs on dilation and contrast by two standard errors."""
-    return _order(results, ("NFN_NP", "NFN_HNP", "NFN_PT"), ("MLP", "MLP_Aug"))
+    layers, mlps = ("NFN_NP", "NFN_HNP", "NFN_PT"), ("MLP", "MLP_Aug")
+    return every(beats, results, layers, mlps, on=IMAGE_COLUMNS, lower=True)
 
 
 @claim(CHECK)
 def all_beat_doing_nothing(results: Results) -> Verdict:
     """On dilation and contrast every editor beats doing nothing by over two standard errors."""
-    return _order(results, tuple(ROWS), (DO_NOTHING,))
+    return every(beats, results, tuple(ROWS), DO_NOTHING, on=IMAGE_COLUMNS, lower=True)
 
 
 @claim(PAPER, "Table 6")
@@ -73,36 +77,21 @@ def np_and_hnp_are_close(results: Results) -> Verdict:
 
     The two differ by 3 % and 5 % in the paper, NP being the better one.
     """
-    return all_of(
-        *(
-            at_most_times(results["NFN_NP", column], results["NFN_HNP", column], 1.05)
-            for column in IMAGE_COLUMNS
-        )
-    )
+    return every(at_most_times, results, "NFN_NP", "NFN_HNP", 1.05, on=IMAGE_COLUMNS)
 
 
 @claim()
 def layers_learn_to_move_images(results: Results) -> Verdict:
     """NFN_HNP and NFN_NP leave under 1 % of the error of doing nothing on translation, rotation."""
-    return all_of(
-        *(
-            at_most_times(results[row, column], results[DO_NOTHING, column], 0.01)
-            for column in MOVING_COLUMNS
-            for row in ("NFN_HNP", "NFN_NP")
-        )
-    )
+    rows = ("NFN_HNP", "NFN_NP")
+    return every(at_most_times, results, rows, DO_NOTHING, 0.01, on=MOVING_COLUMNS)
 
 
 @claim()
 def pointwise_layers_cannot_move_images(results: Results) -> Verdict:
     """NFN_PT leaves over 100 times the error of NFN_HNP and NFN_NP on translation and rotation."""
-    return all_of(
-        *(
-            at_least_times(results["NFN_PT", column], results[row, column], 100)
-            for column in MOVING_COLUMNS
-            for row in ("NFN_HNP", "NFN_NP")
-        )
-    )
+    others = ("NFN_HNP", "NFN_NP")
+    return every(at_least_times, results, "NFN_PT", others, 100, on=MOVING_COLUMNS)
 
 
 @claim()
@@ -116,19 +105,8 @@ def permuting_changes_nothing(results: Results) -> Verdict:
     """Permuting hidden neurons moves no pixel of NFN's dilation (under 1e-8), but those of MLP."""
     rows = [row for row in ROWS if row.startswith("NFN")]
     return all_of(
-        *(below(results[row, PERMUTED], 1e-8) for row in rows),
+        every(below, results, rows, 1e-8, on=PERMUTED),
         above(results["MLP", PERMUTED], 1e-3),
-    )
-
-
-def _order(results: Results, better: tuple[str, ...], worse: tuple[str, ...]) -> Verdict:
-    return all_of(
-        *(
-            beats(results[a, column], results[b, column], lower=True)
-            for column in IMAGE_COLUMNS
-            for a in better
-            for b in worse
-        )
     )
 
 
@@ -149,35 +127,22 @@ def _cells() -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-TABLE_6 = Table(
-    name="6",
-    title="Editing images by the weights of SIRENs fitted to them: mean square error",
+TABLE = Table(
+    title=EDITING,
     source="Zhou et al. (2023), Table 6",
     config="nfn/equivariant/configs/editing.py",
     cells=_cells(),
-    seeds=(0, 1, 2),
-    claims=(
-        interactions_help,
-        equivariance_helps,
-        all_beat_doing_nothing,
-        np_and_hnp_are_close,
-        layers_learn_to_move_images,
-        pointwise_layers_cannot_move_images,
-        canonical_form_helps,
-        permuting_changes_nothing,
-    ),
+    claims=claims_in(globals()),
     headline=("interactions_help", "np_and_hnp_are_close"),
     split=by_last_comma,
     notes=(
         "The published values are of the same edits of other images, dilation of MNIST and "
         "contrast of CIFAR-10: compare the order of the rows, not the numbers.",
-        "Mean square over pixels of the test images in the [-1, 1] scale, for the checkpoint with "
-        "the best validation error. Do nothing: the untouched networks.",
+        EDITING_ERROR,
         "translate (by 1 row and 2 columns) and rotate (by 15 degrees) are not in the paper: their "
         "targets are the renderings of exactly edited weights, so that 0 is possible. Fading the "
         "image towards gray is better than doing nothing, and all that NFN_PT does.",
-        f"{PERMUTED}: mean square difference of the pixels shown when the hidden neurons of the "
-        "test networks are put in a random order first.",
+        permuted_note(PERMUTED),
     ),
     figures="nfn.equivariant.figures.editing:draw",
 )

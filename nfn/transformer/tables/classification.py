@@ -13,6 +13,8 @@ from common.verdicts import (
     beats,
     below,
     claim,
+    claims_in,
+    every,
     not_worse,
 )
 
@@ -129,28 +131,23 @@ def nft_redraws_better_than_nfn(results: Results) -> Verdict:
 @claim(CHECK)
 def arrays_know_the_picture(results: Results) -> Verdict:
     """Pictures redrawn from arrays are closer to those of the SIRENs than the mean image is."""
-    rows = (NFN, NFT)
-    return all_of(
-        *(
-            beats(results[row, "test MSE"], results[row, "mean image MSE"], lower=True)
-            for row in rows
-        )
-    )
+    pairs = ((results[row, "test MSE"], results[row, "mean image MSE"]) for row in (NFN, NFT))
+    return all_of(*(beats(redrawn, mean, lower=True) for redrawn, mean in pairs))
 
 
 @claim(CHECK)
 def arrays_are_invariant(results: Results) -> Verdict:
     """Permuted test SIRENs have the same arrays (to 1e-4 of their size) and the same answers."""
     return all_of(
-        *(below(results[row, "array change"], 1e-4) for row in ROWS),
-        *(above(results[row, "same answer %"], 99.9) for row in ROWS),
+        every(below, results, tuple(ROWS), 1e-4, on="array change"),
+        every(above, results, tuple(ROWS), 99.9, on="same answer %"),
     )
 
 
 @claim()
 def fits_of_an_image_are_close(results: Results) -> Verdict:
     """The second fit of an image is found among 1,000 ten times as often as by chance."""
-    return all_of(*(above(results[row, "found again %"], 1.0) for row in (NFN, NFT)))
+    return every(above, results, (NFN, NFT), 1.0, on="found again %")
 
 
 @claim()
@@ -199,31 +196,12 @@ def _paper(row: str, column: str) -> Paper | None:
     return PAPER_TEST.get(row) if column == "test %" else None
 
 
-CLASSIFICATION = Table(
-    name="classification",
+TABLE = Table(
     title="Classifying images by invariant arrays of their SIRENs",
     source="Zhou et al. (2023), Neural Functional Transformers, as re-reported in arXiv 2607.02166",
     config="nfn/transformer/configs/inr_classification.py",
     cells=_cells(),
-    seeds=(0, 1, 2),
-    claims=(
-        nft_arrays_beat_nfn_arrays,
-        nfn_arrays_beat_the_plain_nfn,
-        nft_arrays_beat_the_plain_nfn,
-        longer_training_helps,
-        nft_beats_nfn_when_trained_longer,
-        longer_trained_arrays_beat_the_plain_nfn,
-        nft_beats_nfn_on_canonical_weights,
-        our_arrays_beat_the_plain_nfn,
-        nft_redraws_better_than_nfn,
-        arrays_know_the_picture,
-        arrays_are_invariant,
-        fits_of_an_image_are_close,
-        canonical_form_helps,
-        probes_help,
-        true_images_help,
-        shared_maps_are_as_good,
-    ),
+    claims=claims_in(globals()),
     reasons={
         **dict.fromkeys(
             (

@@ -2,9 +2,9 @@
 
 from common.aggregates import Results
 from common.tables import Cell, Table
-from common.verdicts import PAPER, Verdict, all_of, claim, fact, near
+from common.verdicts import PAPER, Verdict, all_of, claim, claims_in, fact, near
 
-# Weight spaces, all neurons permutable; plain MLPs first. `measure.SPACES` has them.
+# Weight spaces, all neurons permutable; plain MLPs first. `nfn.equivariant.counts.SPACES` has them.
 ROWS = (
     "MLP 2-3-2",
     "MLP 2-3-3-2",
@@ -53,8 +53,7 @@ def hnp_grows_with_inputs(results: Results) -> Verdict:
     return fact(rising, detail, column="HNP")
 
 
-TABLE_1 = Table(
-    name="1",
+TABLE = Table(
     title="Parameters of one layer per pair of input and output channel",
     source="Zhou et al. (2023), Table 1",
     config="nfn/equivariant/configs/inr_classification.py",
@@ -64,13 +63,13 @@ TABLE_1 = Table(
             column,
             {},
             f"{row}: {column}",
-            run="nfn.equivariant.counts.measure:layer_parameters",
+            run="nfn.equivariant.counts:layer_parameters",
         )
         for row in ROWS
         for column in COLUMNS
     ),
     seeds=(0,),
-    claims=(stored_parameters_are_the_dimension, np_is_quadratic_in_depth, hnp_grows_with_inputs),
+    claims=claims_in(globals()),
     unit="parameters",
     notes=(
         "The paper gives orders of growth: O(L²) for NP, O((L + n_0 + n_L)²) for HNP, dim(U)² for "

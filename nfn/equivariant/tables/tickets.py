@@ -6,10 +6,11 @@ from common.verdicts import (
     PAPER,
     Verdict,
     above,
-    all_of,
     at_least_times,
     beats,
     claim,
+    claims_in,
+    every,
     not_worse,
 )
 
@@ -20,6 +21,8 @@ ROWS = {  # row: prefix of its metrics; None: a trained model of this kind
     "NFN_NP": None,
     "NFN_PT": None,
 }
+
+DRAWN = ("NFN_NP", "NFN_PT")
 
 # Table 5: value and standard error over initializations.
 PAPER_MNIST = {
@@ -52,22 +55,20 @@ def dense_beats_imp(results: Results) -> Verdict:
 @claim(PAPER, "Table 5")
 def imp_beats_drawn_tickets(results: Results) -> Verdict:
     """IMP, which trains every network once, beats masks drawn by NFN_NP and NFN_PT."""
-    rows = ("NFN_NP", "NFN_PT")
-    return all_of(*(beats(results["IMP", TEST], results[r, TEST]) for r in rows))
+    return every(beats, results, "IMP", DRAWN, on=TEST)
 
 
 @claim(PAPER, "Table 5")
 def drawn_tickets_beat_random(results: Results) -> Verdict:
     """Masks drawn by NFN_NP and NFN_PT beat random masks by over two standard errors."""
-    rows = ("NFN_NP", "NFN_PT")
-    return all_of(*(beats(results[row, TEST], results["Random", TEST]) for row in rows))
+    return every(beats, results, DRAWN, "Random", on=TEST)
 
 
 @claim(PAPER, "Table 5")
 def drawn_tickets_close_half_the_gap(results: Results) -> Verdict:
     """NFN_NP and NFN_PT each close over half of the gap between random masks and IMP."""
     low, high = results["Random", TEST].mean, results["IMP", TEST].mean
-    return all_of(*(above(results[row, TEST], (low + high) / 2) for row in ("NFN_NP", "NFN_PT")))
+    return every(above, results, DRAWN, (low + high) / 2, on=TEST)
 
 
 @claim(PAPER, "Table 5")
@@ -79,8 +80,7 @@ def interactions_do_not_help(results: Results) -> Verdict:
 @claim()
 def models_explain_the_masks(results: Results) -> Verdict:
     """NFN_NP and NFN_PT have a higher ELBO than a model that keeps each weight with 5 %."""
-    rows = ("NFN_NP", "NFN_PT")
-    return all_of(*(at_least_times(results[row, ELBO], results["Random", ELBO], 1) for row in rows))
+    return every(at_least_times, results, DRAWN, "Random", 1, on=ELBO)
 
 
 def _cells() -> tuple[Cell, ...]:
@@ -107,21 +107,12 @@ def _cells() -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-TABLE_5 = Table(
-    name="5",
+TABLE = Table(
     title="Winning tickets drawn for fresh networks",
     source="Zhou et al. (2023), Table 5, MNIST (MLP)",
     config="nfn/equivariant/configs/tickets.py",
     cells=_cells(),
-    seeds=(0, 1, 2),
-    claims=(
-        dense_beats_imp,
-        imp_beats_drawn_tickets,
-        drawn_tickets_beat_random,
-        drawn_tickets_close_half_the_gap,
-        interactions_do_not_help,
-        models_explain_the_masks,
-    ),
+    claims=claims_in(globals()),
     paper_spread="standard error over initializations",
     notes=(
         "± of ours is over seeds: of the model, of the masks drawn and of the order of batches; "

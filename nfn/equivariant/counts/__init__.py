@@ -1,1 +1,0 @@
-"""How many parameters the equivariant layers have (Table 1)."""

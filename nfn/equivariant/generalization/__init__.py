@@ -1,1 +1,0 @@
-"""Predicting the test accuracy of networks from their weights (Tables 2 and 19)."""

@@ -1,1 +1,0 @@
-"""Predicting the accuracy of networks from their weights (table "generalization")."""

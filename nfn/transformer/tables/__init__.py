@@ -1,0 +1,12 @@
+"""The tables of the paper by name."""
+
+from common.tables import named
+from nfn.transformer.tables import classification, editing, generalization
+
+TABLES = named(
+    {
+        "classification": classification.TABLE,
+        "editing": editing.TABLE,
+        "generalization": generalization.TABLE,
+    }
+)
