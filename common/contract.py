@@ -6,7 +6,7 @@ computed a second time, and nothing is left of them in a compiled program.
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -49,16 +49,23 @@ def named(name: str, label: str, function: Callable[..., Any]) -> Callable[..., 
     return call
 
 
-def data(function: Callable[[], PyTree]) -> Callable[[], PyTree]:
-    """Returns `data` giving host arrays that a device can hold.
+def data(
+    function: Callable[[], PyTree], abstract: Callable[[], PyTree] | None = None
+) -> Callable[[], PyTree]:
+    """Returns `data` giving host arrays that a device can hold, as `abstract_data` promises them.
 
     Raises:
-        ContractError: While called, if a leaf is no array of numbers, is empty, or loses values
-            where 64 bits become 32. That takes one pass over 64-bit arrays and none over others.
+        ContractError: While called, if a leaf is no array of numbers, is empty, loses values where
+            64 bits become 32, or is other than promised. That takes one pass over 64-bit arrays and
+            none over others.
     """
 
     def checked() -> PyTree:
-        return jax.tree_util.tree_map_with_path(_host, function())
+        made = jax.tree_util.tree_map_with_path(_host, function())
+        if abstract is not None:
+            for path, promised, found in _differences(abstract(), made):
+                _refuse(f"abstract_data promises {promised} for data{path}, but it is {found}")
+        return made
 
     return checked
 
@@ -266,15 +273,26 @@ def _check_floats(name: str, rows: np.ndarray, target: Any) -> None:
 def _same_state(state: PyTree, new_state: PyTree) -> None:
     if jax.tree.structure(state) != jax.tree.structure(new_state):
         _refuse("step changes the tree structure of the state")
-    pairs = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(new_state), strict=True)
-    for (path, old), new in pairs:
-        was, now = (f"{_dtype(x)}{jnp.shape(x)}" for x in (old, new))
+    for path, was, now in _differences(state, new_state):
+        _refuse(f"step changes state{path} from {was} to {now}")
+
+
+def _differences(first: PyTree, second: PyTree) -> Iterator[tuple[str, str, str]]:
+    """Yields place, type and shape of leaves that differ, as a device holds them."""
+    if jax.tree.structure(first) != jax.tree.structure(second):
+        yield "", str(jax.tree.structure(first)), str(jax.tree.structure(second))
+        return
+    leaves = jax.tree_util.tree_leaves_with_path(first)
+    for (path, one), other in zip(leaves, jax.tree.leaves(second), strict=True):
+        was, now = (f"{_dtype(leaf)}{jnp.shape(leaf)}" for leaf in (one, other))
         if was != now:
-            _refuse(f"step changes state{jax.tree_util.keystr(path)} from {was} to {now}")
+            yield jax.tree_util.keystr(path), was, now
 
 
 def _dtype(value: Any) -> Any:
-    return value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
+    dtype = value.dtype if hasattr(value, "dtype") else jnp.result_type(value)
+    is_key = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    return dtype if is_key else jax.dtypes.canonicalize_dtype(dtype)
 
 
 def _check_name(name: Any, label: str) -> None:

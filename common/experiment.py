@@ -164,7 +164,7 @@ def _checked(experiment: Experiment) -> Experiment:
     """Returns the experiment with the checks of `common.contract`."""
     final = experiment.final
     return experiment._replace(
-        data=contract.data(experiment.data),
+        data=contract.data(experiment.data, experiment.abstract_data),
         step=contract.step(experiment.step),
         batch=contract.batch(experiment.batch),
         evaluate=contract.pairs("evaluate", experiment.evaluate),
@@ -226,7 +226,7 @@ def _split_second_axis(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P
 
 
 def _constant_bytes(jaxpr: Any) -> int:
-    """Returns the size of all arrays in a traced program, those of inner functions included."""
+    """Returns the size of all arrays in a traced program, equal ones counted once."""
     arrays: dict[int, Any] = {}
 
     def visit(inner: Any) -> None:
@@ -240,7 +240,8 @@ def _constant_bytes(jaxpr: Any) -> int:
                         visit(item)
 
     visit(jaxpr)
-    return sum(getattr(x, "nbytes", 0) for x in arrays.values() if not _is_key(x))
+    found = [np.asarray(x) for x in arrays.values() if hasattr(x, "nbytes") and not _is_key(x)]
+    return sum({(x.shape, x.dtype, x.tobytes()): x.nbytes for x in found}.values())
 
 
 def _is_key(value: Any) -> bool:

@@ -150,3 +150,22 @@ def test_an_error_of_an_experiment_is_named_with_its_place(
     assert type(error.value) is kind
     assert str(error.value).startswith(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("promised", "message"),
+    [
+        ({"x": jax.ShapeDtypeStruct((2, 3), np.float64)}, ""),  # a device holds 32 bits of both
+        ({"x": jax.ShapeDtypeStruct((2, 4), np.float32)}, r"float32\(2, 4\) for data.*\(2, 3\)"),
+        ({"x": jax.ShapeDtypeStruct((2, 3), np.int32)}, r"int32\(2, 3\) for data.*float32"),
+        ({"y": jax.ShapeDtypeStruct((2, 3), np.float32)}, "promises .*'y'.*'x'"),
+    ],
+)
+def test_data_are_what_abstract_data_promises(promised: Any, message: str) -> None:
+    made = contract.data(lambda: {"x": np.zeros((2, 3), np.float32)}, lambda: promised)
+
+    if not message:
+        assert made()["x"].shape == (2, 3)
+        return
+    with pytest.raises(ContractError, match=message):
+        made()
