@@ -18,6 +18,7 @@ from common import chips, manifest, metrics, papers, rendezvous, runs, status, u
 from common.config import load_config
 from common.data import storage
 from common.errors import DataError, LabError, UserError, shortened
+from common.lab import new_paper
 from common.locate import locate
 from common.run_list import run_list, text_of
 
@@ -37,6 +38,13 @@ def list_papers(*, paper: str | None, markdown: bool, scores: bool, tables: bool
         say(status.scores_markdown(chosen))
         return
     say(status.list_markdown(chosen) if markdown else status.list_text(chosen, details=bool(paper)))
+
+
+def new(name: str) -> None:
+    """Writes the skeleton of a paper and says what to do next."""
+    files = new_paper.create(name)
+    say("\n".join(map(str, files)))
+    say(f"next: lab table {name} fit; the rest is in WORKSPACE.md, Add a paper")
 
 
 def train(

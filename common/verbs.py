@@ -97,6 +97,13 @@ VERBS: dict[str, Verb] = {
         ),
         examples=("lab list",),
     ),
+    "new": Verb(
+        "write the skeleton of a paper folder: small, running, to be replaced piece by piece",
+        commands.new,
+        words=("TOPIC.PAPER",),
+        examples=("lab new landscape.sharpness",),
+        notes='WORKSPACE.md, "Add a paper", goes on from there.',
+    ),
     "train": Verb(
         "train one config, or continue it where it stopped",
         commands.train,

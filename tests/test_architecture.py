@@ -182,8 +182,9 @@ def lacking(paper: PaperInfo) -> Iterator[str]:
             yield f"{paper.name} lacks {name}"
     if not paper.configs:
         yield f"{paper.name} has no config file"
-    if not list((paper.folder / "results").glob("*.json")):
-        yield f"{paper.name} has no results"
+    has_results = any((paper.folder / "results").glob("*.json"))
+    if has_results == ("Not run yet" in (paper.folder / "README.md").read_text()):
+        yield f'{paper.name} has results, or "Not run yet" in its README.md'
     for part in ("tables", "figures"):
         package, module = paper.folder / part / "__init__.py", paper.folder / f"{part}.py"
         if not package.is_file() and not module.is_file():

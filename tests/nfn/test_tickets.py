@@ -137,7 +137,7 @@ def test_decoder_and_encoder_commute_with_permutations_of_hidden_neurons(kind: s
 
 def test_hnp_is_refused_where_its_layer_would_be_huge() -> None:
     with pytest.raises(UserError, match="1,269,190 entries.*np or pt"):
-        build(load_config(f"{CONFIG}:paper,dataset=mnist,kind=hnp"))
+        build(load_config(f"{CONFIG}:paper,dataset=mnist", {"model.kind": "hnp"}))
 
 
 @pytest.mark.slow
