@@ -16,16 +16,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common import nonfinite, source
-from common.data.storage import user_path
 from common.errors import UserError, nearest, place
+from common.files import nonfinite
+from common.files.storage import user_path
 from common.loop_fields import LATER_DEFAULTS, NOT_HASHED, check_types, fill_defaults, validate
-from common.papers import (
-    REPOSITORY,
-    config_folder,
-    split_spec,
-)
-from common.places import FOLDER_FROM_RUN
+from common.papers import REPOSITORY, config_folder, split_spec
+from common.provenance import source
+from common.provenance.places import FOLDER_FROM_RUN
 from common.values import check_fields, check_required, convert, flatten, override, tuples
 
 

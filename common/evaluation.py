@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from common.precision import widened
+from common.precision import wide, widened
 
 PyTree = Any
 SumCount = tuple[jax.Array, jax.Array]
@@ -63,6 +63,19 @@ def values_over(
     """
     values, count = _values(function, rows, chunk)
     return {name: value.reshape(-1, *value.shape[2:])[:count] for name, value in values.items()}
+
+
+def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
+    """Returns sum / count of every metric: a float, or a list of them for a seed group.
+
+    NaN where nothing was counted.
+    """
+    host = jax.tree.map(np.asarray, jax.device_get(pairs))
+    widest = jax.tree.map(lambda x: x.astype(wide(x.dtype), copy=False), host)
+    with np.errstate(divide="ignore", invalid="ignore"):  # whoever uses them looks at the result
+        return {
+            name: (total / count).astype(float).tolist() for name, (total, count) in widest.items()
+        }
 
 
 def _values(

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import contract, source
+from common import contract
 from common.errors import LabError, UserError, from_machine, nearest, place
 from common.papers import builder_folder
+from common.provenance import source
 
 PyTree = Any
 SumCount = tuple[jax.Array, jax.Array]

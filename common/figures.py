@@ -207,7 +207,7 @@ def first_run(run_directories: RunDirectories, row: str, column: str | None = No
     Seeds that were trained together are saved together: the run answers as its seed does.
     """
     seed, folder = first_folder(run_directories, row, column)
-    group = runs.read_json(folder / "result.json").get("group")
+    group = (runs.read_result(folder) or {}).get("group")
     loaded = runs.load(folder.parent / group if group else folder, allow_changed_code=True)
     member = seed - loaded.config.seed
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common import machine
+from common.provenance import machine
 
 PyTree = Any
 Leaf = dict[str, Any]

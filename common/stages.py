@@ -17,12 +17,14 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import distributed, runs
 from common.config import complete, config_hash
-from common.data.storage import lock, user_folder
+from common.devices import distributed
 from common.errors import UserError
 from common.experiment import build
-from common.train import fit
+from common.files.storage import lock, user_folder
+from common.loop.loading import Loaded, load
+from common.loop.train import fit
+from common.run_folders.records import read, read_result, run_directory
 
 
 def section(config: ConfigDict, name: str, **fields: Any) -> ConfigDict:
@@ -44,27 +46,27 @@ def section(config: ConfigDict, name: str, **fields: Any) -> ConfigDict:
 
 def stage_directory(config: ConfigDict) -> Path:
     """Returns the run folder of a stage."""
-    return runs.run_directory(user_folder("LAB_CACHE", "cache") / "runs", config)
+    return run_directory(user_folder("LAB_CACHE", "cache") / "runs", config)
 
 
-def trained(config: ConfigDict) -> runs.Loaded:
+def trained(config: ConfigDict) -> Loaded:
     """Returns the best state of the run of `config` (the last without `best_metric`).
 
     Processes that ask for the same stage at the same time wait for the one that trains it; one
     that is stopped by a signal saves, and the next call goes on from there.
 
     Raises:
-        UserError, NumericalError, DataError, Interrupted: As `common.train.fit`.
+        UserError, NumericalError, DataError, Interrupted: As `common.loop.train.fit`.
     """
     folder = stage_directory(config)
     with contextlib.ExitStack() as stack:
         if distributed.is_lead():
             stack.enter_context(lock(folder.with_name(f"{folder.name}.lock")))
         logging.info("stage %s: %s", config.experiment, folder)
-        done = runs.read_result(folder) or {"status": "missing"}
+        done = read_result(folder) or {"status": "missing"}
         if done["status"] != "complete" or done["config_hash"] != config_hash(config):
             fit(build(config), config, folder, command=sys.argv, allow_changed_code=True)
-    return runs.load(folder, allow_changed_code=True)  # warns: any stage may be deleted
+    return load(folder, allow_changed_code=True)  # warns: any stage may be deleted
 
 
 def identity(config: ConfigDict) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def identity(config: ConfigDict) -> dict[str, Any]:
 
 def describe(config: ConfigDict) -> dict[str, Any]:
     """Returns which run a finished stage is, for result files."""
-    result = runs.read(stage_directory(config)).result or {}
+    result = read(stage_directory(config)).result or {}
     return {
         **identity(config),
         "step": result.get("best_step") or result.get("step"),

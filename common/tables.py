@@ -1,7 +1,7 @@
 """Tables as data: cells, paper values, seeds, and claims that are judged on measured numbers.
 
 The registry of a paper, `tables/__init__.py`, declares `TABLES = named({"3": digits.TABLE})`.
-`common.table_runner` runs what is missing and writes JSON; `common.table_render` turns that JSON
+`common.results.runner` runs what is missing and writes JSON; `common.results.pages` turns that JSON
 into Markdown and terminal text. Claims (`common.verdicts`) are judged from the JSON alone, so no
 run folder is needed to check a committed result.
 """

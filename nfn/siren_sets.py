@@ -14,7 +14,7 @@ from flax import traverse_util
 
 from common.data.cache import Arrays, cached_parts
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
-from common.data.progress import logged_progress
+from common.progress import logged_progress
 from nfn.sine import SineMethod
 from nfn.siren import Schedule, StackedParams, fit_sirens
 

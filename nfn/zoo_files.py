@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.storage import user_path
 from common.errors import DataError
+from common.files.storage import user_path
 from nfn.zoo_recipes import ACTIVATIONS
 
 Arrays = dict[str, np.ndarray]

@@ -18,7 +18,7 @@ from flax import traverse_util
 
 from common.data.cache import cached_parts, describe, identity
 from common.data.images import ImageSet, downsample, load_images
-from common.data.progress import logged_progress
+from common.progress import logged_progress
 from nfn.zoo import ZooImages, train_zoo, zoo_images
 from nfn.zoo_recipes import Hyperparameters, Recipe
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common import cli
+from common.lab import cli
 from tests.processes import run_child
 
 

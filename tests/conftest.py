@@ -48,7 +48,7 @@ PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__init__.py"))
 # Every annotated function of the packages checks its shapes and types when a test calls it.
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")
 
-from common.cli import programs_folder
+from common.lab.cli import programs_folder
 from common.papers import TOPICS
 
 pytest_plugins = ["tests.costs"]

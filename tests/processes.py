@@ -30,7 +30,7 @@ def run_child(
     flags += [f"--xla_force_host_platform_device_count={devices}"] if devices > 1 else []
     environment = {**os.environ, "XLA_FLAGS": " ".join(flags), "PYTHONPATH": str(REPOSITORY)}
     environment |= env or {}
-    start = ["-c", what, *arguments] if isinstance(what, str) else ["-m", "common.cli", *what]
+    start = ["-c", what, *arguments] if isinstance(what, str) else ["-m", "common.lab.cli", *what]
     command = [sys.executable, *start]
     try:
         return _run(command, environment, cwd, seconds)

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import program, sharding
+from common import sharding
 from common.experiment import Experiment, build
+from common.keys import root_key
+from common.loop import program
 
 
 def train(config: ConfigDict) -> tuple[Experiment, Any, Any]:
@@ -17,7 +19,7 @@ def train(config: ConfigDict) -> tuple[Experiment, Any, Any]:
     data = experiment.data()
     layout = program.layout(experiment, config, sharding.make_mesh({"data": 1}), data=data)
     data = sharding.place(data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
-    key = program.root_key(config)
+    key = root_key(config)
     state = program.lower_init(experiment, layout).compile()(key)
     step = program.lower_step(experiment, config, layout).compile()
     for first in range(0, config.num_steps, config.steps_per_call):
@@ -32,7 +34,7 @@ def drawn(config: ConfigDict, *, scale: float = 0.3) -> tuple[Experiment, Any, A
     For what holds for any parameters: those that start at 0 would not show a fault.
     """
     experiment = build(config)
-    shapes = jax.eval_shape(experiment.init, program.root_key(config))
+    shapes = jax.eval_shape(experiment.init, root_key(config))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state = zeros._replace(params=draws_like(shapes.params, scale=scale))
     return experiment, experiment.data(), state

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,18 +23,44 @@ FILES = sorted([*SOURCES, *(REPOSITORY / "tests").rglob("*.py")])
 # A library with one owner: everything else goes through the owner.
 DRAWING = r"(.*/)?figures(/\w+)?\.py"  # common, a topic's library, figures/ of a paper
 OWNERS = {
-    "orbax": r"common/checkpoint\.py",
-    "absl.flags": r"common/cli\.py",
+    "orbax": r"common/checkpoints/checkpoint\.py",
+    "absl.flags": r"common/lab/cli\.py",
     "matplotlib": DRAWING,
     "plotly": DRAWING,
 }
+# The rooms of common/, and which rooms each may import; all may import what is on top of common/.
+# What a paper uses is on top, in data/, nets/ and files/.
+ROOMS = {
+    "files": (),
+    "provenance": ("files",),
+    "devices": ("files",),
+    "checkpoints": ("files", "devices"),
+    "run_folders": ("files", "provenance", "devices", "checkpoints"),
+    "jobs": ("files", "provenance", "devices", "run_folders"),
+    "loop": ("files", "provenance", "devices", "checkpoints", "run_folders"),
+    "pods": ("files", "loop"),
+    "results": ("files", "provenance", "run_folders", "jobs", "loop"),
+    "lab": (),  # whatever it likes
+    "data": ("files",),
+    "nets": (),
+}
+FOR_PAPERS = ("data", "nets", "files")
 # What `lab --help`, `lab list` and every config error load; they answer without waiting for JAX.
 LIGHT = [
     f"common.{name}"
-    for name in ("cli", "config", "errors", "papers", "tables", "jobs", "runs", "chips")
+    for name in (
+        "lab.cli",
+        "config",
+        "errors",
+        "papers",
+        "tables",
+        "jobs.pool",
+        "runs",
+        "pods.chips",
+    )
 ]
 # These besides: they are used where there is no JAX.
-LIGHT += ["common.aot_report", "common.metrics", "common.data.sample.make_sample"]
+LIGHT += ["common.pods.aot_report", "common.loop.metrics", "common.data.sample.make_sample"]
 LIGHT += [f"common.data.{name}" for name in ("images", "cache", "epochs", "fetch")]
 HEAVY = ("jax", "flax", "optax", "orbax", "matplotlib", "rich", "scipy")
 STANDARD_FILES = ("__init__.py", "experiments.py", "README.md")
@@ -110,16 +137,58 @@ def test_imports_go_from_papers_to_topics_to_common() -> None:
     assert wrong == []
 
 
+def place_of(module: str) -> str:
+    """Returns the room of a module of common, or its own name if it lies on top."""
+    _, name, *_ = [*module.split("."), ""]
+    return name
+
+
+def into_a_wrong_room(path: Path) -> list[str]:
+    """Returns what a file imports of rooms that it may not enter."""
+    topic, name, *rest = relative(path).split("/")
+    here = name if rest else ""
+    entered = {m: place_of(m) for m in parsed(path).imports if m.startswith("common.")}
+    if topic != "common":
+        return [m for m, room in entered.items() if room in ROOMS and room not in FOR_PAPERS]
+    if here not in ROOMS or here == "lab":
+        return []
+    allowed = (here, *ROOMS[here])
+    return [m for m, room in entered.items() if room in ROOMS and room not in allowed]
+
+
+def test_every_room_imports_only_the_rooms_below_it() -> None:
+    rooms = {
+        path.name for path in (REPOSITORY / "common").iterdir() if (path / "__init__.py").exists()
+    }
+    wrong = [f"{relative(path)} imports {m}" for path in SOURCES for m in into_a_wrong_room(path)]
+
+    assert rooms <= {*ROOMS}
+    assert wrong == []
+
+
+def test_rooms_and_modules_on_top_import_each_other_in_no_circle() -> None:
+    below: dict[str, set[str]] = {}
+    modules = [path for path in SOURCES if relative(path).startswith("common/")]
+    for path in modules:
+        name = relative(path).split("/")[1].removesuffix(".py")
+        imported = {place_of(m) for m in parsed(path).imports if m.startswith("common.")}
+        below.setdefault(name, set()).update(imported - {name, ""})
+
+    order = tuple(TopologicalSorter(below).static_order())  # CycleError names a circle
+
+    assert order.index("lab") > order.index("loop") > order.index("files")
+
+
 @pytest.mark.parametrize(
     ("path", "module", "allowed"),
     [
         ("nfn/equivariant/models.py", "nfn.equivariant.data", True),
         ("nfn/equivariant/models.py", "nfn.layers.init", True),
-        ("nfn/equivariant/models.py", "common.train", True),
+        ("nfn/equivariant/models.py", "common.loop.train", True),
         ("nfn/another_paper/models.py", "nfn.equivariant.data", False),
         ("nfn/layers.py", "nfn.equivariant.data", False),
         ("sciml/operators.py", "nfn.layers", False),
-        ("common/train.py", "nfn.layers", False),
+        ("common/loop/train.py", "nfn.layers", False),
     ],
 )
 def test_the_import_rule_tells_right_from_wrong(path: str, module: str, allowed: bool) -> None:
@@ -142,7 +211,7 @@ def test_only_the_command_line_changes_the_settings_of_jax() -> None:
     settings = re.compile(r"\bjax\.config\b|from jax import config|\benable_x64\(")
     touching = [parsed(path).name for path in SOURCES if settings.search(parsed(path).text)]
 
-    assert touching == ["common/cli.py"]
+    assert touching == ["common/lab/cli.py"]
 
 
 def offences(source: Source) -> Iterator[str]:

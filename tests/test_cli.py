@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common import cli, papers, status
+from common import papers
+from common.lab import cli, listing
 from tests.commands import Command, Finished, run_commands
 from tests.mistakes import MORE, TINY, TRAIN, Mistake
 from tests.processes import REPOSITORY, Child
@@ -334,8 +335,8 @@ def assert_parses(command: str) -> None:
 
 def test_the_status_in_the_documents_is_what_the_command_prints() -> None:
     for file, flag, wanted in (
-        ("WORKSPACE.md", "markdown", status.list_markdown()),
-        ("README.md", "scores", status.scores_markdown()),
+        ("WORKSPACE.md", "markdown", listing.list_markdown()),
+        ("README.md", "scores", listing.scores_markdown()),
     ):
         path = REPOSITORY / file
         block = re.compile(rf"(?<=<!-- lab list --{flag} -->\n).*?(?=<!-- end -->)", re.DOTALL)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from common import program, sharding
+from common import sharding
 from common.config import load_config
 from common.experiment import build, check_experiment
+from common.loop import program
 from tests.lowered import largest_constant
 from tests.variants import Variant, choice_variants, loaded, preset_variants
 

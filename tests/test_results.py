@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from common import json_files
-from common.cell import resolve
 from common.config import load_config
+from common.files import json_files
+from common.jobs.trainings import texts
+from common.lab.listing import TableRow, table_rows
 from common.papers import REPOSITORY, papers, tables
-from common.status import TableRow, table_rows
-from common.table_files import read_table
-from common.table_render import render
-from common.table_results import config_spec, judged
+from common.results.cell import resolve
+from common.results.collect import config_spec, judged
+from common.results.pages import render
+from common.results.table_files import read_table
 from common.tables import Table, check_table
-from common.train_jobs import texts
 
 ROWS = table_rows()
 RESULTS = [(row, preset) for row in ROWS for preset in row.results]

@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from common import cli, experiment, manifest, runs
+from common import experiment, runs
+from common.checkpoints import manifest
+from common.lab import cli
 from tests.processes import REPOSITORY, run_child
 
 CONFIG = "tests/tiny/slow.py:cpu"
@@ -70,7 +72,7 @@ def train_and_stop(
 ) -> tuple[int, str]:
     """Starts `lab train`, sends it a signal once `step` is logged; returns exit code and stderr."""
     flags = f"--xla_force_host_platform_device_count={devices}" if devices > 1 else ""
-    command = [sys.executable, "-m", "common.cli", "train", f"--config={CONFIG}"]
+    command = [sys.executable, "-m", "common.lab.cli", "train", f"--config={CONFIG}"]
     for _ in range(2):
         with subprocess.Popen(
             [*command, f"--workdir={workdir}", *options],
@@ -213,7 +215,7 @@ def test_a_signal_while_data_are_made_ends_at_once_and_the_same_command_goes_on(
     (tmp_path / "config.py").write_text(text.replace("experiment.py:line", "mine.py:slow_data"))
     arguments = ["train", f"--config={tmp_path}/config.py:cpu", f"--workdir={tmp_path}/runs"]
     with subprocess.Popen(
-        [sys.executable, "-m", "common.cli", *arguments],
+        [sys.executable, "-m", "common.lab.cli", *arguments],
         cwd=REPOSITORY,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 from absl import logging
 
-from common import json_files
-from common.data.storage import digest, lock, publish, storage_errors, user_folder
+from common.files import json_files
+from common.files.storage import digest, lock, publish, storage_errors, user_folder
 
 Arrays = dict[str, np.ndarray]
 Spec = TypeVar("Spec", bound=tuple[Any, ...])  # a NamedTuple

@@ -17,8 +17,8 @@ from absl import logging
 from common.data.catalogue import DATA_SETS, DataSet, RemoteFile, data_set
 from common.data.formats import SUMS_FILE, read_sums, reading
 from common.data.images import fetched_folder, find
-from common.data.storage import digest, lock, publish, storage_errors, stream_digest
 from common.errors import DataError, UserError
+from common.files.storage import digest, lock, publish, storage_errors, stream_digest
 
 Opener = Callable[..., Any]  # as urllib.request.urlopen
 

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from common.data.catalogue import CIFAR_BINARY_FILES
-from common.data.storage import digest
 from common.errors import DataError
+from common.files.storage import digest
 
 try:  # some Pythons are built without it
     import lzma

@@ -22,8 +22,8 @@ from common.data.catalogue import (
     data_set,
 )
 from common.data.formats import Arrays
-from common.data.storage import user_folder, user_path
 from common.errors import DataError, UserError, nearest
+from common.files.storage import user_folder, user_path
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SAMPLE_FOLDER = Path(__file__).parent / "sample"

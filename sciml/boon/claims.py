@@ -4,17 +4,7 @@ from collections.abc import Mapping
 
 from common.aggregates import Results
 from common.tables import Cell, Paper
-from common.verdicts import (
-    OURS,
-    PAPER,
-    Claim,
-    Verdict,
-    all_of,
-    at_most_times,
-    beats,
-    below,
-    near,
-)
+from common.verdicts import OURS, PAPER, Claim, Verdict, all_of, at_most_times, beats, below, near
 
 FNO, MWT = "FNO", "MWT"
 INPUTS = "FNO + boundary inputs"

@@ -174,7 +174,7 @@ def _predicted(
     """Returns test data and predictions of the first seed on them."""
     folder = next(iter(run_directories[row, column(pde, ERROR)].values()))
     # Seeds that were trained together are saved together.
-    group = runs.read_json(folder / "result.json").get("group")
+    group = (runs.read_result(folder) or {}).get("group")
     loaded = runs.load(folder.parent / group if group else folder, allow_changed_code=True)
     test = jax.tree.map(np.asarray, loaded.data["test"])
     field = np.asarray(loaded.predict(test))

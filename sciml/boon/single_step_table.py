@@ -2,15 +2,7 @@
 
 from common.aggregates import Results
 from common.tables import Cell, Table, by_last_comma
-from common.verdicts import (
-    CHECK,
-    Verdict,
-    above,
-    all_of,
-    at_most_times,
-    below,
-    claim,
-)
+from common.verdicts import CHECK, Verdict, above, all_of, at_most_times, below, claim
 from sciml.boon import claims
 from sciml.boon.claims import (
     BOON,

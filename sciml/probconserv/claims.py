@@ -4,17 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from common.aggregates import Aggregate, Results
 from common.tables import Cell, Paper, Table, by_last_comma
-from common.verdicts import (
-    CHECK,
-    OURS,
-    PAPER,
-    Claim,
-    Verdict,
-    above,
-    all_of,
-    beats,
-    below,
-)
+from common.verdicts import CHECK, OURS, PAPER, Claim, Verdict, above, all_of, beats, below
 
 CONFIG = "sciml/probconserv/configs/neural_process.py"
 

@@ -125,7 +125,7 @@ class _Run:
 
     def __init__(self, folder: Path):
         # Seeds that were trained together are saved together.
-        self._group = runs.read_json(folder / "result.json").get("group")
+        self._group = (runs.read_result(folder) or {}).get("group")
         self._loaded = runs.load(
             folder.parent / self._group if self._group else folder, allow_changed_code=True
         )

@@ -2,16 +2,7 @@
 
 from common.aggregates import Results
 from common.tables import Table, by_last_comma
-from common.verdicts import (
-    PAPER,
-    Claim,
-    Verdict,
-    above,
-    all_of,
-    at_most_times,
-    below,
-    claim,
-)
+from common.verdicts import PAPER, Claim, Verdict, above, all_of, at_most_times, below, claim
 from sciml.probconserv.claims import (
     ANP,
     BIAS,

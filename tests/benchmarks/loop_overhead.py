@@ -4,7 +4,7 @@
 
 Both sides run the same steps on the same data in one process, in turn, and the fastest of several
 rounds counts. Bare: one jitted lax.scan over all steps, batches placed before. Loop: the function
-`fit` of common.train with metrics every 10 steps, without checkpoints and with one every 1000 steps
+`fit` with metrics every 10 steps, without checkpoints and with one every 1000 steps
 (as preset cpu has them), timed between the batches of two steps, so that neither compilation nor
 the final evaluation counts. A checkpoint is written in the background, but needs a core for a tenth
 of a second.
@@ -22,10 +22,13 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from common import program, provenance, sharding
+from common import sharding
 from common.config import load_config
 from common.experiment import Experiment, build
-from common.train import fit
+from common.keys import root_key
+from common.loop import program
+from common.loop.train import fit
+from common.provenance.environment import environment
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py:demo"
 OUT = flags.DEFINE_string("out", "", "JSON file to write")
@@ -43,7 +46,7 @@ def bare_seconds(experiment: Experiment, config: ConfigDict, steps: int) -> Any:
     compiled = program.lower_step(experiment, changed, layout).compile()
     init = program.lower_init(experiment, layout).compile()
     batches = program.place_batches(program.stack_batches(experiment, changed, 0), layout)
-    key = program.root_key(config)
+    key = root_key(config)
 
     def run() -> float:
         state = jax.block_until_ready(init(key))
@@ -99,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
         "overhead_percent": {
             name: 100 * (value / best["bare"] - 1) for name, value in best.items() if name != "bare"
         },
-        "environment": provenance.environment(["python", "-m", "tests.benchmarks.loop_overhead"]),
+        "environment": environment(["python", "-m", "tests.benchmarks.loop_overhead"]),
     }
     print(json.dumps(result, indent=1))
     if OUT.value:

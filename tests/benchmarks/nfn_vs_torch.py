@@ -21,7 +21,7 @@ from typing import Any
 
 from absl import app, flags
 
-from common import provenance
+from common.provenance.environment import environment
 
 OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 PEER = flags.DEFINE_string(
@@ -237,7 +237,7 @@ def record(
         result["torch"] = facts["torch"]["torch"]
     result["load_after"] = os.getloadavg()[0]
     command = ["python", "-m", f"tests.benchmarks.{name}_vs_torch"]
-    result["environment"] = provenance.environment(command)
+    result["environment"] = environment(command)
     Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
     print(show(result))

@@ -16,10 +16,12 @@ from typing import Any
 
 from absl import app, flags
 
-from common import papers, provenance, runs
+from common import papers
 from common.aggregates import Aggregate, aggregate
-from common.table_runner import Request, find_table, measure
-from common.train_jobs import LAB
+from common.files.json_files import read_json, write_json
+from common.jobs.trainings import LAB
+from common.provenance.environment import environment
+from common.results.runner import Request, find_table, measure
 
 OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the runs are")
@@ -48,7 +50,7 @@ def repeat(paper: str, name: str, row: str, columns: tuple[str, ...]) -> list[di
     some = table._replace(cells=chosen, claims=(), figures=None, reasons={})
     request = Request(info, some, PRESET, table.seeds, Path(WORKDIR.value), LAB)
     data, _ = measure(request, JOBS.value)
-    committed = runs.read_json(info.folder / "results" / f"table{name}.{PRESET}.json")
+    committed = read_json(info.folder / "results" / f"{name}.{PRESET}.json")
     then = {(cell["row"], cell["column"]): cell["values"] for cell in committed["cells"]}
     return [
         {
@@ -93,9 +95,9 @@ def markdown(result: Mapping[str, Any]) -> str:
 def main(_: list[str]) -> None:
     """Trains all cells again and writes both values, or prints the table."""
     if not MARKDOWN.value:
-        environment = provenance.environment(["python", "-m", "tests.benchmarks.repeat_cells"])
+        facts = environment(["python", "-m", "tests.benchmarks.repeat_cells"])
         cells = [cell for chosen in CELLS for cell in repeat(*chosen)]
-        runs.write_json(OUT.value, {"environment": environment, "preset": PRESET, "cells": cells})
+        write_json(OUT.value, {"environment": facts, "preset": PRESET, "cells": cells})
     print(markdown(json.loads(Path(OUT.value).read_text())))
 
 

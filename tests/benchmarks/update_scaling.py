@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 from jaxtyping import Array
 
-from common import provenance
+from common.provenance.environment import environment
 from sciml.conservation import (
     cell_constraint,
     difference_rows,
@@ -141,7 +141,7 @@ def main(_: list[str]) -> None:
         "ms": {name: {str(n): t for n, t in row.items()} for name, row in times.items()},
         "exponents": {name: exponent(row) for name, row in times.items()},
         "rounds": ROUNDS.value,
-        "environment": provenance.environment(["python", "-m", "tests.benchmarks.update_scaling"]),
+        "environment": environment(["python", "-m", "tests.benchmarks.update_scaling"]),
     }
     Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
     Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")

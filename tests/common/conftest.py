@@ -20,7 +20,7 @@ def logged_warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the checkpoints of steps 1 and 2, copied by the tests that damage it."""
-    from common.checkpoint import Checkpoints  # takes a while, and most tests do without
+    from common.checkpoints.checkpoint import Checkpoints
 
     folder = tmp_path_factory.mktemp("saved") / "checkpoints"
     with Checkpoints(folder) as checkpoints:

@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from common import runs
 from common.config import config_hash, load_config
+from common.files.json_files import write_json
+from common.run_folders.records import run_directory
 
 
 def main(arguments: list[str]) -> int:
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> int:
         return 0
     if config.kind == "wait" and not (workdir / "go").exists():
         return wait(workdir)
-    directory = runs.run_directory(workdir, config)
+    directory = run_directory(workdir, config)
     for seed in range(config.seed, config.seed + config.seed_group):
         value = 10.0 * (ord(config.kind[0]) - ord("a") + 1) + seed
         folder = directory.parent / f"seed{seed}"
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
             "data": {"set": "fake images", "size": config.data.size},
             "environment": {"command": arguments, "commit": "0" * 40, "packages": {"jax": "0"}},
         }
-        runs.write_json(folder / "result.json", result)
+        write_json(folder / "result.json", result)
     return 0
 
 

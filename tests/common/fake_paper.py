@@ -1,4 +1,4 @@
-"""A paper outside the tree, with one table: what `common.table_runner` runs in tests."""
+"""A paper outside the tree, with one table: what `common.results.runner` runs in tests."""
 
 import sys
 from pathlib import Path

@@ -10,11 +10,11 @@ import pytest
 from common.evaluation import (
     check_labels,
     classification_values,
+    means,
     strange_labels,
     sums_over,
     values_over,
 )
-from common.program import means
 
 
 # One row, slices that come out even or do not, one row a slice, one slice.

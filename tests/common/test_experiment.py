@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import program, sharding
+from common import sharding
 from common.errors import UserError
 from common.experiment import Experiment, build, check_experiment, data_shapes
+from common.keys import root_key
 from tests.common.toys import regression, toy_config, train, weights
 
 PyTree = Any
@@ -252,11 +253,11 @@ def test_a_group_sees_the_keys_and_batches_of_its_seeds_bit_by_bit(
 ) -> None:
     group = toy_config(seed=3, seed_group=3)
     experiment = build(group)
-    keys = jax.random.key_data(program.root_key(group))
+    keys = jax.random.key_data(root_key(group))
 
     for member, seed in enumerate((3, 4, 5)):
         single = toy_config(seed=seed)
-        assert np.array_equal(keys[member], jax.random.key_data(program.root_key(single)))
+        assert np.array_equal(keys[member], jax.random.key_data(root_key(single)))
         for step in (0, 5):
             rows = {name: value[member] for name, value in experiment.batch(step).items()}
             chex.assert_trees_all_equal(rows, build(single).batch(step))

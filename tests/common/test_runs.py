@@ -15,13 +15,19 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from common import json_files, manifest, runs, upkeep
+from common import runs
+from common.checkpoints import manifest
 from common.config import config_hash
 from common.errors import DataError, UserError
 from common.experiment import build
-from common.locate import locate
+from common.files import json_files
+from common.files.json_files import read_json, write_json
+from common.lab import upkeep
+from common.loop.train import fit
 from common.loop_fields import LOOP_DEFAULTS
-from common.train import fit
+from common.run_folders.locate import locate
+from common.run_folders.records import claim, run_directory
+from common.run_folders.trust import check_unchanged
 
 ROOT = str(Path(runs.__file__).parents[1])
 
@@ -72,7 +78,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("line")
     (folder / "line.py").write_text(LINE)
     config = make_config(folder)
-    directory = runs.run_directory(folder / "runs", config)
+    directory = run_directory(folder / "runs", config)
     fit(build(config), config, directory, command=["lab", "train"])
     return directory
 
@@ -85,22 +91,22 @@ def copied(trained: Path, tmp_path: Path) -> Path:
 
 def test_the_folder_tells_paper_experiment_config_and_seed_apart(tmp_path: Path) -> None:
     config = make_config(Path("/somewhere/mine"))
-    folder = runs.run_directory("runs", config)
+    folder = run_directory("runs", config)
     assert folder == Path("runs") / "mine" / "line" / config_hash(config) / "seed0"
 
     paper = make_config(tmp_path, experiment="nfn.equivariant:inr_classification", seed=3)
-    folder = runs.run_directory("runs", paper)
+    folder = run_directory("runs", paper)
     assert folder.parts[:3] == ("runs", "nfn.equivariant", "inr_classification")
     assert folder.name == "seed3"
 
     same = [make_config(tmp_path, seed=1), make_config(tmp_path, mesh={"data": 2})]
-    assert {runs.run_directory("runs", c).parent for c in same} == {
-        runs.run_directory("runs", make_config(tmp_path)).parent
+    assert {run_directory("runs", c).parent for c in same} == {
+        run_directory("runs", make_config(tmp_path)).parent
     }
     other = make_config(tmp_path, learning_rate=0.25)
-    assert runs.run_directory("runs", other).parent != runs.run_directory("runs", same[0]).parent
+    assert run_directory("runs", other).parent != run_directory("runs", same[0]).parent
     group = make_config(tmp_path, seed=2, seed_group=4)
-    assert runs.run_directory("runs", group).name == "seeds2-5"
+    assert run_directory("runs", group).name == "seeds2-5"
 
 
 def test_a_complete_run_is_found_and_read(copied: Path, tmp_path: Path) -> None:
@@ -199,7 +205,7 @@ def test_prune_leaves_alone_what_is_no_run_or_in_use(copied: Path, tmp_path: Pat
         upkeep.prune(tmp_path / "absent")
     assert not (tmp_path / "absent").exists()
     assert not upkeep.is_in_use(copied)
-    with runs.claim(copied):
+    with claim(copied):
         assert upkeep.is_in_use(copied)
         for dry_run in (False, True):
             with pytest.raises(UserError, match="another process"):
@@ -219,7 +225,7 @@ def test_only_starts_that_made_no_step_are_removed(copied: Path, tmp_path: Path)
     failed = [folders["early"], folders["late"]]
 
     assert upkeep.failed_starts(tmp_path) == failed
-    with runs.claim(folders["late"]):  # it starts again just now
+    with claim(folders["late"]):  # it starts again just now
         assert upkeep.failed_starts(tmp_path) == failed[:1]
         with pytest.raises(UserError, match="another process"):
             upkeep.remove_failed_start(folders["late"])
@@ -285,7 +291,7 @@ def test_an_edited_config_is_noticed(own: Path, change: dict[str, Any], complete
     if not complete:
         (own / "result.json").unlink()
     rewrite(own / "config.json", keep=9, mesh={"data": 1})  # what may change between sessions
-    runs.check(runs.read(own))
+    check_unchanged(runs.read(own))
     rewrite(own / "config.json", **change)
     fields = next(iter(change)) if complete else ""
     with pytest.raises(DataError, match=rf"config\.json: was edited.*{fields}.*; bring it back"):
@@ -315,7 +321,7 @@ def test_code_in_the_run_folder_is_never_run(own: Path, tmp_path: Path) -> None:
 
 def test_a_run_has_one_trainer_at_a_time_and_a_dead_one_does_not_count(tmp_path: Path) -> None:
     hold = (
-        "import sys, time\nfrom pathlib import Path\nfrom common.jobs import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom common.files.storage import locked\n"
         "with locked(Path(sys.argv[1]), 'it'):\n    print('held', flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen(
@@ -325,10 +331,10 @@ def test_a_run_has_one_trainer_at_a_time_and_a_dead_one_does_not_count(tmp_path:
         text=True,
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another process"), runs.claim(tmp_path / "run"):
+        with pytest.raises(UserError, match="another process"), claim(tmp_path / "run"):
             raise AssertionError("held twice")
         other.kill()
-    with runs.claim(tmp_path / "run"):
+    with claim(tmp_path / "run"):
         pass
 
 
@@ -347,12 +353,15 @@ def test_compare_shows_what_differs_and_the_metrics_side_by_side(copied: Path) -
 def test_nothing_here_needs_jax(trained: Path) -> None:
     code = f"""
 import sys
-from common import metrics, provenance, runs, upkeep
+from common import runs
+from common.lab import upkeep
+from common.loop import metrics
+from common.provenance import environment
 run = runs.read({str(trained)!r})
 assert runs.verify(run.path) == {{2: None, 4: None, 6: None}}
 runs.compare(run, run), metrics.read_metrics(run.path / "metrics.jsonl")
 assert upkeep.prune(run.path, keep=9) == [] == upkeep.failed_starts(run.path.parents[3])
-assert "devices" not in provenance.environment([])
+assert "devices" not in environment.environment([])
 heavy = {{"jax", "flax", "optax", "orbax", "matplotlib"}} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -370,8 +379,8 @@ def test_json_files_are_old_or_new_but_never_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "deep" / "result.json"
-    runs.write_json(path, {"x": 1 / 3, "worst": math.inf})
-    assert runs.read_json(path) == {"x": 1 / 3, "worst": math.inf}
+    write_json(path, {"x": 1 / 3, "worst": math.inf})
+    assert read_json(path) == {"x": 1 / 3, "worst": math.inf}
 
     def fail(self: Path, *args: Any, **options: Any) -> None:
         with self.open("w") as file:
@@ -381,11 +390,11 @@ def test_json_files_are_old_or_new_but_never_half(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", fail)
         with pytest.raises(DataError, match=r"result\.json: .*No space left"):
-            runs.write_json(path, {"x": 2})
-    assert runs.read_json(path)["x"] == 1 / 3
+            write_json(path, {"x": 2})
+    assert read_json(path)["x"] == 1 / 3
     assert os.listdir(path.parent) == ["result.json"]
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file"):
-        runs.write_json(tmp_path / "file" / "result.json", {})
+        write_json(tmp_path / "file" / "result.json", {})
     with pytest.raises(DataError, match=r"absent\.json"):
-        runs.read_json(tmp_path / "absent.json")
+        read_json(tmp_path / "absent.json")

@@ -9,19 +9,11 @@ import pytest
 from scipy.stats import t as student_t
 
 from common.aggregates import Aggregate, NotMeasured, Results, aggregate, measured
-from common.claims_render import gain, matrix, scores, sentences
 from common.errors import UserError
-from common.table_check import check, summary
-from common.table_results import judged, metric_value
-from common.tables import (
-    Cell,
-    Paper,
-    Table,
-    by_last_comma,
-    check_table,
-    named,
-    results_from_json,
-)
+from common.results.check import check, summary
+from common.results.claims_text import gain, matrix, scores, sentences
+from common.results.collect import judged, metric_value
+from common.tables import Cell, Paper, Table, by_last_comma, check_table, named, results_from_json
 from common.verdicts import (
     CONFIDENCE,
     HOLDS,

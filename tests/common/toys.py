@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import program, sharding
+from common import sharding
 from common.data.epochs import epoch_indices
-from common.evaluation import SumCount, sums_over
+from common.evaluation import SumCount, means, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.gradients import Gradient, Loss, plain
+from common.keys import root_key
+from common.loop import program
 from common.loop_fields import LOOP_DEFAULTS
 from common.optim import make_optimizer
 from common.steps import TrainState, gradient_step, init_train_state
@@ -145,7 +147,7 @@ def train(experiment: Experiment, config: ConfigDict) -> tuple[PyTree, Metrics]:
     host_data = jax.tree.map(np.asarray, experiment.data())
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
-    key = jax.device_put(program.root_key(config), sharding.replicated(mesh))
+    key = jax.device_put(root_key(config), sharding.replicated(mesh))
     state = program.lower_init(experiment, layout).compile()(key)
     compiled = program.lower_step(experiment, config, layout).compile()
     calls = []
@@ -164,7 +166,7 @@ def evaluate(experiment: Experiment, config: ConfigDict, state: PyTree) -> dict[
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
     compiled = program.lower_evaluate(experiment.evaluate, layout).compile()
-    return program.means(compiled(state, data, program.place_key(config, mesh)))
+    return means(compiled(state, data, program.place_key(config, mesh)))
 
 
 def digest(tree: PyTree) -> str:

@@ -8,10 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from common import program, sharding
+from common import sharding
 from common.aggregates import Results, aggregate
 from common.config import load_config
 from common.experiment import Experiment, build
+from common.keys import root_key
+from common.loop import program
 from nfn import features
 from nfn.equivariant.tables.classification import TABLE
 from nfn.symmetry import random_sine_symmetry
@@ -101,7 +103,7 @@ def test_training_lowers_the_loss_below_that_of_guessing() -> None:
     config = load_config(f"{CONFIG}:demo", SMALL)
     experiment, data, state = trained()
     assert experiment.final is not None
-    metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
+    metrics = program.evaluate(experiment.final, state, data, root_key(config))
 
     assert metrics["train_loss"] < 0.9 * math.log(4)
     assert metrics["permuted_test_accuracy"] == pytest.approx(metrics["test_accuracy"])

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from common import program
 from common.config import load_config
 from common.experiment import build
+from common.keys import root_key
+from common.loop import program
 from nfn import features
 from nfn.stack import StackSpec, linear_trunk
 from nfn.statistics import tensor_statistics
@@ -64,7 +65,7 @@ def test_training_a_predictor_ranks_the_networks_it_is_trained_on() -> None:
     config = load_config(f"{CONFIG}:cpu,kind=hnp", SMALL)
     experiment, data, state = train(config)
     assert experiment.final is not None
-    metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
+    metrics = program.evaluate(experiment.final, state, data, root_key(config))
 
     assert metrics["train_tau"] > 0.5
     assert metrics["permuted_change"] < 1e-5
@@ -87,7 +88,7 @@ def test_a_predictor_without_the_symmetry_is_seen_to_change_under_permutations()
     state = experiment.init(jax.random.key(0))
     assert experiment.final is not None
     data = experiment.data()
-    metrics = program.evaluate(experiment.final, state, data, program.root_key(config))
+    metrics = program.evaluate(experiment.final, state, data, root_key(config))
     test = data["test"]
     predictions = 1 / (1 + np.exp(-test["params"]["Conv_0"]["kernel"][:, 0, 0, 0, 0]))
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import program
 from common.config import load_config
 from common.errors import UserError
 from common.experiment import build
+from common.loop import program
 from nfn import features, pruning
 from nfn.equivariant.tickets import data as ticket_data
 from nfn.equivariant.tickets import model

@@ -13,7 +13,7 @@ import pytest
 from common.config import load_config
 from common.errors import UserError
 from common.experiment import build
-from common.program import count_parameters
+from common.loop.program import count_parameters
 from sciml.boon import data as data_sets
 from sciml.boon.experiments import model_spec
 from sciml.boon.model import METHODS, boundary_misses, init_model, predict

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from common.config import load_config
-from common.status import TableRow, table_rows
-from common.table_files import read_table
+from common.lab.listing import TableRow, table_rows
+from common.results.table_files import read_table
 from common.tables import results_from_json
 from common.verdicts import FAILS
 from sciml.boon.data import data_spec, generate

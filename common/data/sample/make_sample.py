@@ -19,8 +19,8 @@ from absl import logging
 from common.data.catalogue import FASHION_MNIST, IDX_FILES, SAMPLE_SHA256
 from common.data.formats import read_idx
 from common.data.images import DEBIAN_FOLDER, balanced_indices
-from common.data.storage import storage_errors
 from common.errors import DataError
+from common.files.storage import storage_errors
 
 TRAIN_PER_CLASS = 1_000
 TEST_PER_CLASS = 200

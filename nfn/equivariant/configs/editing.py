@@ -4,7 +4,7 @@
     lab table nfn.equivariant 6 --preset=cpu --workdir=runs
     lab compile --config=nfn/equivariant/configs/editing.py:pod --topology=v5e:16x16
 
-Presets: cpu (2 cores; measured time and result in results/table6.cpu.md), paper (one GPU; not run),
+Presets: cpu (2 cores; measured time and result in results/6.cpu.md), paper (one GPU; not run),
 pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). Without `dataset` and
 `edit` these are the paper's: MNIST with dilation and CIFAR-10 with contrast; cpu: Fashion-MNIST.
 """

@@ -3,7 +3,7 @@
     lab train --config=nfn/equivariant/configs/mlp_generalization.py:cpu,layers=5 --workdir=runs
     lab table nfn.equivariant 19 --preset=cpu --workdir=runs
 
-Presets: cpu (2 cores; measured time and result in results/table19.cpu.md), paper (one GPU; not
+Presets: cpu (2 cores; measured time and result in results/19.cpu.md), paper (one GPU; not
 run), pod (TPU v5e 16x16; compiled ahead of time only). Several snapshots of every training are in
 the zoo; trainings, not snapshots, are split.
 """

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from common import program
 from common.data.epochs import epoch_indices
-from common.evaluation import SumCount, sums_over
+from common.evaluation import SumCount, means, sums_over
 from common.experiment import Batch, Experiment, Metrics
 from common.gradients import Loss
+from common.keys import EVALUATE, root_key, stream
 from common.optim import make_optimizer
 from common.steps import TrainState, gradient_step, init_train_state
 from nfn import encodings, features, pruning
@@ -74,7 +74,7 @@ def baselines(config: ConfigDict) -> dict[str, float]:
     """
     spec = ticket_data.ticket_spec(config.data)
     data = ticket_data.ticket_data(spec, kind="np", normalize=False)
-    key = jax.random.fold_in(program.root_key(config), program.EVALUATE_STREAM)
+    key = stream(root_key(config), EVALUATE)
 
     def measure(data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         weights, ticket = data["test"]["weights"], data["test"]["mask"]
@@ -89,7 +89,7 @@ def baselines(config: ConfigDict) -> dict[str, float]:
         coin = kept * jnp.log(kept) + (1 - kept) * jnp.log(1 - kept)
         return {**values, "random_elbo": (coin, jnp.float32(1))}
 
-    return program.means(jax.jit(measure)(data, key))
+    return means(jax.jit(measure)(data, key))
 
 
 def keep_logits(

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.config import load_config
 from common.experiment import build
-from common.program import count_parameters
+from common.loop.program import count_parameters
 from tests.benchmarks.peers.timed_cases import Case, serve
 
 STEPS = 10

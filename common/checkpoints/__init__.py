@@ -1,0 +1,1 @@
+"""Saved states that are exactly what was written, or refused."""

@@ -1,0 +1,1 @@
+"""Child processes: lists of runs, sweeps, Slurm."""

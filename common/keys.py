@@ -1,0 +1,23 @@
+"""The random keys of a run: one root for its seed, one stream for each purpose."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+INIT, STEP, EVALUATE = 0, 1, 2  # streams; step i of a run sees stream(stream(root, STEP), i)
+
+
+def root_key(config: ConfigDict) -> jax.Array:
+    """Returns the key of the seed; of a seed group, the keys of its members, stacked."""
+    if config.seed_group == 1:
+        return jax.random.key(config.seed)
+    seeds = np.arange(config.seed, config.seed + config.seed_group)
+    return jax.vmap(jax.random.key)(seeds)
+
+
+def stream(key: jax.Array, number: Any) -> jax.Array:
+    """Returns fold_in(key, number), for each key of a seed group."""
+    fold = jax.random.fold_in
+    return fold(key, number) if key.ndim == 0 else jax.vmap(fold, in_axes=(0, None))(key, number)

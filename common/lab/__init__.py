@@ -1,0 +1,1 @@
+"""The command `lab`: words and flags, and what each verb does."""

@@ -1,0 +1,1 @@
+"""One run: the only training loop, its compiled programs, its metrics, and what stops it."""

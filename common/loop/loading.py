@@ -1,0 +1,104 @@
+"""Loading a run: the best state (or another), on one device, with what its experiment can do.
+
+Importing this module does not import JAX.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from common.errors import DataError, UserError
+from common.run_folders import trust
+from common.run_folders.locate import locate
+from common.run_folders.records import read
+
+if TYPE_CHECKING:
+    from common.experiment import Experiment
+
+PyTree = Any
+
+
+class Loaded(NamedTuple):
+    """A run made ready for use: the best state (or another) and the functions of its experiment.
+
+    Attributes:
+        state: The state on the devices, of this `step`; `state.params` are the parameters.
+        data: The experiment's data on the devices.
+    """
+
+    config: ConfigDict
+    experiment: "Experiment"
+    step: int
+    state: PyTree
+    data: PyTree
+
+    def __repr__(self) -> str:
+        return f"<{self.config.experiment}, seed {self.config.seed}, step {self.step}>"
+
+    def evaluate(self) -> dict[str, Any]:
+        """Returns the metrics of `evaluate` and `final`, as the run's result.json has them."""
+        from common.keys import root_key
+        from common.loop import program
+
+        functions = [self.experiment.evaluate, self.experiment.final]
+        key = root_key(self.config)
+        values: dict[str, Any] = {}
+        for function in functions:
+            if function is not None:
+                values.update(program.evaluate(function, self.state, self.data, key))
+        return values
+
+    def predict(self, inputs: PyTree) -> PyTree:
+        """Returns the outputs of the trained model for new inputs.
+
+        Raises:
+            UserError: If the experiment does not say how to predict.
+        """
+        import jax
+
+        predict = self.experiment.predict
+        if predict is None:
+            raise UserError(f"{self.config.experiment}: its Experiment has no `predict`")
+        return jax.jit(predict)(self.state, self.data, inputs)
+
+
+def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = False) -> Loaded:
+    """Returns a run's state with everything to evaluate it or to predict.
+
+    Args:
+        path: Run folder, or its hash below the folder `runs` (`common.run_folders.locate`).
+        step: "best" (the last if the run has no best), "last", or the number of a checkpoint.
+        allow_changed_code: Whether code that has changed since is only warned of.
+
+    Raises:
+        UserError: If it is no run folder, or its code has changed.
+        DataError: If there is no such checkpoint, it is corrupt, config.json was edited, or the
+            data are not those of the run.
+    """
+    import jax
+    import numpy as np
+
+    from common import sharding
+    from common.checkpoints.checkpoint import Checkpoints
+    from common.experiment import build
+    from common.loop import program, stops
+
+    run = read(locate(str(path)))
+    trust.check_unchanged(run, allow_changed_code=allow_changed_code)
+    experiment = build(run.config)
+    mesh = sharding.make_mesh({"data": 1}, jax.local_devices()[:1])
+    host_data = jax.tree.map(np.asarray, experiment.data())
+    # Rules are about many devices; here everything lies whole on one.
+    layout = program.layout(experiment._replace(rules=()), run.config, mesh, data=host_data)
+    with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
+        chosen = step
+        if step == "best":  # of a complete run the step that its result names
+            named = run.result.get("best_step") if run.result else checkpoints.best_step()
+            chosen = "last" if named is None else named
+        restored = checkpoints.restore(layout.state, step=chosen)
+    if restored is None:
+        raise DataError(f"{run.path}: has no valid checkpoint")
+    stops.data_are_those_of(run.path, restored.extra, host_data, experiment)
+    data = sharding.place(host_data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
+    return Loaded(run.config, experiment, restored.step, restored.state, data)

@@ -1,0 +1,1 @@
+"""What an experiment costs on devices that are not here."""

@@ -1,0 +1,1 @@
+"""What a result was made of: code, machine, versions, places."""

@@ -1,0 +1,1 @@
+"""From runs to tables with claims, Markdown pages and the HTML report."""
