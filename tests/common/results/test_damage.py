@@ -27,7 +27,7 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found = papers.find_paper(PAPER)
     folder = tmp_path / "paper"
     (folder / "results").mkdir(parents=True)
-    shutil.copy(found.folder / "tables.py", folder)
+    shutil.copytree(found.folder / "tables", folder / "tables")
     for name in ("5.cpu.json", "6.cpu.json"):
         shutil.copy(found.folder / "results" / name, folder / "results")
     monkeypatch.setattr(papers, "papers", lambda: (found._replace(folder=folder),))
