@@ -299,7 +299,7 @@ ELEMENTWISE = (
 )
 REDUCTIONS = "reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor"
 WINDOWS = "reduce_window reduce_window_max reduce_window_min reduce_window_sum"
-RULES: dict[str, Any] = {
+RULES: dict[str, Rule] = {
     **dict.fromkeys(ELEMENTWISE.split(), _elementwise),
     **dict.fromkeys(REDUCTIONS.split(), _reduction),
     **dict.fromkeys(WINDOWS.split(), _windows),

@@ -9,9 +9,11 @@ the side of A likewise; and a pairing of the leading blocks, group by group. `co
 both sides by the groups in between, so that one matrix product serves all pairs of tensors.
 """
 
+import collections
 import functools
 import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from nfn.weights import TensorSpec, WeightSpace
@@ -33,6 +35,11 @@ class View(NamedTuple):
     spec: TensorSpec
     blocks: Blocks
     tied: tuple[int, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of the tied blocks, in the order of the coupling."""
+        return tuple(self.spec.permuted_groups[self.blocks[i][0]] for i in self.tied)
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -70,19 +77,16 @@ class Coupling(NamedTuple):
 
 def partitions(groups: tuple[str, ...]) -> tuple[Blocks, ...]:
     """Returns all partitions of axes with these groups into blocks of one group, finest first."""
-    found: list[Blocks] = [()]
-    for place, group in enumerate(groups):
-        found = [
-            extended
-            for blocks in found
-            for extended in (
-                (*blocks, (place,)),
-                *(
-                    (*blocks[:i], (*block, place), *blocks[i + 1 :])
-                    for i, block in enumerate(blocks)
-                    if groups[block[0]] == group
-                ),
-            )
+    if not groups:
+        return ((),)
+    *earlier, group = groups
+    last, found = len(earlier), []
+    for blocks in partitions(tuple(earlier)):
+        found.append((*blocks, (last,)))  # the last axis has a block of its own, or joins one
+        found += [
+            (*blocks[:i], (*block, last), *blocks[i + 1 :])
+            for i, block in enumerate(blocks)
+            if groups[block[0]] == group
         ]
     return tuple(found)
 
@@ -93,25 +97,27 @@ def couplings(space: WeightSpace) -> tuple[Coupling, ...]:
 
     All orders of equal groups are on the side of the reads, so that no map is counted twice.
     """
-    order = {group: place for place, group in enumerate(space.group_sizes)}
-    reads: dict[tuple[str, ...], list[View]] = {}
-    writes: dict[tuple[str, ...], list[View]] = {}
-    for spec in space.tensors:
-        for blocks in partitions(spec.permuted_groups):
-            labels = [spec.permuted_groups[block[0]] for block in blocks]
-            ranks = [order[label] for label in labels]
-            for size in range(len(blocks) + 1):
-                for tied in itertools.permutations(range(len(blocks)), size):
-                    if any(ranks[i] > ranks[j] for i, j in itertools.pairwise(tied)):
-                        continue
-                    groups, view = tuple(labels[i] for i in tied), View(spec, blocks, tied)
-                    reads.setdefault(groups, []).append(view)
-                    if tied == tuple(sorted(tied, key=lambda i, ranks=ranks: (ranks[i], i))):
-                        writes.setdefault(groups, []).append(view)
+    rank = {group: place for place, group in enumerate(space.group_sizes)}
+    reads: dict[tuple[str, ...], list[View]] = collections.defaultdict(list)
+    writes: dict[tuple[str, ...], list[View]] = collections.defaultdict(list)
+    for view in itertools.chain.from_iterable(_views(spec) for spec in space.tensors):
+        ranks = [rank[group] for group in view.groups]
+        if ranks == sorted(ranks):
+            reads[view.groups].append(view)
+            if view.tied == tuple(i for _, i in sorted(zip(ranks, view.tied, strict=True))):
+                writes[view.groups].append(view)
     return tuple(
         Coupling(groups, tuple(reads[groups]), tuple(writes[groups]))
-        for groups in sorted(reads, key=lambda g: (len(g), [order[group] for group in g]))
+        for groups in sorted(reads, key=lambda g: (len(g), [rank[group] for group in g]))
     )
+
+
+def _views(spec: TensorSpec) -> Iterator[View]:
+    """Yields a tensor through all partitions, with all choices of blocks in all orders."""
+    for blocks in partitions(spec.permuted_groups):
+        for size in range(len(blocks) + 1):
+            for tied in itertools.permutations(range(len(blocks)), size):
+                yield View(spec, blocks, tied)
 
 
 def num_linear_parameters(space: WeightSpace, c_in: int = 1, c_out: int = 1) -> int:

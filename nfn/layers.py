@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfn.couplings import Blocks, couplings, partitions
+from nfn.couplings import Blocks, View, couplings, partitions
 from nfn.features import Features, align_rank, num_channels
 from nfn.weights import TensorSpec, WeightSpace
 
 Scheme = Literal["uniform", "kaiming_normal"]
+AllMeans = dict[tuple[str, Blocks], dict[tuple[int, ...], Array]]  # by tensor, blocks, axes kept
 
 
 class LinearParams(NamedTuple):
@@ -114,7 +115,13 @@ def _draw(
 def equivariant_linear(params: LinearParams, features: Features, *, space: WeightSpace) -> Features:
     """Applies a linear map commuting with all permutations of `space`, plus such a bias.
 
-    Source: Zhou et al. (2023), Eq. 2-3 (NP) and Tables 8-11 (HNP), filters folded into channels
+        y_A = Σ_π D_π ( b_π + Σ_w E_w M_w [r(x) for every read r over the groups of w] )
+
+    π are the partitions of the axes of A (D_π puts on their diagonals), w the ways to write with π
+    (E_w is constant along the axes that w has no group for). A read r takes diagonals and means of
+    some tensor; reads and writes over the same groups share a matrix, of which M_w is a part.
+
+    Source: Zhou et al. (2023a), Eq. 2-3 (NP) and Tables 8-11 (HNP), filters folded into channels
     as in App. B; for a group on several axes of a tensor (recurrent and residual networks) the
     partitions of Maron et al. (2019), "Invariant and Equivariant Graph Networks", Theorem 1.
     Every such map is reached, by exactly one choice of parameters if no group is very small, see
@@ -125,33 +132,52 @@ def equivariant_linear(params: LinearParams, features: Features, *, space: Weigh
         ValueError: If `features` do not belong to `space`.
     """
     num_channels(space, features)
-    means = {
-        (spec.path, blocks): _means(_take_diagonals(features[spec.path], blocks), len(blocks))
-        for spec in space.tensors
-        for blocks in partitions(spec.permuted_groups)
-    }
+    means = _all_means(features, space)
     sums: dict[tuple[str, Blocks], Array] = {}
-    # Fewer groups first: sums stay small until the last term brings the full axes.
-    for coupling in couplings(space):
-        bundle = [
-            _reorder(means[read.spec.path, read.blocks][read.kept], read.kept, read.tied)
-            for read in coupling.reads
-        ]
-        mapped = _map_channels(jnp.concatenate(bundle, axis=-1), params.matrices[coupling.name])
-        ends = np.cumsum([params.biases[write.name].size for write in coupling.writes])
+    for coupling in couplings(space):  # fewer groups first: sums stay small until the full axes
+        read = jnp.concatenate([_read(means, view) for view in coupling.reads], axis=-1)
+        mapped = _map_channels(read, params.matrices[coupling.name])
+        ends = np.cumsum([params.biases[view.name].size for view in coupling.writes])
         parts = jnp.split(mapped, ends[:-1], axis=-1)
-        for write, part in zip(coupling.writes, parts, strict=True):
-            place, num_blocks = (write.spec.path, write.blocks), len(write.blocks)
-            others = [i - num_blocks - 1 for i in range(num_blocks) if i not in write.tied]
-            part = jnp.expand_dims(_reorder(part, write.tied, write.kept), others)
-            bias = params.biases[write.name]
-            before = _cut_gradient(sums[place]) if place in sums else align_rank(bias, part)
-            sums[place] = before + part if others else _add_to_rows(before, part)
+        for view, part in zip(coupling.writes, parts, strict=True):
+            place = (view.spec.path, view.blocks)
+            sums[place] = _write(view, part, params.biases[view.name], sums.get(place))
     outputs: Features = {}
     for (path, blocks), x in sums.items():
         full = _put_on_diagonals(x, blocks)
         outputs[path] = outputs[path] + full if path in outputs else full
     return outputs
+
+
+def _all_means(features: Features, space: WeightSpace) -> AllMeans:
+    """Returns the means of every tensor, of all its diagonals, over every subset of axes."""
+    return {
+        (spec.path, blocks): _means(_take_diagonals(features[spec.path], blocks), len(blocks))
+        for spec in space.tensors
+        for blocks in partitions(spec.permuted_groups)
+    }
+
+
+def _read(means: AllMeans, view: View) -> Float[Array, "*batch c"]:
+    """Returns a tensor as an array over the groups of a view, one axis for each."""
+    return _reorder(means[view.spec.path, view.blocks][view.kept], view.kept, view.tied)
+
+
+def _write(
+    view: View,
+    part: Float[Array, "*batch c"],
+    bias: Float[Array, " c"],
+    before: Float[Array, "..."] | None,
+) -> Float[Array, "..."]:
+    """Returns an array over the groups of a view, laid along its axes, plus what was there before.
+
+    The first to be written is added to the bias.
+    """
+    num_blocks = len(view.blocks)
+    constant = [i - num_blocks - 1 for i in range(num_blocks) if i not in view.tied]
+    part = jnp.expand_dims(_reorder(part, view.tied, view.kept), constant)
+    before = align_rank(bias, part) if before is None else _cut_gradient(before)
+    return before + part if constant else _add_to_rows(before, part)
 
 
 def _map_channels(
@@ -260,12 +286,8 @@ def invariant_pool(features: Features, *, space: WeightSpace) -> Float[Array, "*
     entries. A tensor that carries a group twice is followed by the mean over its diagonal.
     """
     num_channels(space, features)
-    means = [
-        _means(_take_diagonals(features[spec.path], blocks), len(blocks))[()]
-        for spec in space.tensors
-        for blocks in partitions(spec.permuted_groups)
-    ]
-    return jnp.concatenate(means, axis=-1)
+    means = _all_means(features, space).values()
+    return jnp.concatenate([of_axes[()] for of_axes in means], axis=-1)
 
 
 def channel_dropout(

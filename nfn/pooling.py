@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from nfn.features import Features, align_rank, features_from_vector, num_channels, unfold
+from nfn.features import Features, align_rank, num_channels, unfold
 from nfn.weights import WeightSpace
 
 FF_FACTOR = 4  # inner width of the feed-forward part over that of the latents
@@ -104,36 +104,6 @@ def perceiver_pool(
     z = align_rank(z, mixed) + dense(params.output, dense(params.value, mixed))
     gate, inner = jnp.split(dense(params.gate_and_inner, _norm(params.norm_ff, z)), 2, axis=-1)
     return z + dense(params.ff_output, jax.nn.gelu(gate, approximate=False) * inner)
-
-
-def attend(
-    queries: Float[Array, "M c"], tokens: Float[Array, "*batch N c"]
-) -> Float[Array, "*batch M c"]:
-    """Returns softmax(Q X' / sqrt c) X: attention without any projection."""
-    scores = jnp.einsum("mc,...nc->...mn", queries, tokens) / math.sqrt(tokens.shape[-1])
-    return jnp.einsum("...mn,...nc->...mc", jax.nn.softmax(scores, axis=-1), tokens)
-
-
-def cross_attention_encoder(
-    latents: Float[Array, "M c"], features: Features, *, space: WeightSpace
-) -> Float[Array, "*batch M c"]:
-    """Returns what every latent finds among the weights; invariant under their permutations.
-
-    Source: the authors' package 0.1.2, `CrossAttnEncoder`; latents ~ N(0, 1).
-    """
-    return attend(latents, weight_tokens(space, features))
-
-
-def cross_attention_decoder(
-    queries: Float[Array, "N c"], array: Float[Array, "*batch M c"], *, space: WeightSpace
-) -> Features:
-    """Returns features with c channels, every weight with a query of its own.
-
-    Source: the authors' package 0.1.2, `CrossAttnDecoder`. Which weight is which is fixed by the
-    queries, so it is of use only where the order of neurons means something.
-    """
-    found = attend(queries, array)
-    return features_from_vector(space, found.reshape(*found.shape[:-2], -1))
 
 
 def init_dense(key: PRNGKeyArray, c_in: int, c_out: int, *, has_bias: bool = True) -> DenseParams:

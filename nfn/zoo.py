@@ -21,13 +21,13 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from common.errors import NumericalError
 from common.evaluation import check_labels
 from common.sharding import make_mesh
-from nfn.zoo_networks import NetworkParams, init_network, network_of_patches, patches
+from nfn.zoo_networks import NetworkParams, init_network, network, patches
 from nfn.zoo_recipes import ACTIVATIONS, Hyperparameters, Recipe, draw_hyperparameters
+from nfn.zoo_updates import Training, descend
 
 Mapping = Literal["auto", "map", "vmap"]
 OnChunk = Callable[[int, int], None]
 
-MOMENTUM, SECOND_MOMENT, EPSILON = 0.9, 0.999, 1e-8
 EVALUATION_ROWS = 100  # images in memory at a time while accuracies are measured
 MAX_ATTEMPTS = 8  # draws of a network that goes on diverging
 RETRIED = 4  # networks per device that are drawn again together
@@ -242,14 +242,14 @@ def train_network(
     vector, unravel = jax.flatten_util.ravel_pytree(params)
     step = partial(_step, key_steps, images, hyperparameters, unravel, recipe)
 
-    def segment(state: Any, limits: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
+    def segment(state: Training, limits: tuple[jax.Array, jax.Array]) -> tuple[Training, jax.Array]:
         state = lax.fori_loop(limits[0], limits[1], step, state)
-        return state, state[0]
+        return state, state.weights
 
     ends = hyperparameters.snapshots
     starts = jnp.concatenate([jnp.zeros_like(ends[:1]), ends[:-1]])
     zeros = jnp.zeros_like(vector)
-    _, snapshots = lax.scan(segment, (vector, zeros, zeros), (starts, ends))
+    _, snapshots = lax.scan(segment, Training(vector, zeros, zeros), (starts, ends))
     params = jax.vmap(unravel)(snapshots)
 
     rows = min(len(images.train), len(images.test))
@@ -270,48 +270,40 @@ def _step(
     unravel: Callable[[jax.Array], NetworkParams],
     recipe: Recipe,
     number: jax.Array,
-    state: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns weights and both moments after one more step."""
-    vector, first, second = state
+    state: Training,
+) -> Training:
+    """Returns the training after one more step."""
     key_batch, key_dropout = jax.random.split(jax.random.fold_in(key, number))
     chosen = jax.random.randint(key_batch, (recipe.batch_size,), 0, hyperparameters.num_images)
     x, labels = images.train[chosen], images.train_labels[chosen]
-    dropout = _dropout(key_dropout, hyperparameters.dropout) if recipe.dropout[1] else lambda h: h
+    drops = partial(_drop_channels, key_dropout, hyperparameters.dropout)
 
     def loss(params: NetworkParams) -> jax.Array:
         activation = partial(_activation, hyperparameters.activation)
-        logits = network_of_patches(params, x, activation=activation, dropout=dropout)
-        log_p = jax.nn.log_softmax(logits)
+        dropout = {"dropout": drops} if recipe.dropout[1] else {}
+        log_p = jax.nn.log_softmax(network(params, x, activation=activation, **dropout))
         return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=-1))
 
-    gradient, _ = jax.flatten_util.ravel_pytree(jax.grad(loss)(unravel(vector)))
-    gradient += 2 * hyperparameters.l2 * vector
-    first = MOMENTUM * first + (1 - MOMENTUM) * gradient
-    second = SECOND_MOMENT * second + (1 - SECOND_MOMENT) * gradient**2
-    count = number.astype(jnp.float32) + 1
-    root = jnp.sqrt(second / (1 - SECOND_MOMENT**count)) + EPSILON
-    updates = (first / (1 - MOMENTUM**count) / root, gradient / root, first / (1 - MOMENTUM))
-    update = sum(
-        jnp.where(hyperparameters.optimizer == place, u, 0) for place, u in enumerate(updates)
+    gradient, _ = jax.flatten_util.ravel_pytree(jax.grad(loss)(unravel(state.weights)))
+    gradient += 2 * hyperparameters.l2 * state.weights
+    return descend(
+        state,
+        gradient,
+        step=number,
+        optimizer=hyperparameters.optimizer,
+        learning_rate=hyperparameters.learning_rate,
     )
-    return vector - hyperparameters.learning_rate * update, first, second
 
 
 def _activation(which: jax.Array, h: jax.Array) -> jax.Array:
     return jnp.where(which == ACTIVATIONS.index("tanh"), jnp.tanh(h), jax.nn.relu(h))
 
 
-def _dropout(key: PRNGKeyArray, rate: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Returns dropout of whole channels, with another draw at every call of the step."""
-    layers = iter(range(1_000))
-
-    def drop(h: jax.Array) -> jax.Array:
-        shape = (h.shape[0], *[1] * (h.ndim - 2), h.shape[-1])
-        keep = jax.random.bernoulli(jax.random.fold_in(key, next(layers)), 1 - rate, shape)
-        return jnp.where(keep, h / (1 - rate), 0)
-
-    return drop
+def _drop_channels(key: PRNGKeyArray, rate: jax.Array, layer: int, h: jax.Array) -> jax.Array:
+    """Returns the output of a hidden layer without some whole channels, the rest scaled up."""
+    shape = (h.shape[0], *[1] * (h.ndim - 2), h.shape[-1])
+    keep = jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, shape)
+    return jnp.where(keep, h / (1 - rate), 0)
 
 
 def _accuracy(
@@ -322,7 +314,7 @@ def _accuracy(
     activation = partial(_activation, hyperparameters.activation)
 
     def rows(chosen: tuple[jax.Array, jax.Array]) -> jax.Array:
-        logits = network_of_patches(params, chosen[0], activation=activation)
+        logits = network(params, chosen[0], activation=activation)
         is_right = jnp.argmax(logits, axis=-1) == chosen[1]
         return jnp.where(jnp.isfinite(logits).all(), jnp.mean(is_right), jnp.nan)
 

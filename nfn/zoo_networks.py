@@ -16,6 +16,7 @@ from nfn.weights import WeightSpace, cnn_space
 
 NetworkParams = dict[str, dict[str, Float[Array, "..."]]]
 Activation = Callable[[jax.Array], jax.Array]
+Dropout = Callable[[int, jax.Array], jax.Array]  # number of the hidden layer, its output
 
 FILTER, STRIDE = 3, 2
 
@@ -51,40 +52,27 @@ def network(
     x: Float[Array, "b h w c"] | Float[Array, "b n"],
     *,
     activation: Activation,
-    dropout: Activation = lambda h: h,
+    dropout: Dropout = lambda layer, h: h,
 ) -> Float[Array, "b outputs"]:
-    """Returns the logits of images [b, h, w, c], or of vectors [b, n] for an MLP.
+    """Returns the logits of images, of which `patches` are taken once and not in every step.
 
     Args:
         params: One network.
-        x: Inputs.
+        x: For a CNN the `patches` of images, for an MLP vectors.
         activation: After every layer but the last.
         dropout: Applied to every hidden layer [b, (h, w,) c], after the activation.
     """
-    is_cnn = "Conv_0" in params
-    inputs = patches(x) if is_cnn else x
-    return network_of_patches(params, inputs, activation=activation, dropout=dropout)
-
-
-def network_of_patches(
-    params: NetworkParams,
-    x: Float[Array, "b ..."],
-    *,
-    activation: Activation,
-    dropout: Activation = lambda h: h,
-) -> Float[Array, "b outputs"]:
-    """Returns `network` of inputs whose `patches` were taken before: once instead of every step."""
     num_convs = sum(name.startswith("Conv_") for name in params)
     num_dense = len(params) - num_convs
     for i in range(num_convs):
         x = _affine(params[f"Conv_{i}"], patches(x) if i else x)
-        x = dropout(activation(x))
+        x = dropout(i, activation(x))
     if num_convs:
         x = jnp.mean(x, axis=(-3, -2))
     for i in range(num_dense):
         x = _affine(params[f"Dense_{i}"], x)
         if i < num_dense - 1:
-            x = dropout(activation(x))
+            x = dropout(num_convs + i, activation(x))
     return x
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from common.data.cache import cached
 from common.data.images import downsample, load_images
-from common.errors import nearest
 from nfn.image_edits import IMAGE_EDITS, edit_images
 from nfn.siren import SirenParams, StackedParams, coordinate_grid, siren
 from nfn.siren_edits import rotate, translate
@@ -19,7 +18,6 @@ from nfn.tasks import sirens
 
 PyTree = Any
 WEIGHT_EDITS = ("translate", "rotate")
-EDITS = (*IMAGE_EDITS, *WEIGHT_EDITS)
 
 
 class EditSpec(NamedTuple):
@@ -36,19 +34,6 @@ class EditSpec(NamedTuple):
     name: str
     shift: tuple[float, ...]
     degrees: float
-
-
-def check_edit(name: str) -> None:
-    """Checks the name of an edit.
-
-    Raises:
-        ValueError: If there is no such edit.
-    """
-    if name not in EDITS:
-        raise ValueError(
-            f"config.data.edit={name!r} is unknown{nearest(name, EDITS)}; "
-            f"allowed: {', '.join(EDITS)}"
-        )
 
 
 def editing_data(spec: SirenSetSpec, edit: EditSpec, statistics: sirens.Statistics) -> PyTree:

@@ -12,7 +12,7 @@ import pytest
 from common.errors import NumericalError
 from nfn.weights import space_from_params
 from nfn.zoo import ZooImages, train_networks, train_zoo, zoo_images
-from nfn.zoo_networks import init_network, network, network_space
+from nfn.zoo_networks import init_network, network, network_space, patches
 from nfn.zoo_recipes import ACTIVATIONS, OPTIMIZERS, Recipe, draw_hyperparameters
 
 CNN = Recipe(
@@ -71,7 +71,8 @@ def test_a_network_is_that_of_flax(
         params = jax.tree.map(lambda w: w + 0.1, params)  # biases count too
         x = jax.random.normal(key_x, (3, *shape))
         flax = FlaxCNN(channels, dense).apply({"params": params}, x)
-        return params, network(params, x, activation=jnp.tanh), flax
+        read = patches(x) if len(channels) > 1 else x
+        return params, network(params, read, activation=jnp.tanh), flax
 
     params, ours, flax = both(jax.random.key(0), jax.random.key(1))
 
@@ -107,10 +108,10 @@ def test_training_takes_the_steps_of_optax(optimizer: str) -> None:
         scale=float(drawn.init_scale[0]),
     )
     activation = (jax.nn.relu, jnp.tanh)[int(drawn.activation[0])]
-    labels, pixels = noisy_images()
+    labels, _ = noisy_images()
 
     def loss(params: dict) -> jax.Array:
-        logits = network(params, jnp.asarray(pixels[:1, ..., None]), activation=activation)
+        logits = network(params, jnp.asarray(data.train[:1]), activation=activation)
         fit = optax.softmax_cross_entropy_with_integer_labels(logits, labels[:1]).mean()
         return fit + l2 * sum(jnp.sum(w**2) for w in jax.tree.leaves(params))
 
