@@ -20,7 +20,10 @@ GRADIENT: dict[str, Any] = {
 
 # Fields that came after runs were made. While they have these values they are left out of the hash,
 # so that the runs of before keep theirs; hence a value here never changes.
-LATER_DEFAULTS: dict[str, Any] = {"gradient": GRADIENT}
+LATER_DEFAULTS: dict[str, Any] = {
+    "gradient": GRADIENT,
+    "init_from_names": (),  # (regex, name) or (regex, name, axes): what the names there are here
+}
 
 LOOP_DEFAULTS: dict[str, Any] = {
     "seed": 0,
@@ -36,7 +39,7 @@ LOOP_DEFAULTS: dict[str, Any] = {
     "logical_shards": 8,
     "x64": False,
     "seed_group": 1,  # seeds trained together under vmap
-    "init_from": "",  # run folder whose best parameters start this run
+    "init_from": "",  # run folder, or file, whose weights start this run (`loop.warm_start`)
     "config_dir": "",  # filled in: folder of the config file, for builders named "file.py:function"
     **LATER_DEFAULTS,
 }

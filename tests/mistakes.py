@@ -108,6 +108,42 @@ MORE = {
         ("no builder 'own'", 'did you mean "oven"'),
         files={"config.py": OWN_CONFIG, "experiment.py": "def oven(config): ..."},
     ),
+    # Weights in files.
+    "export in no known format": Mistake(
+        ("export", "{tmp}", "--to={tmp}/w.pt"), ("{tmp}/w.pt: the suffix '.pt'", ".safetensors or")
+    ),
+    "export of no run": Mistake(("export", "{tmp}", "--to={tmp}/w.npz"), ("{tmp}: is no run",)),
+    "export over a file": Mistake(
+        ("export", "{tmp}", "--to={tmp}/w.npz"),
+        ("{tmp}/w.npz: is there already; --overwrite",),
+        files={"w.npz": ""},
+    ),
+    "export into no folder": Mistake(
+        ("export", "{tmp}", "--to={tmp}/none/w.npz"), ("{tmp}/none: is no folder",), 4
+    ),
+    "weights that are not there": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.init_from={tmp}/w.npz"),
+        ("config.init_from='{tmp}/w.npz': ", "no such file"),
+    ),
+    "weights in a pickle": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.init_from={tmp}/w.pt"),
+        ("config.init_from='{tmp}/w.pt': ", "a run folder, or a file .safetensors or .npz"),
+        files={"w.pt": ""},
+    ),
+    "damaged weights": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.init_from={tmp}/w.safetensors"),
+        ("config.init_from='{tmp}/w.safetensors': ", "is damaged, or no .safetensors file"),
+        4,
+        files={"w.safetensors": "damaged"},
+    ),
+    "names of no weights": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.init_from_names=(('a', 'b'),)"),
+        ("config.init_from_names does nothing without config.init_from",),
+    ),
+    "names that are no regex": Mistake(
+        (*TRAIN, "--workdir={tmp}/runs", "--config.init_from_names=(('(', 'b'),)"),
+        ("config.init_from_names[0]=('(', 'b'): missing )",),
+    ),
     # The contract, before training.
     "smaller last batch": own("batch=lambda step: {'x': X[int(step == 7) :]}", "batch(7)['x']"),
     "batch of JAX": own("batch=lambda step: {'x': jnp.zeros(8)}", "not a NumPy array", "jax"),

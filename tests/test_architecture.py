@@ -24,6 +24,7 @@ FILES = sorted([*SOURCES, *(REPOSITORY / "tests").rglob("*.py")])
 DRAWING = r"(.*/)?figures(/\w+)?\.py"  # common, a topic's library, figures/ of a paper
 OWNERS = {
     "orbax": r"common/checkpoints/checkpoint\.py",
+    "safetensors": r"common/checkpoints/weights\.py",
     "absl.flags": r"common/lab/cli\.py",
     "matplotlib": DRAWING,
     "plotly": DRAWING,

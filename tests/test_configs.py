@@ -16,6 +16,7 @@ import pytest
 
 from common.config import config_hash, from_json, load_config
 from common.errors import UserError
+from common.loop_fields import LATER_DEFAULTS
 from common.values import flatten
 from tests.processes import REPOSITORY
 from tests.variants import Variant, config_files, golden_variants, lists, loaded
@@ -32,10 +33,15 @@ def text_of(values: Any) -> str:
 
 
 def values_of(variant: Variant) -> Values:
-    """Returns the resolved config; the folder of the config file is the machine's own."""
+    """Returns the resolved config; the folder of the config file is the machine's own.
+
+    A field that came later and that no config file sets is left out, unless it is a section.
+    """
     values = json.loads(json.dumps(loaded(variant.spec).to_dict()))
-    del values["config_dir"]
-    return values
+    later = {name: list(x) for name, x in LATER_DEFAULTS.items() if isinstance(x, tuple)}
+    own = {name: value for name, value in values.items() if later.get(name) != value}
+    del own["config_dir"]
+    return own
 
 
 def differences(old: Values, new: Values) -> Values:

@@ -192,12 +192,18 @@ def best_step(directory: Path) -> int | None:
     return None
 
 
-def newest_extra(directory: Path) -> dict[str, Any]:
-    """Returns what was saved with the newest checkpoint whose manifest is good, {} without one."""
+def newest(directory: Path) -> Manifest | None:
+    """Returns the manifest of the newest checkpoint that has a good one, None without one."""
     for step in reversed(steps(directory)):
         with contextlib.suppress(InvalidManifestError):
-            return read(directory / str(step)).extra
-    return {}
+            return read(directory / str(step))
+    return None
+
+
+def newest_extra(directory: Path) -> dict[str, Any]:
+    """Returns what was saved with the newest checkpoint whose manifest is good, {} without one."""
+    found = newest(directory)
+    return found.extra if found else {}
 
 
 def verify(directory: str | Path) -> dict[int, str | None]:

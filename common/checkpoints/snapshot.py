@@ -5,7 +5,7 @@ Typed keys are stored as their data.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,21 @@ from common.errors import UserError, nearest
 PyTree = Any
 
 
+def flatten(state: PyTree) -> dict[str, Any]:
+    """Returns the leaves of a state by their paths, "params/dense/kernel", in its order.
+
+    Raises:
+        UserError: If two leaves have the same path.
+    """
+    flat: dict[str, Any] = {}
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        if path in flat:
+            raise UserError(f"state/{path} is the path of two leaves; rename one")
+        flat[path] = leaf
+    return flat
+
+
 def take(state: PyTree) -> tuple[tuple[Leaf, ...], dict[str, Any]]:
     """Returns the description of every leaf, and copies of those with elements, by path.
 
@@ -26,7 +41,7 @@ def take(state: PyTree) -> tuple[tuple[Leaf, ...], dict[str, Any]]:
     Raises:
         UserError: If a leaf is not an array or scalar, or two leaves have the same path.
     """
-    flat = _flatten(state)
+    flat = flatten(state)
     for path, leaf in flat.items():
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float):
             raise UserError(f"state/{path} is a {type(leaf).__name__}; a state holds arrays only")
@@ -47,13 +62,17 @@ def digest(state: PyTree) -> str | None:
     None if other processes hold parts of it.
     """
     leaves, arrays = take(state)
+    if any(isinstance(array, jax.Array) for array in arrays.values()):
+        return None
+    return digest_of(leaves, arrays)
+
+
+def digest_of(leaves: Sequence[Leaf], arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the SHA-256 of a state of which `take` returned this."""
     total = hashlib.sha256()
     for leaf in leaves:
-        array = arrays.get(leaf.path)
-        if isinstance(array, jax.Array):
-            return None
         total.update(f"{leaf.path} {leaf.dtype} {leaf.shape}\n".encode())
-        total.update(b"" if array is None else array.tobytes())
+        total.update(arrays[leaf.path].tobytes() if leaf.path in arrays else b"")
     return total.hexdigest()
 
 
@@ -63,7 +82,7 @@ def check_same(leaves: tuple[Leaf, ...], abstract_state: PyTree, where: str) -> 
     Raises:
         UserError: Naming `where` and the first path that differs.
     """
-    saved, wanted = {leaf.path: leaf for leaf in leaves}, _flatten(abstract_state)
+    saved, wanted = {leaf.path: leaf for leaf in leaves}, flatten(abstract_state)
     for path, leaf in wanted.items():
         if path not in saved:
             raise UserError(f"{where}: has no state/{path}{nearest(path, saved)}")
@@ -80,24 +99,14 @@ def check_same(leaves: tuple[Leaf, ...], abstract_state: PyTree, where: str) -> 
 
 def targets(abstract_state: PyTree) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns shape, dtype and sharding of what `take` stored, by path, without empty arrays."""
-    found = {path: _target(leaf) for path, leaf in _flatten(abstract_state).items()}
+    found = {path: _target(leaf) for path, leaf in flatten(abstract_state).items()}
     return {path: target for path, target in found.items() if 0 not in target.shape}
 
 
 def rebuild(abstract_state: PyTree, arrays: Mapping[str, jax.Array]) -> PyTree:
     """Returns the state whose stored arrays, placed as `targets` says, are `arrays`."""
-    leaves = [_rebuilt(leaf, arrays.get(path)) for path, leaf in _flatten(abstract_state).items()]
+    leaves = [_rebuilt(leaf, arrays.get(path)) for path, leaf in flatten(abstract_state).items()]
     return jax.tree.unflatten(jax.tree.structure(abstract_state), leaves)
-
-
-def _flatten(state: PyTree) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(state):
-        path = jax.tree_util.keystr(keys, simple=True, separator="/")
-        if path in flat:
-            raise UserError(f"state/{path} is the path of two leaves; rename one")
-        flat[path] = leaf
-    return flat
 
 
 def _copy(array: Any) -> np.ndarray | jax.Array:

@@ -1,7 +1,7 @@
 """What the verbs of `lab` do: each function is one verb, called with plain values by `lab.cli`.
 
 Modules that import JAX are imported inside the functions, after the config has been found good and
-after `start_jax`, which sets devices and precision.
+after `start_jax`, which sets devices and precision; those that import NumPy inside them, too.
 """
 
 import os
@@ -87,7 +87,7 @@ def train(
     if distributed:
         rendezvous.read_environment(os.environ)
     if not prepare:
-        _check_start(settings, directory)
+        _check_start(settings, directory, allow_changed_code)
         say(f"run folder: {directory}")
         say(_plan(settings))
     start_jax(x64=settings.x64)
@@ -123,20 +123,36 @@ def evaluate(
     *, run: str, step: str, workdir: str, allow_changed_code: bool, start_jax: StartJax
 ) -> None:
     """Prints the metrics of a saved run, computed again from its checkpoint."""
-    if step not in ("best", "last") and not step.isdecimal():
-        raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
-    folder = locate(run, workdir)
-    found = runs.read(folder)
-    if not allow_changed_code:  # refused before JAX is imported; `load` checks too
-        check_unchanged(found)
-    there = manifest.steps(found.path / "checkpoints")
-    chosen = next((number for number in there if str(number) == step), step)
-    if not there or (step.isdecimal() and chosen is step):
-        steps = ", ".join(map(str, there)) or "none"
-        raise DataError(f"{found.path}: no checkpoint of step {shortened(step)}; there: {steps}")
+    found, chosen = _checkpoint(run, step, workdir, allow_changed_code)
     start_jax(x64=found.config.x64)
-    loaded = runs.load(folder, chosen, allow_changed_code=allow_changed_code)
+    loaded = runs.load(found.path, chosen, allow_changed_code=allow_changed_code)
     say(_metrics(loaded.evaluate()))
+
+
+def export(
+    *,
+    run: str,
+    to: str,
+    step: str,
+    seed: int,
+    overwrite: bool,
+    workdir: str,
+    allow_changed_code: bool,
+    start_jax: StartJax,
+) -> None:
+    """Writes the weights of a saved run to a file."""
+    from common.checkpoints import weights
+
+    weights.check_target(to, overwrite=overwrite)
+    found, chosen = _checkpoint(run, step, workdir, allow_changed_code)
+    start_jax(x64=found.config.x64)
+    from common.loop.export import export
+
+    number = None if seed < 0 else seed
+    written = export(
+        found, to, chosen, seed=number, overwrite=overwrite, allow_changed_code=allow_changed_code
+    )
+    say(f"{to}: the weights of step {written} of {found.path}")
 
 
 def runs_list(*, workdir: str, failed_starts: bool, metrics: bool) -> None:
@@ -280,6 +296,23 @@ def failed(message: str, problems: Iterable[str]) -> LabError:
     return error
 
 
+def _checkpoint(
+    run: str, step: str, workdir: str, allow_changed_code: bool
+) -> tuple[runs.Run, Any]:
+    """Returns the run that a person means, and its step: a number that is there, or a word."""
+    if step not in ("best", "last") and not step.isdecimal():
+        raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
+    found = runs.read(locate(run, workdir))
+    if not allow_changed_code:  # refused before JAX is imported; what uses the run checks too
+        check_unchanged(found)
+    there = manifest.steps(found.path / "checkpoints")
+    chosen = next((number for number in there if str(number) == step), step)
+    if not there or (step.isdecimal() and chosen is step):
+        steps = ", ".join(map(str, there)) or "none"
+        raise DataError(f"{found.path}: no checkpoint of step {shortened(step)}; there: {steps}")
+    return found, chosen
+
+
 def _folders(workdir: str, run: str | None) -> list[Path]:
     """Returns the run folder asked for, or all of them."""
     if run:
@@ -319,11 +352,12 @@ def _remove_failed_starts(workdir: str, run: str | None, done: str, dry_run: boo
         say(f"no failed starts below {workdir}")
 
 
-def _check_start(config: ConfigDict, directory: Path) -> None:
-    """Checks the folder of a run and that it starts from; no device is needed for that."""
+def _check_start(config: ConfigDict, directory: Path, allow_changed_code: bool) -> None:
+    """Checks the folder of a run and what it starts from; no device is needed for that."""
+    from common.loop import warm_start
+
     storage.check_writable(directory)
-    if config.init_from:
-        runs.read(config.init_from)
+    warm_start.check_source(config, allow_changed_code)
 
 
 def _plan(config: ConfigDict) -> str:

@@ -67,6 +67,12 @@ JOBS = Flag("jobs", 0, "how many runs at once; 0: as many as measured best here"
 ALLOW_CHANGED_CODE = Flag(
     "allow_changed_code", False, "go on with a run that other code began; a warning names the files"
 )
+SAVED_RUN = (
+    Flag("run", None, "run folder, or the start of its hash, below --workdir", is_path=True),
+    Flag("step", "best", "best, last or the number of a checkpoint"),
+    ALLOW_CHANGED_CODE,
+    WORKDIR,
+)
 FAILED_STARTS = Flag("failed_starts", False, "only runs that ended before their first step")
 JAX_FLAGS = (
     Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0, 512),
@@ -208,23 +214,30 @@ VERBS: dict[str, Verb] = {
     "eval": Verb(
         "evaluate a saved run again",
         commands.evaluate,
-        flags=(
-            Flag(
-                "run",
-                None,
-                "run folder, or the start of its hash, below --workdir",
-                is_path=True,
-            ),
-            Flag("step", "best", "best, last or the number of a checkpoint"),
-            ALLOW_CHANGED_CODE,
-            WORKDIR,
-        ),
+        flags=SAVED_RUN,
         needs=("run",),
         word_for="run",
         starts_jax=True,
         examples=(
             "lab eval runs/nfn.equivariant/inr_classification/0123456789ab/seed0",
             "lab eval 0123456789ab --step=last",
+        ),
+    ),
+    "export": Verb(
+        "write the weights of a saved run to a file that others read",
+        commands.export,
+        flags=(
+            Flag("to", None, "file to write; .safetensors or .npz says how", is_path=True),
+            *SAVED_RUN,
+            Flag("seed", -1, "of a seed group the seed; -1: the run has only one", -1),
+            Flag("overwrite", False, "replace a file that is there"),
+        ),
+        needs=("run", "to"),
+        word_for="run",
+        starts_jax=True,
+        examples=(
+            "lab export 0123456789ab --to=weights.safetensors",
+            "lab export 0123456789ab --to=weights.npz --step=last --overwrite",
         ),
     ),
     "runs list": Verb(

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from common.errors import DataError, UserError
 from common.run_folders import trust
 from common.run_folders.locate import locate
-from common.run_folders.records import read
+from common.run_folders.records import Run, read
 
 if TYPE_CHECKING:
+    from common.checkpoints.checkpoint import Checkpoints
     from common.experiment import Experiment
 
 PyTree = Any
@@ -92,13 +93,18 @@ def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = Fal
     # Rules are about many devices; here everything lies whole on one.
     layout = program.layout(experiment._replace(rules=()), run.config, mesh, data=host_data)
     with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
-        chosen = step
-        if step == "best":  # of a complete run the step that its result names
-            named = run.result.get("best_step") if run.result else checkpoints.best_step()
-            chosen = "last" if named is None else named
-        restored = checkpoints.restore(layout.state, step=chosen)
+        restored = checkpoints.restore(layout.state, step=chosen_step(run, checkpoints, step))
     if restored is None:
         raise DataError(f"{run.path}: has no valid checkpoint")
     stops.data_are_those_of(run.path, restored.extra, host_data, experiment)
     data = sharding.place(host_data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
     return Loaded(run.config, experiment, restored.step, restored.state, data)
+
+
+def chosen_step(run: Run, checkpoints: "Checkpoints", step: Any) -> Any:
+    """Returns what `Checkpoints.restore` is asked for: of a run without a best step the last."""
+    if step != "best":
+        return step
+    # Of a complete run the step that its result names.
+    best = run.result.get("best_step") if run.result else checkpoints.best_step()
+    return "last" if best is None else best

@@ -1,5 +1,6 @@
 """What a finished run says: to its caller, and in result.json."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ from common.config import config_hash
 from common.files.json_files import read_json, sealed, write_json
 from common.fingerprint import Fingerprint
 from common.loop import program
-from common.provenance import source
 
 PyTree = Any
 Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
@@ -39,7 +39,7 @@ def write_results(
     config: ConfigDict,
     result: FitResult,
     seconds: float,
-    code: source.Code,
+    made_of: Mapping[str, Any],
     data: Fingerprint,
     described: dict[str, Any],
 ) -> None:
@@ -50,7 +50,7 @@ def write_results(
         config: Config of the run.
         result: What it measured.
         seconds: How long it took, all sessions together.
-        code: The code of its experiment.
+        made_of: What its checkpoints say of its code and of the weights that it began from.
         data: Its data.
         described: What the experiment says of them.
 
@@ -65,7 +65,7 @@ def write_results(
         "config": config.to_dict(),
         "wall_time_s": round(seconds, 3),
         "num_params": program.count_parameters(result.state),
-        **code.record(),
+        **made_of,
         "data": described,
         "data_sha256": data.sha256,
         "data_identity": data.identity,

@@ -55,6 +55,7 @@ class _Run(NamedTuple):
     data: PyTree
     fingerprint: Fingerprint  # of the data
     code: source.Code
+    origin: dict[str, Any]  # which weights it began from, {} for its own
     key: jax.Array
     step: Any  # compiled
     evaluate: Any  # compiled
@@ -63,6 +64,10 @@ class _Run(NamedTuple):
     undefined: stops.Undefined
     checkpoints: Checkpoints
     logs: Sequence[Any]  # the first is the JSON-lines log; none but in the lead process
+
+    def made_of(self) -> dict[str, Any]:
+        """Returns what checkpoints and result.json say of its code and of where it began."""
+        return {**self.code.record(), **self.origin}
 
 
 def fit(
@@ -123,7 +128,7 @@ def fit(
         result = FitResult("complete", config.num_steps, best_step, metrics, state)
         if distributed.is_lead():
             data, seconds = (run.fingerprint, experiment.describe()), time.monotonic() - started
-            write_results(directory, config, result, seconds, run.code, *data)
+            write_results(directory, config, result, seconds, run.made_of(), *data)
     return result
 
 
@@ -160,6 +165,7 @@ def _prepare(
         data=data,
         fingerprint=fingerprint(host_data, experiment.identity() if experiment.identity else None),
         code=code,
+        origin={},
         key=key,
         step=compiled,
         evaluate=evaluate.compile(),
@@ -171,11 +177,18 @@ def _prepare(
     )
     if restored is None:
         state = program.lower_init(experiment, layout).compile()(key)
-        state = warm_start.warm_start(state, config.init_from, code.may_change)
-        return run, state, 0, None, 0.0
+        state, origin = warm_start.warm_start(state, config, code.may_change)
+        return run._replace(origin=origin), state, 0, None, 0.0
     stops.data_are_the_same(from_record(restored.extra), run.fingerprint)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
-    return run, restored.state, restored.step, _best(restored), restored.extra["seconds"]
+    origin = {k: v for k, v in restored.extra.items() if k == warm_start.RECORD}
+    return (
+        run._replace(origin=origin),
+        restored.state,
+        restored.step,
+        _best(restored),
+        restored.extra["seconds"],
+    )
 
 
 def _loop(
@@ -275,7 +288,7 @@ def _save(
         "seconds": time.monotonic() - started,
         "config_hash": config_hash(run.config),
         "seed": run.config.seed,
-        **run.code.record(),
+        **run.made_of(),
         **to_record(run.fingerprint),
     }
     run.checkpoints.save(step, state, extra=extra, best=is_best)
@@ -309,6 +322,7 @@ def _finished(directory: Path, config: ConfigDict, code: source.Code) -> FitResu
     result = finished(directory, config, code)
     if result is None:
         return None
+    warm_start.check_same(config, result)
     step, best_step = result["step"], result.get("best_step")
     return FitResult("already complete", step, best_step, result["metrics"], None)
 
@@ -317,9 +331,10 @@ def _going_on(directory: Path, config: ConfigDict, code: source.Code) -> source.
     """Returns the code with that of a run that is continued; checks what one that begins needs."""
     began = manifest.newest_extra(directory / "checkpoints")
     if began:
+        warm_start.check_same(config, began)
         return code.going_on(directory, began)
     if not manifest.steps(directory / "checkpoints"):
-        warm_start.check_source(config.init_from, code.may_change)
+        warm_start.check_source(config, code.may_change)
     return code
 
 

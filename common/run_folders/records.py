@@ -41,6 +41,7 @@ RESULT = {
     "wall_time_s?": NUMBER,
     "code?": {str: str},
     "earlier_code?": [{str: str}],
+    "init_from?": {str: PLAIN},
     "config?": {str: PLAIN},
     "data?": {str: PLAIN},
     "environment?": {"earlier_sessions?": [{str: PLAIN}]},
