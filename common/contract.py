@@ -84,7 +84,7 @@ def batch(function: Callable[[int], PyTree]) -> Callable[[int], PyTree]:
 
     def checked(step: int) -> PyTree:
         rows = function(step)
-        same_batch(first(), _shapes(rows, f"batch({step})"), f"batch({step})")
+        require_same_batch(first(), _shapes(rows, f"batch({step})"), f"batch({step})")
         return rows
 
     return checked
@@ -151,7 +151,7 @@ def check_batches(batch: Callable[[int], Any], num_steps: int, *, seconds: float
     check_pure(batch)
     first = _shapes(batch(0), "batch(0)")
     for number in (num_steps - 1, *range(2, num_steps - 1)):
-        same_batch(first, _shapes(batch(number), f"batch({number})"), f"batch({number})")
+        require_same_batch(first, _shapes(batch(number), f"batch({number})"), f"batch({number})")
         if time.monotonic() - start > seconds:
             return
 
@@ -171,13 +171,13 @@ def check_pure(batch: Callable[[int], Any]) -> None:
             _refuse(f"batch(1) overwrites batch(0)[{name!r}]; return fresh arrays")
     again = batch(0)
     for other, label in ((following, "batch(1)"), (again, "a second batch(0)")):
-        same_batch(shapes, _shapes(other, label), label)
+        require_same_batch(shapes, _shapes(other, label), label)
     for name, value in copies.items():
         if not same_numbers(value, again[name]):
             _refuse(f"batch(0)[{name!r}] differs between two calls")
 
 
-def same_batch(first: Shapes, other: Shapes, label: str) -> None:
+def require_same_batch(first: Shapes, other: Shapes, label: str) -> None:
     """Checks names, types and shapes of a batch against those of batch(0).
 
     Raises:

@@ -96,7 +96,7 @@ def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = Fal
         restored = checkpoints.restore(layout.state, step=chosen_step(run, checkpoints, step))
     if restored is None:
         raise DataError(f"{run.path}: has no valid checkpoint")
-    stops.data_are_those_of(run.path, restored.extra, host_data, experiment)
+    stops.require_data_of_run(run.path, restored.extra, host_data, experiment)
     data = sharding.place(host_data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
     return Loaded(run.config, experiment, restored.step, restored.state, data)
 

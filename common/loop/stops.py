@@ -21,7 +21,7 @@ Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 DIVERGING = ("loss", "grad_norm")  # what `common.steps.gradient_step` takes and follows
 
 
-def training_is_finite(
+def require_finite_metrics(
     values: Values,
     step: int,
     nan_in_state: Callable[[], str],
@@ -82,7 +82,7 @@ class Undefined:
         new = [name for name in not_finite(values) if name not in self._told]
         self._told.update(new)
         self.labels = self.labels or (labels() if new else "")
-        for name in new if not self.labels else ():  # which `labels_are_classes` refuses
+        for name in new if not self.labels else ():  # which `refuse_strange_labels` refuses
             logging.warning(
                 "metric %r is %s at step %d, as 0 / 0 is where nothing was counted; the state "
                 "is finite and the run goes on%s; this is said once",
@@ -93,7 +93,7 @@ class Undefined:
             )
 
 
-def labels_are_classes(undefined: Undefined, step: int) -> None:
+def refuse_strange_labels(undefined: Undefined, step: int) -> None:
     """Checks that no metric was undefined because of labels: it says nothing, now and later.
 
     Raises:
@@ -121,7 +121,9 @@ def nan_in(state: PyTree, first_nan: Callable[[PyTree], jax.Array]) -> str:
     return sharding.path_name("state", floats[bad])
 
 
-def state_is_finite(state: PyTree, first_nan: Callable[[PyTree], jax.Array], step: int) -> None:
+def require_finite_state(
+    state: PyTree, first_nan: Callable[[PyTree], jax.Array], step: int
+) -> None:
     """Checks that no array of the state holds NaN; infinities may be meant.
 
     Args:
@@ -137,7 +139,7 @@ def state_is_finite(state: PyTree, first_nan: Callable[[PyTree], jax.Array], ste
         raise NumericalError(f"{name} holds NaN after step {step}; this state was not saved")
 
 
-def best_metric_exists(metric: str, known: Sequence[str]) -> None:
+def require_best_metric(metric: str, known: Sequence[str]) -> None:
     """Checks `config.best_metric` against the metrics that `evaluate` gives.
 
     Raises:
@@ -151,7 +153,7 @@ def best_metric_exists(metric: str, known: Sequence[str]) -> None:
         )
 
 
-def data_are_the_same(
+def require_same_data(
     began: Fingerprint,
     here: Fingerprint,
     advice: str = "bring them back, or start again with another --workdir",
@@ -178,10 +180,10 @@ def data_are_the_same(
     )
 
 
-def data_are_those_of(
+def require_data_of_run(
     run: Path, extra: dict[str, Any], data: PyTree, experiment: "Experiment"
 ) -> None:
-    """Checks the data made for a run that is loaded, as `data_are_the_same` those of a resumed one.
+    """Checks the data made for a run that is loaded, as `require_same_data` those of a resumed one.
 
     Args:
         run: Its folder.
@@ -196,7 +198,7 @@ def data_are_those_of(
         return
     identity = experiment.identity() if experiment.identity else None
     try:
-        data_are_the_same(
+        require_same_data(
             fingerprint.from_record(extra),
             fingerprint.fingerprint(data, identity),
             "bring them back",

@@ -148,7 +148,7 @@ def _prepare(
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
     evaluate = program.lower_evaluate(experiment.evaluate, layout)
-    stops.best_metric_exists(config.best_metric, list(evaluate.out_info))
+    stops.require_best_metric(config.best_metric, list(evaluate.out_info))
     final = experiment.final and program.lower_evaluate(experiment.final, layout)
     compiled = program.lower_step(experiment, config, layout).compile()
     _report_memory(compiled)
@@ -179,7 +179,7 @@ def _prepare(
         state = program.lower_init(experiment, layout).compile()(key)
         state, origin = warm_start.warm_start(state, config, code.may_change)
         return run._replace(origin=origin), state, 0, None, 0.0
-    stops.data_are_the_same(from_record(restored.extra), run.fingerprint)
+    stops.require_same_data(from_record(restored.extra), run.fingerprint)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     origin = {k: v for k, v in restored.extra.items() if k == warm_start.RECORD}
     return (
@@ -220,7 +220,7 @@ def _loop(
                 _consume(run, pending, state, progress)
                 pending, is_best = None, False
                 if evaluates:
-                    stops.state_is_finite(state, run.first_nan, end)
+                    stops.require_finite_state(state, run.first_nan, end)
                     values = _evaluate(run, run.evaluate, state)
                     run.undefined.note(values, end, partial(_labels, run, state))
                     _write(run, end, "eval", values)
@@ -230,7 +230,7 @@ def _loop(
                     _save(run, end, state, best, is_best, started)
                 if run.undefined.labels:
                     run.checkpoints.wait()
-                    stops.labels_are_classes(run.undefined, end)
+                    stops.refuse_strange_labels(run.undefined, end)
     run.checkpoints.wait()
     if _asked_to_stop(stop, config, config.num_steps):
         raise Interrupted(_stopped(config.num_steps, config))
@@ -248,7 +248,7 @@ def _consume(run: _Run, pending: tuple[int, Any], state: PyTree, progress: Progr
         step = first + offset + 1
         values = {name: rows[offset].tolist() for name, rows in host.items()}
         labels = partial(_labels, run, state, step)
-        stops.training_is_finite(values, step, lost, labels)
+        stops.require_finite_metrics(values, step, lost, labels)
         run.undefined.note(values, step, labels)
         if step % run.config.log_every == 0:
             _write(run, step, "train", values)
@@ -281,7 +281,7 @@ def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple
 def _save(
     run: _Run, step: int, state: PyTree, best: Best | None, is_best: bool, started: float
 ) -> None:
-    stops.state_is_finite(state, run.first_nan, step)
+    stops.require_finite_state(state, run.first_nan, step)
     extra = {
         "metrics_offset": run.logs[0].flush() if run.logs else 0,
         "best": best._asdict() if best else None,
@@ -314,7 +314,7 @@ def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Val
     }
     for which, values in metrics.items():
         run.undefined.note(values, run.config.num_steps, partial(_labels, run, states[which]))
-    stops.labels_are_classes(run.undefined, run.config.num_steps)
+    stops.refuse_strange_labels(run.undefined, run.config.num_steps)
     return metrics
 
 

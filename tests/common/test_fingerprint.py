@@ -57,9 +57,9 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_rounded_floats_are_the_same_data_and_a_warning_says_how_far_they_are(
     dtype: Any, warnings: list[str]
 ) -> None:
-    stops.data_are_the_same(of(data(dtype)), of(data(dtype)))
+    stops.require_same_data(of(data(dtype)), of(data(dtype)))
     assert warnings == []
-    stops.data_are_the_same(of(data(dtype)), of(changed(rounded, dtype))._replace(cpu="Other 1/2"))
+    stops.require_same_data(of(data(dtype)), of(changed(rounded, dtype))._replace(cpu="Other 1/2"))
 
     (text,) = warnings
     assert "first on " in text and "now on Other 1/2" in text and "as by rounding" in text
@@ -84,7 +84,7 @@ def test_other_data_are_refused_in_one_line_that_names_the_array(
     change: Callable[[Data], None], names: str, warnings: list[str]
 ) -> None:
     with pytest.raises(DataError, match=f"began with other data: {names}.*--workdir") as info:
-        stops.data_are_the_same(of(data()), of(changed(change)))
+        stops.require_same_data(of(data()), of(changed(change)))
     assert "\n" not in str(info.value) and warnings == []
 
 
@@ -93,25 +93,25 @@ def test_of_the_same_identity_only_the_types_are_asked(
     change: Callable[[Data], None], warnings: list[str]
 ) -> None:
     began = of(data(), SPEC)
-    stops.data_are_the_same(began, of(changed(change), SPEC))
+    stops.require_same_data(began, of(changed(change), SPEC))
     assert ("more than by rounding" in warnings[0]) == (change is not rounded)
     with pytest.raises(DataError, match=r"x was .float32\[70000\]., is .float64"):
-        stops.data_are_the_same(began, of(data(np.float64), SPEC))
+        stops.require_same_data(began, of(data(np.float64), SPEC))
 
 
 def test_another_identity_is_refused_field_by_field_also_with_the_same_bytes() -> None:
     other = {**SPEC, "spec": {"sizes": (3, 5), "seed": 1, "version": 1, "extra": None}}
     with pytest.raises(DataError) as info:
-        stops.data_are_the_same(of(data(), SPEC), of(data(), other))
+        stops.require_same_data(of(data(), SPEC), of(data(), other))
     assert "spec.sizes was [3, 4], is [3, 5]; spec.seed was 0, is 1; spec.extra" in str(info.value)
-    stops.data_are_the_same(of(data()), of(data(), other))  # one side alone decides nothing
+    stops.require_same_data(of(data()), of(data(), other))  # one side alone decides nothing
 
 
 def test_a_record_of_an_older_version_has_its_bytes_only() -> None:
     old = fingerprint.from_record({"data_sha256": of(data()).sha256})
-    stops.data_are_the_same(old, of(data(), SPEC))
+    stops.require_same_data(old, of(data(), SPEC))
     with pytest.raises(DataError, match="other data: sha256"):
-        stops.data_are_the_same(old, of(changed(rounded), SPEC))
+        stops.require_same_data(old, of(changed(rounded), SPEC))
 
 
 def test_numbers_of_odd_arrays_neither_overflow_nor_divide_by_zero() -> None:
