@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common import metric_names
 from common.aggregates import aggregate, measured
 from common.jobs import trainings
 from common.jobs.trainings import Training
@@ -83,5 +84,5 @@ def lost(members: Sequence[Member]) -> dict[str, str]:
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
-    values = trainings.shown_metrics(result)
+    values = metric_names.of_result(result)
     return {name: float(value) for name, value in values.items()}  # "NaN" is written as a string

@@ -131,11 +131,6 @@ def check_code(
     )
 
 
-def shown_metrics(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the metrics of the best checkpoint if a result has one, else those of the last."""
-    return result["metrics"].get("best") or result["metrics"]["last"]
-
-
 def data_key(config: ConfigDict) -> str:
     """Returns a name that configs with the same data share, "" if there are no data to prepare."""
     if "data" not in config:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from common import metric_names
 from common.config import describe_diff
-from common.jobs.trainings import shown_metrics
 from common.loop_fields import NOT_HASHED
 from common.results import grids
 from common.results.grids import Grid
@@ -60,8 +60,7 @@ def _name(run: Run) -> str:
 def _best(run: Run) -> str:
     """Returns the metric by which the best checkpoint is chosen, else the first there is."""
     values = _values(run)
-    wanted = str(run.config.get("best_metric", "")).removeprefix("-")
-    name = wanted if wanted in values else next(iter(values), "")
+    name = metric_names.shown(str(run.config.get("best_metric", "")), values)
     return f"{name} {text_of(values[name])}" if name else ""
 
 
@@ -70,7 +69,7 @@ def _all_metrics(run: Run) -> str:
 
 
 def _values(run: Run) -> dict[str, Any]:
-    return {} if run.result is None else shown_metrics(run.result)
+    return {} if run.result is None else metric_names.of_result(run.result)
 
 
 def text_of(value: Any) -> str:

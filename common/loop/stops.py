@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from common import fingerprint, sharding
+from common import fingerprint, metric_names, sharding
 from common.errors import DataError, NumericalError, UserError, nearest
 from common.fingerprint import Fingerprint
 
@@ -70,7 +70,7 @@ class Undefined:
     """Says once of each metric that it is not finite while the state is: nothing is lost by it."""
 
     def __init__(self, best_metric: str) -> None:
-        self._best = best_metric.removeprefix("-")
+        self._best = metric_names.goal(best_metric).name
         self._told: set[str] = set()
         self.labels = ""  # what was wrong with labels, if that is why
 
@@ -145,7 +145,7 @@ def require_best_metric(metric: str, known: Sequence[str]) -> None:
     Raises:
         UserError: If it is none of them.
     """
-    name = metric.removeprefix("-")
+    name = metric_names.goal(metric).name
     if metric and name not in known:
         raise UserError(
             f"config.best_metric={metric!r}: evaluate gives no {name!r}{nearest(name, known)}; "

@@ -1,7 +1,6 @@
 """The only training loop: any Experiment becomes a sharded, checkpointed, resumable run."""
 
 import contextlib
-import math
 import os
 import threading
 import time
@@ -15,7 +14,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from common import contract, sharding
+from common import contract, metric_names, sharding
 from common.checkpoints import manifest
 from common.checkpoints.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
@@ -269,13 +268,12 @@ def _evaluate(run: _Run, compiled: Any, state: PyTree) -> Values:
 
 
 def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple[Best | None, bool]:
-    if not metric:
+    goal = metric_names.goal(metric)
+    if not goal.name:
         return best, False
-    sign = -1.0 if metric.startswith("-") else 1.0
-    value = float(np.mean(values[metric.removeprefix("-")]))  # of a seed group: its mean
-    if not math.isfinite(value) or (best is not None and sign * value <= sign * best.value):
-        return best, False
-    return Best(step, value), True
+    value = float(np.mean(values[goal.name]))  # of a seed group: its mean
+    is_best = goal.is_better(value, best.value if best else None)
+    return (Best(step, value) if is_best else best), is_best
 
 
 def _save(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from common import metric_names
 from common.config import config_hash, describe_diff, load_config
 from common.errors import UserError, nearest
 from common.jobs.trainings import read_result
@@ -75,15 +76,13 @@ def metric_value(metric: str, result: Mapping[str, Any]) -> float:
     """Returns a metric of a result: of the best checkpoint if it has one, else of the last step.
 
     Args:
-        metric: Name of the metric; "last/NAME" and "best/NAME" say which step.
+        metric: Name of the metric, as `common.metric_names` reads it.
         result: Content of a result.json.
 
     Raises:
         ValueError: If the result has no such metric or it is not finite.
     """
-    which, separator, name = metric.partition("/")
-    if not separator or which not in ("last", "best"):
-        which, name = "best" if result["metrics"].get("best") else "last", metric
+    which, name = metric_names.place(metric, result)
     known = result["metrics"].get(which) or {}
     if name not in known:
         names = ", ".join(known) or "none"

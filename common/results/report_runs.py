@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import logging
 
+from common import metric_names
 from common.errors import DataError
 from common.files.json_files import is_number
 from common.loop.metrics import read_metrics
@@ -85,8 +86,7 @@ def _metric(run: Run, logs: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     known = [
         name for log in logs for entry in log for name in entry if name not in ("step", "kind")
     ]
-    wanted = str(run.config.get("best_metric", "")).removeprefix("-")
-    return wanted if wanted in known else (known[0] if known else "")
+    return metric_names.shown(str(run.config.get("best_metric", "")), known)
 
 
 def _log(run: Run) -> list[dict[str, Any]]:
