@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common import papers
-from common.lab import cli, listing
+from common.lab import cli
 from tests.commands import Command, Finished, run_commands
 from tests.mistakes import MORE, TINY, TRAIN, Mistake
 from tests.processes import REPOSITORY, Child
@@ -333,16 +333,25 @@ def assert_parses(command: str) -> None:
     cli.parse(name, words[name.count(" ") + 1 :])
 
 
-def test_the_status_in_the_documents_is_what_the_command_prints() -> None:
-    for file, flag, wanted in (
-        ("WORKSPACE.md", "markdown", listing.list_markdown()),
-        ("README.md", "scores", listing.scores_markdown()),
-    ):
-        path = REPOSITORY / file
-        block = re.compile(rf"(?<=<!-- lab list --{flag} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        if os.environ.get("UPDATE_GOLDEN") == "1":
-            path.write_text(block.sub(lambda _, new=wanted: new, path.read_text(), count=1))
-        assert block.findall(path.read_text()) == [wanted], f"{file}: UPDATE_GOLDEN=1 writes it"
+GENERATED = re.compile(r"<!-- lab (list.*?) -->\n(.*?)<!-- end -->", re.DOTALL)
+
+
+def test_the_lists_in_the_documents_are_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = []
+    for path in (*REPOSITORY.glob("*.md"), *(p.folder / "README.md" for p in papers.papers())):
+        for command, block in GENERATED.findall(path.read_text()):
+            assert cli.main(command.split()) == 0
+            printed = f"{capsys.readouterr().out.rstrip()}\n"
+            if os.environ.get("UPDATE_GOLDEN") == "1":
+                head = f"<!-- lab {command} -->\n"
+                path.write_text(path.read_text().replace(head + block, head + printed))
+            elif block != printed:
+                pytest.fail(f"{path.name}: `lab {command}` prints more; UPDATE_GOLDEN=1 writes it")
+            found.append(command)
+
+    assert {"list --markdown", "list --scores"} <= {*found}
 
 
 @pytest.mark.aot

@@ -20,7 +20,7 @@ from common.config import load_config
 from common.devices import rendezvous
 from common.errors import DataError, LabError, UserError, shortened
 from common.files import storage
-from common.lab import listing, new_paper, upkeep
+from common.lab import index, listing, new_paper, upkeep
 from common.lab.run_list import run_list, text_of
 from common.loop import metrics
 from common.pods import chips
@@ -32,9 +32,17 @@ StartJax = Callable[..., None]
 FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
 
 
-def list_papers(*, paper: str | None, markdown: bool, scores: bool, tables: bool) -> None:
+def list_papers(
+    *, paper: str | None, markdown: bool, scores: bool, tables: bool, equations: bool, parts: bool
+) -> None:
     """Prints papers, experiments, presets, tables and the status of their claims."""
     chosen = (papers.find_paper(paper),) if paper else papers.papers()
+    if parts:
+        say(index.parts_markdown())
+        return
+    if equations:
+        say(index.equations_markdown(chosen))
+        return
     if tables:
         for info in chosen:
             for name in papers.tables(info):

@@ -100,8 +100,12 @@ VERBS: dict[str, Verb] = {
             Flag("markdown", False, "as the tables of WORKSPACE.md", not_with=("tables", "scores")),
             Flag("scores", False, "as the table of README.md", not_with=("tables",)),
             Flag("tables", False, 'only "PAPER TABLE" of each table, one a line'),
+            Flag(
+                "equations", False, "equations and algorithms, and the functions that compute them"
+            ),
+            Flag("parts", False, "all modules, and what each is about", not_with=("paper",)),
         ),
-        examples=("lab list",),
+        examples=("lab list", "lab list nfn.equivariant --equations"),
     ),
     "new": Verb(
         "write the skeleton of a paper folder: small, running, to be replaced piece by piece",

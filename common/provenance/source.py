@@ -111,6 +111,11 @@ def digests(config: ConfigDict, function: str | None = None) -> Digests:
     return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
 
 
+def imported(start: Path, roots: Sequence[str]) -> tuple[Path, ...]:
+    """Returns a file of this repository and all that it imports of the packages `roots`."""
+    return _closure(start, (REPOSITORY,), lambda root: root in roots)
+
+
 def builder(config: ConfigDict) -> Path | None:
     """Returns the file that holds a config's experiment, None if there is none."""
     folder = builder_folder(config.experiment, config.config_dir)
