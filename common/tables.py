@@ -1,16 +1,18 @@
 """Tables as data: cells, paper values, seeds, and claims that are judged on measured numbers.
 
-The registry of a paper, `tables/__init__.py`, declares `TABLES = named({"3": digits.TABLE})`.
+The registry of a paper, `tables/__init__.py`, declares `TABLES = named({"3": digits})`.
 `common.results.runner` runs what is missing and writes JSON; `common.results.pages` turns that JSON
 into Markdown and terminal text. Claims (`common.verdicts`) are judged from the JSON alone, so no
 run folder is needed to check a committed result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from common.aggregates import Results, aggregate
-from common.verdicts import KINDS, PAPER, Claim, Outcome, judge
+from common.verdicts import KINDS, PAPER, Claim, Outcome, claims_in, judge
 
 
 class Paper(NamedTuple):
@@ -70,8 +72,7 @@ class Table(NamedTuple):
         cells: All cells.
         name: As on the command line: "3"; the paper's registry gives it.
         seeds: Seeds of every cell.
-        claims: What is stated about the numbers, `claims_in(globals())` where a module has one
-            table.
+        claims: What is stated about the numbers; `named` takes those of the table's module.
         headline: Names of the claims that the first sentence of the page is made of; default: the
             first one.
         leads: Its headline stands for the paper where a paper has one line.
@@ -111,15 +112,28 @@ class Table(NamedTuple):
     at: Mapping[str, "Table"] = {}
 
 
-def named(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """Returns the tables of a paper, in order, each with the name it is registered under."""
-    return {
-        name: table._replace(
-            name=name,
-            at={preset: other._replace(name=name) for preset, other in table.at.items()},
-        )
-        for name, table in tables.items()
-    }
+def named(tables: Mapping[str, Table | ModuleType]) -> dict[str, Table]:
+    """Returns the tables of a paper, in order, each with the name it is registered under.
+
+    A module stands for its `TABLE`, with the claims it makes, drawn by `draw` of the module of the
+    same name in figures/.
+    """
+    found = {}
+    for name, entry in tables.items():
+        table = _of_module(entry) if isinstance(entry, ModuleType) else entry
+        at = {preset: other._replace(name=name) for preset, other in table.at.items()}
+        found[name] = table._replace(name=name, at=at)
+    return found
+
+
+def _of_module(module: ModuleType) -> Table:
+    table, file = module.TABLE, Path(module.__file__ or "")
+    drawn = (file.parent.parent / "figures" / file.name).is_file()
+    figures = module.__name__.replace(".tables.", ".figures.")
+    return table._replace(
+        claims=table.claims or claims_in(vars(module)),
+        figures=table.figures or (f"{figures}:draw" if drawn else None),
+    )
 
 
 def results_from_json(data: Mapping[str, Any], table: Table | None = None) -> Results:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,6 @@ from common.verdicts import (
     beats,
     below,
     claim,
-    claims_in,
     every,
     fact,
     near,
@@ -225,12 +226,17 @@ def test_every_row_is_compared_with_every_other_column_by_column() -> None:
     assert every(above, results, ("A", "B"), 0.5, on="x, error").holds
 
 
-def test_a_registry_names_its_tables_and_a_module_its_claims() -> None:
-    registry = named({"a": TWO_ROWS._replace(at={"demo": TWO_ROWS}), "b": TWO_ROWS})
+def test_a_registry_names_its_tables_and_a_module_makes_its_claims() -> None:
+    module = ModuleType("t.p.tables.errors")
+    vars(module).update(vars(sys.modules[__name__]), TABLE=TWO_ROWS._replace(claims=()))
+    with_demo = TWO_ROWS._replace(at={"demo": TWO_ROWS})
+
+    registry = named({"a": with_demo, "b": module})
 
     assert [table.name for table in registry.values()] == ["a", "b"]
     assert registry["a"].at["demo"].name == "a"
-    assert claims_in(globals()) == (b_beats_a, errors_are_small)
+    assert registry["b"].claims == (b_beats_a, errors_are_small)
+    assert registry["b"].figures is None
 
 
 def test_measured_cells_are_checked_against_the_published_values() -> None:

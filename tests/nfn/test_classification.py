@@ -15,7 +15,7 @@ from common.experiment import Experiment, build
 from common.keys import root_key
 from common.loop import program
 from nfn import features
-from nfn.equivariant.tables.classification import TABLE
+from nfn.equivariant.tables import TABLES
 from nfn.symmetry import random_sine_symmetry
 from nfn.tasks import sirens
 from tests.small_runs import drawn, train
@@ -149,7 +149,7 @@ def test_a_large_data_set_does_not_enter_the_compiled_program() -> None:
 
 
 def test_the_demo_shows_the_published_rows_and_its_claims_ask_for_no_other() -> None:
-    demo = TABLE.at["demo"]
+    demo = TABLES["3"].at["demo"]
     numbers = {
         (cell.row, cell.column): aggregate({0: 1.0 + i, 1: 1.5 + i}, cell.row)
         for i, cell in enumerate(demo.cells)

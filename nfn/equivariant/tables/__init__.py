@@ -12,11 +12,11 @@ from nfn.equivariant.tables import (
 
 TABLES = named(
     {
-        "1": counts.TABLE,
-        "2": generalization.TABLE,
-        "3": classification.TABLE,
-        "5": tickets.TABLE,
-        "6": editing.TABLE,
-        "19": mlp_generalization.TABLE,
+        "1": counts,
+        "2": generalization,
+        "3": classification,
+        "5": tickets,
+        "6": editing,
+        "19": mlp_generalization,
     }
 )

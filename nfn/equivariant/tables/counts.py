@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.tables import Cell, Table
-from common.verdicts import PAPER, Verdict, all_of, claim, claims_in, fact, near
+from common.verdicts import PAPER, Verdict, all_of, claim, fact, near
 
 # Weight spaces, all neurons permutable; plain MLPs first. `nfn.equivariant.counts.SPACES` has them.
 ROWS = (
@@ -69,7 +69,6 @@ TABLE = Table(
         for column in COLUMNS
     ),
     seeds=(0,),
-    claims=claims_in(globals()),
     unit="parameters",
     notes=(
         "The paper gives orders of growth: O(L²) for NP, O((L + n_0 + n_L)²) for HNP, dim(U)² for "
@@ -78,5 +77,4 @@ TABLE = Table(
     ),
     headline=("stored_parameters_are_the_dimension",),
     drawn_from_cells=True,
-    figures="nfn.equivariant.figures.counts:draw",
 )

@@ -1,5 +1,6 @@
 """Table 6 as data: cells, published values with their place, and claims."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from common.aggregates import Results
@@ -15,7 +16,6 @@ from common.verdicts import (
     beats,
     below,
     claim,
-    claims_in,
     every,
 )
 from nfn.tasks.tables import EDITING, EDITING_ERROR, permuted, permuted_note
@@ -110,29 +110,26 @@ def permuting_changes_nothing(results: Results) -> Verdict:
     )
 
 
-def _cells() -> tuple[Cell, ...]:
-    cells = []
+def _cells() -> Iterator[Cell]:
     for column in (*IMAGE_COLUMNS, *MOVING_COLUMNS):
         edit = {"data.edit": column}
         like = {**edit, **ROWS["NFN_NP"]}  # its runs report the error of the untouched networks too
-        cells.append(Cell(DO_NOTHING, column, like, "test_do_nothing_mse"))
+        yield Cell(DO_NOTHING, column, like, "test_do_nothing_mse")
         for row, overrides in ROWS.items():
             value = PUBLISHED.get(column, {}).get(row)
             place = f"Table 6, {column} of {PAPER_IMAGES.get(column)}, {row}"
             paper = None if value is None else Paper(value, None, place)
-            cells.append(Cell(row, column, {**edit, **overrides}, "test_mse", paper))
+            yield Cell(row, column, {**edit, **overrides}, "test_mse", paper)
     for row, overrides in ROWS.items():
         both = {"data.edit": "dilate", **overrides}
-        cells.append(Cell(row, PERMUTED, both, "permuted_change"))
-    return tuple(cells)
+        yield Cell(row, PERMUTED, both, "permuted_change")
 
 
 TABLE = Table(
     title=EDITING,
     source="Zhou et al. (2023), Table 6",
     config="nfn/equivariant/configs/editing.py",
-    cells=_cells(),
-    claims=claims_in(globals()),
+    cells=tuple(_cells()),
     headline=("interactions_help", "np_and_hnp_are_close"),
     split=by_last_comma,
     notes=(
@@ -144,5 +141,4 @@ TABLE = Table(
         "image towards gray is better than doing nothing, and all that NFN_PT does.",
         permuted_note(PERMUTED),
     ),
-    figures="nfn.equivariant.figures.editing:draw",
 )

@@ -1,5 +1,7 @@
 """Table 19 as data: how well predictors rank MLPs by their accuracy, and claims about it."""
 
+from collections.abc import Iterator
+
 from common.aggregates import Results
 from common.tables import Cell, Paper, Table
 from common.verdicts import (
@@ -10,7 +12,6 @@ from common.verdicts import (
     all_of,
     beats,
     claim,
-    claims_in,
     every,
     not_worse,
 )
@@ -60,8 +61,7 @@ def mlp_all_rank_well(results: Results) -> Verdict:
     return all_of(*(every(above, results, row, 0.6, on=TAUS) for row in ROWS))
 
 
-def _cells() -> tuple[Cell, ...]:
-    cells = []
+def _cells() -> Iterator[Cell]:
     for row, kind in ROWS.items():
         # The hidden width is that of the preset: only the depth changes.
         made = {n: {"model.kind": kind, "data.hidden_layers": n - 1} for n in DEPTHS}
@@ -70,10 +70,9 @@ def _cells() -> tuple[Cell, ...]:
                 value, stderr = PUBLISHED[row][metric, layers]
                 paper = Paper(value, stderr, f"Table 19, {label}, {layers}-layer, {row}")
                 column = f"{label}, {layers} layers"
-                cells.append(Cell(row, column, made[layers], f"test_{metric}", paper))
+                yield Cell(row, column, made[layers], f"test_{metric}", paper)
         for layers in DEPTHS:
-            cells.append(Cell(row, f"training tau, {layers} layers", made[layers], "train_tau"))
-    return tuple(cells)
+            yield Cell(row, f"training tau, {layers} layers", made[layers], "train_tau")
 
 
 def _by_depth(column: str) -> tuple[str, str]:
@@ -86,8 +85,7 @@ TABLE = Table(
     title="Kendall's tau and R^2 of predicted and true test accuracies of MLPs",
     source="Zhou et al. (2023), Table 19, MNIST",
     config="nfn/equivariant/configs/mlp_generalization.py",
-    cells=_cells(),
-    claims=claims_in(globals()),
+    cells=tuple(_cells()),
     reasons={
         "mlp_hnp_is_as_good_as_np": "The two differ by less than a hundredth. NFN_HNP loses much "
         "from training to test networks, NFN_NP nothing: HNP lacks networks (the paper takes ten "
@@ -105,5 +103,4 @@ TABLE = Table(
         "trainings, not snapshots, are split into training, validation and test. training tau: "
         "on the networks a predictor was trained with.",
     ),
-    figures="nfn.equivariant.figures.mlp_generalization:draw",
 )

@@ -5,8 +5,8 @@ from nfn.transformer.tables import classification, editing, generalization
 
 TABLES = named(
     {
-        "classification": classification.TABLE,
-        "editing": editing.TABLE,
-        "generalization": generalization.TABLE,
+        "classification": classification,
+        "editing": editing,
+        "generalization": generalization,
     }
 )

@@ -1,10 +1,11 @@
 """Table "generalization" as data: cells, published values with their place, and claims."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from common.aggregates import Results
 from common.tables import Cell, Paper, Table
-from common.verdicts import CHECK, PAPER, Verdict, above, all_of, beats, below, claim, claims_in
+from common.verdicts import CHECK, PAPER, Verdict, above, all_of, beats, below, claim
 from nfn.tasks import tables
 
 NFN_CONFIG = "nfn/equivariant/configs/generalization.py"
@@ -45,16 +46,14 @@ def permuting_changes_no_prediction(results: Results) -> Verdict:
     return below(results[NFT, "change, permuted"], 1e-4)
 
 
-def _cells() -> tuple[Cell, ...]:
-    cells = []
+def _cells() -> Iterator[Cell]:
     for row in (*NFN_ROWS, NFT):
         config = NFN_CONFIG if row in NFN_ROWS else None
         overrides: dict[str, Any] = {"model.kind": NFN_ROWS[row]} if row in NFN_ROWS else {}
         if row == "NFN_HNP":  # as in Table 2 of nfn.equivariant
             overrides["data.normalize"] = False
         paper = Paper(*PAPER_TAU[row], f"{SECONDARY}, {row}") if row in PAPER_TAU else None
-        cells += tables.ranking_cells(row, overrides, SIZES, paper, config)
-    return tuple(cells)
+        yield from tables.ranking_cells(row, overrides, SIZES, paper, config)
 
 
 TABLE = Table(
@@ -62,8 +61,7 @@ TABLE = Table(
     source="Zhou et al. (2023), Neural Functional Transformers, as reported by arXiv 2607.02166, "
     "Table 2, CIFAR-10-GS",
     config="nfn/transformer/configs/generalization.py",
-    cells=_cells(),
-    claims=claims_in(globals()),
+    cells=tuple(_cells()),
     reasons={
         "order_of_the_paper": "NFN_HNP and NFT differ by less here than seeds of each do; three "
         "seeds are too few to tell them apart.",
@@ -80,5 +78,4 @@ TABLE = Table(
         "networks.",
         *tables.RANKING_REMARKS,
     ),
-    figures="nfn.transformer.figures.generalization:draw",
 )
