@@ -9,7 +9,7 @@ holds k = 0 .. M-1, every other one 2 m + 1 frequencies in the order 0 .. m, -m 
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -17,10 +17,36 @@ from jaxtyping import Array, Float, Int
 from sciml.numbers import Numbers, floating
 
 
+class Complex(NamedTuple):
+    """Complex numbers as two real arrays of one shape."""
+
+    re: Float[Array, "*shape"]
+    im: Float[Array, "*shape"]
+
+
+def conjugate(a: Complex) -> Complex:
+    """Returns re - i im."""
+    return Complex(a.re, -a.im)
+
+
+def product(subscripts: str, a: Complex, b: Complex) -> Complex:
+    """Returns the sum of products of complex numbers that `subscripts` name, as of einsum."""
+    re = jnp.einsum(subscripts, a.re, b.re) - jnp.einsum(subscripts, a.im, b.im)
+    im = jnp.einsum(subscripts, a.re, b.im) + jnp.einsum(subscripts, a.im, b.re)
+    return Complex(re, im)
+
+
+def wave(k: Int[Array, " k"], x: Int[Array, " x"], points: int, dtype: Any) -> Complex:
+    """Returns e^{2πikx/points} [k, x]; k x is reduced as an integer: float32 keeps its digits."""
+    turns = (k[:, None] * x[None, :]) % points
+    angle = (2 * math.pi / points) * turns.astype(dtype)
+    return Complex(jnp.cos(angle), jnp.sin(angle))
+
+
 def half_forward(points: int, modes: int, dtype: Any) -> Float[Array, "modes 2 points"]:
     """Returns the rows cos and -sin of k = 0 .. modes-1: real field -> Σ u_x e^{-2πikx/points}."""
-    angle = _angle(jnp.arange(modes), points, dtype)
-    return jnp.stack([jnp.cos(angle), -jnp.sin(angle)], axis=1)
+    rows = wave(jnp.arange(modes), jnp.arange(points), points, dtype)
+    return jnp.stack(conjugate(rows), axis=1)
 
 
 def half_inverse(points: int, modes: int, dtype: Any) -> Float[Array, "modes 2 points"]:
@@ -37,10 +63,9 @@ def frequencies(m: int) -> Int[Array, " k"]:
     return jnp.concatenate([jnp.arange(m + 1), jnp.arange(-m, 0)])
 
 
-def full_wave(points: int, m: int, dtype: Any) -> Float[Array, "2 k points"]:
-    """Returns cos and sin of 2πkx/points for the frequencies 0 .. m, -m .. -1."""
-    angle = _angle(frequencies(m), points, dtype)
-    return jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+def full_wave(points: int, m: int, dtype: Any) -> Complex:
+    """Returns e^{2πikx/points} [k, x] for the frequencies 0 .. m, -m .. -1 at all points."""
+    return wave(frequencies(m), jnp.arange(points), points, dtype)
 
 
 def forward(
@@ -128,9 +153,3 @@ def _rest(out: Array, first: int) -> tuple[int, ...]:
     """
     *grid, batch, c = out.shape[first:]
     return (math.prod(grid), batch * c) if grid else (batch * c,)
-
-
-def _angle(k: Array, points: int, dtype: Any) -> Float[Array, "k points"]:
-    """Returns 2πkx/points; the product is reduced as integers, so that float32 keeps its digits."""
-    turns = (k[:, None] * jnp.arange(points)[None, :]) % points
-    return (2 * math.pi / points) * turns.astype(dtype)

@@ -7,7 +7,7 @@ it is a Fourier layer as usual.
 """
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,9 @@ from numpy.polynomial import legendre
 
 from sciml.initialization import Uniform
 from sciml.kernels import LinearKernel
-from sciml.spectral import SpectralParams, spectral_laws, symmetric_weights, weighted_kernel
+from sciml.spectral import SpectralParams, init_spectral, symmetric_weights, weighted_kernel
+
+PyTree = Any
 
 
 class MultiwaveletParams(NamedTuple):
@@ -77,18 +79,25 @@ def legendre_filters(order: int) -> Filters:
     return Filters(h0, h1, high[:, :order], high[:, order:])
 
 
-def multiwavelet_laws(*, modes: tuple[int, ...], width: int, order: int) -> MultiwaveletParams:
-    """Returns the laws of a fresh layer's parameters, those of the released code.
+def init_multiwavelet(
+    uniform: Uniform, *, modes: tuple[int, ...], width: int, order: int
+) -> MultiwaveletParams:
+    """Returns the parameters of a fresh layer, distributed as in the released code.
 
     Args:
+        uniform: Source of numbers, see `sciml.initialization.draw`.
         modes: Kept frequencies, see `SpectralParams`; coarse scales keep as many as they have.
         width: Channels, a multiple of `order`.
         order: Polynomials of the basis.
     """
-    convolution = spectral_laws(modes=modes, c_in=width, c_out=width)
+    convolution = partial(init_spectral, uniform, modes=modes, c_in=width, c_out=width)
     bound = 1 / math.sqrt(order)
-    last = Uniform((order, order), -bound, bound)
-    return MultiwaveletParams(convolution, convolution, convolution, last)  # pyrefly: ignore
+    return MultiwaveletParams(
+        detail=convolution(),
+        average=convolution(),
+        coarse=convolution(),
+        last=uniform((order, order), -bound, bound),
+    )
 
 
 def wavelet_axis(grid: tuple[int, ...]) -> int:
@@ -115,93 +124,130 @@ def check_grid(grid: tuple[int, ...], *, order: int, width: int) -> None:
         )
 
 
+class _Scales(NamedTuple):
+    """A multiwavelet kernel on its grid.
+
+    Attributes:
+        levels: Convolutions of details and averages side by side, from the finest scale on, and
+            last the map of the coarsest averages.
+        filters: Of the transform.
+        axis: Grid axis that is transformed.
+        points: Its points.
+        width: Channels.
+    """
+
+    levels: list[LinearKernel]
+    filters: Filters
+    axis: int
+    points: int
+    width: int
+
+
 def multiwavelet_kernel(
     params: MultiwaveletParams, grid: tuple[int, ...], *, order: int
 ) -> LinearKernel:
     """Returns the layer as a LinearKernel of fields [*grid, batch, width].
 
+    Source: Gupta et al. (2021), the decomposition and reconstruction of their Fig. 2.
+
     Raises:
         ValueError: As `check_grid`; and by its face, read, impulse and blocks for another axis
             than the transformed one, along which scales do not separate.
     """
-    width = params.detail.re.shape[-1]
+    axis, width = wavelet_axis(grid), params.detail.re.shape[-1]
     check_grid(grid, order=order, width=width)
-    axis = wavelet_axis(grid)
-    depth = grid[axis].bit_length() - 1
-    levels = _level_kernels(params, grid, depth, order)
-    filters = legendre_filters(order)
-    transform = _Transform(filters, axis)
+    levels = _level_kernels(params, grid, order)
+    scales = _Scales(levels, legendre_filters(order), axis, grid[axis], width)
+    return LinearKernel(
+        analyse=partial(_analyse, scales),
+        evaluate=partial(_evaluate, scales),
+        face=partial(_face, scales),
+        read=partial(_read, scales),
+        impulse=partial(_impulse, scales),
+        blocks=partial(_blocks, scales),
+    )
 
-    def analyse(field: Array) -> tuple[Array, ...]:
-        states, average = [], field
-        for level in levels[:-1]:
-            detail, average = transform.down(average)
-            states.append(level.analyse(jnp.concatenate([detail, average], axis=-1)))
-        return (*states, levels[-1].analyse(average))
 
-    def evaluate(states: tuple[Array, ...]) -> Array:
-        average = levels[-1].evaluate(states[-1])
-        for level, state in zip(levels[-2::-1], states[-2::-1], strict=True):
-            detail, more = jnp.split(level.evaluate(state), 2, axis=-1)
-            average = transform.up(detail, average + more)
-        return average
+def _analyse(scales: _Scales, field: Float[Array, "*grid batch c"]) -> tuple[PyTree, ...]:
+    states, average = [], field
+    for level in scales.levels[:-1]:
+        detail, average = _down(average, scales.filters, scales.axis)
+        states.append(level.analyse(jnp.concatenate([detail, average], axis=-1)))
+    return (*states, scales.levels[-1].analyse(average))
 
-    def impulse(delta: Array, at: int) -> tuple[Array, ...]:
-        _only(axis, at)
-        sources = _end_sources(delta, filters, depth)
-        return tuple(
-            level.impulse(source, at) for level, source in zip(levels, sources, strict=True)
+
+def _evaluate(scales: _Scales, states: tuple[PyTree, ...]) -> Float[Array, "*grid batch c"]:
+    average = scales.levels[-1].evaluate(states[-1])
+    for level, state in zip(scales.levels[-2::-1], states[-2::-1], strict=True):
+        detail, more = jnp.split(level.evaluate(state), 2, axis=-1)
+        average = _up(detail, average + more, scales.filters, scales.axis)
+    return average
+
+
+def _face(
+    scales: _Scales, field: Float[Array, "ends *others batch c"], axis: int
+) -> Float[Array, "blocks batch ends parts c"]:
+    _check_axis(scales, axis)
+    return scales.levels[0].face(field, axis)
+
+
+def _read(
+    scales: _Scales, states: tuple[PyTree, ...], axis: int, functionals: np.ndarray
+) -> Float[Array, "blocks batch ends parts c"]:
+    _check_axis(scales, axis)
+    windows = _windows(functionals, len(scales.levels) - 1)
+    rows = _window_rows(scales.points, windows)
+    parts = [
+        level.read(state, axis, row)
+        for level, state, row in zip(scales.levels, states, rows, strict=True)
+    ]
+    return _from_windows(parts, scales.filters, functionals, windows)
+
+
+def _impulse(
+    scales: _Scales, delta: Float[Array, "blocks batch ends parts c"], axis: int
+) -> tuple[PyTree, ...]:
+    _check_axis(scales, axis)
+    sources = _end_sources(delta, scales.filters, len(scales.levels) - 1)
+    return tuple(
+        level.impulse(source, axis) for level, source in zip(scales.levels, sources, strict=True)
+    )
+
+
+def _blocks(
+    scales: _Scales, axis: int, functionals: np.ndarray, dtype: Any
+) -> Float[Array, "blocks ends_in parts_in c_in ends_out parts_out c_out"]:
+    _check_axis(scales, axis)
+    windows = _windows(functionals, len(scales.levels) - 1)
+    parts = _window_answers(scales, _window_rows(scales.points, windows), dtype)
+    flat = [part.reshape(part.shape[0], -1, *part.shape[-3:]) for part in parts]
+    out = _from_windows(flat, scales.filters, functionals, windows)
+    return out.reshape(*parts[0].shape[:4], *out.shape[2:])
+
+
+def _check_axis(scales: _Scales, axis: int) -> None:
+    if axis != scales.axis:
+        raise ValueError(
+            f"a multiwavelet kernel can be refined along its transformed axis {scales.axis} only, "
+            f"not along axis {axis}; write the end values there instead (Refinement.axes)"
         )
 
-    def read(states: tuple[Array, ...], at: int, functionals: np.ndarray) -> Array:
-        _only(axis, at)
-        windows = _windows(functionals, depth)
-        rows = _all_window_rows(grid[axis], windows)
-        parts = [k.read(s, at, r) for k, s, r in zip(levels, states, rows, strict=True)]
-        return _from_windows(parts, filters, functionals, windows)
 
-    def blocks(at: int, functionals: np.ndarray, dtype: Any) -> Array:
-        _only(axis, at)
-        windows = _windows(functionals, depth)
-        rows = _all_window_rows(grid[axis], windows)
-        parts = _window_blocks(levels, rows, at, dtype, width, filters)
-        flat = [part.reshape(part.shape[0], -1, *part.shape[-3:]) for part in parts]
-        out = _from_windows(flat, filters, functionals, windows)
-        return out.reshape(*parts[0].shape[:4], *out.shape[2:])
-
-    def face(field: Array, at: int) -> Array:
-        _only(axis, at)
-        return levels[0].face(field, at)
-
-    return LinearKernel(analyse, evaluate, face, read, impulse, blocks)
+def _down(field: Array, filters: Filters, axis: int) -> tuple[Array, Array]:
+    """Returns details and averages on half the points of an axis."""
+    pairs = field.reshape(*field.shape[:axis], field.shape[axis] // 2, 2, *field.shape[axis + 1 :])
+    even, odd = (jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+    detail = _by_order(even, filters.g0.T) + _by_order(odd, filters.g1.T)
+    average = _by_order(even, filters.h0.T) + _by_order(odd, filters.h1.T)
+    return detail, average
 
 
-class _Transform:
-    """One step of the wavelet transform along a grid axis, down to half the points or back."""
-
-    def __init__(self, filters: Filters, axis: int):
-        self._filters, self._axis = filters, axis
-
-    def down(self, field: Array) -> tuple[Array, Array]:
-        """Returns details and averages on half the points."""
-        points, axis = field.shape[self._axis], self._axis
-        pairs = field.reshape(*field.shape[:axis], points // 2, 2, *field.shape[axis + 1 :])
-        even, odd = (jax.lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
-        h0, h1, g0, g1 = self._filters
-        return (
-            _by_order(even, g0.T) + _by_order(odd, g1.T),
-            _by_order(even, h0.T) + _by_order(odd, h1.T),
-        )
-
-    def up(self, detail: Array, average: Array) -> Array:
-        """Undoes `down`."""
-        h0, h1, g0, g1 = self._filters
-        pair = [
-            _by_order(average, h0) + _by_order(detail, g0),
-            _by_order(average, h1) + _by_order(detail, g1),
-        ]
-        pairs, axis = jnp.stack(pair, axis=self._axis + 1), self._axis
-        return pairs.reshape(*pairs.shape[:axis], 2 * pairs.shape[axis], *pairs.shape[axis + 2 :])
+def _up(detail: Array, average: Array, filters: Filters, axis: int) -> Array:
+    """Undoes `_down`."""
+    even = _by_order(average, filters.h0) + _by_order(detail, filters.g0)
+    odd = _by_order(average, filters.h1) + _by_order(detail, filters.g1)
+    pairs = jnp.stack([even, odd], axis=axis + 1)
+    return pairs.reshape(*pairs.shape[:axis], 2 * pairs.shape[axis], *pairs.shape[axis + 2 :])
 
 
 def _by_order(x: Float[Array, "*any c"], matrix: np.ndarray) -> Float[Array, "*any c"]:
@@ -212,13 +258,14 @@ def _by_order(x: Float[Array, "*any c"], matrix: np.ndarray) -> Float[Array, "*a
 
 
 def _level_kernels(
-    params: MultiwaveletParams, grid: tuple[int, ...], depth: int, order: int
+    params: MultiwaveletParams, grid: tuple[int, ...], order: int
 ) -> list[LinearKernel]:
     """Returns the convolutions of every scale, from the finest on, and the map of the coarsest.
 
     All but the last act on details and averages side by side, 2 width channels.
     """
     axis = wavelet_axis(grid)
+    depth = grid[axis].bit_length() - 1
     detail, average, coarse = (symmetric_weights(p) for p in params[:3])
     top = jnp.concatenate([detail, coarse], axis=-1)  # details go to both
     bottom = jnp.concatenate([average, jnp.zeros_like(average)], axis=-1)
@@ -270,7 +317,7 @@ def _windows(functionals: np.ndarray, depth: int) -> list[int]:
     return [*halves, 1]
 
 
-def _all_window_rows(points: int, windows: list[int]) -> list[np.ndarray]:
+def _window_rows(points: int, windows: list[int]) -> list[np.ndarray]:
     """Returns for every scale the functionals that read its window at each end, low end first."""
     rows = []
     for level, width in enumerate(windows):
@@ -291,15 +338,10 @@ def _from_windows(
         functionals: Weights on the finest grid.
         windows: Points read at each end of every scale.
     """
-    h0, h1, g0, g1 = filters
     average = parts[-1]
     for level in range(len(parts) - 2, -1, -1):
         detail, more = jnp.split(parts[level], 2, axis=-1)
-        average = average + more
-        even = _by_order(average, h0) + _by_order(detail, g0)
-        odd = _by_order(average, h1) + _by_order(detail, g1)
-        pairs = jnp.stack([even, odd], axis=3)
-        fine = pairs.reshape(*pairs.shape[:2], 2 * pairs.shape[2], *pairs.shape[4:])
+        fine = _up(detail, average + more, filters, axis=2)
         half = fine.shape[2] // 2
         keep = min(windows[level - 1], half) if level else half
         average = jnp.concatenate([fine[:, :, :keep], fine[:, :, -keep:]], axis=2)
@@ -310,27 +352,18 @@ def _from_windows(
     return jnp.einsum("ew,tbwpc->tbepc", jnp.asarray(weights, average.dtype), average)
 
 
-def _window_blocks(
-    levels: list[LinearKernel],
-    rows: list[np.ndarray],
-    axis: int,
-    dtype: Any,
-    width: int,
-    filters: Filters,
-) -> list[Array]:
-    """Returns what every scale answers near the ends to unit sources at them."""
+def _window_answers(
+    scales: _Scales, rows: list[np.ndarray], dtype: Any
+) -> list[Float[Array, "blocks ends_in parts_in c_in rows parts_out c_out"]]:
+    """Returns what every scale answers near the ends to unit sources at them.
+
+    Letters: s channel of the source, e its end, p and q parts, d and o channels of a scale, r row.
+    """
+    width, depth = scales.width, len(scales.levels) - 1
     unit = jnp.broadcast_to(jnp.eye(width, dtype=dtype)[:, None, None], (width, 2, 1, width))
-    sources = _end_sources(unit, filters, len(levels) - 1)  # [c of the source, ends, 1, 2 c]
+    sources = _end_sources(unit, scales.filters, depth)  # [c of the source, ends, 1, 2 c]
     parts = []
-    for level, source, windows in zip(levels, sources, rows, strict=True):
-        answer = level.blocks(axis, windows, dtype)  # [blocks, ends, p, 2 c, rows, q, 2 c]
+    for level, source, windows in zip(scales.levels, sources, rows, strict=True):
+        answer = level.blocks(scales.axis, windows, dtype)  # [blocks, ends, p, 2 c, rows, q, 2 c]
         parts.append(jnp.einsum("sed,tepdrqo->tepsrqo", source[:, :, 0], answer))
     return parts
-
-
-def _only(axis: int, at: int) -> None:
-    if axis != at:
-        raise ValueError(
-            f"a multiwavelet kernel can be refined along its transformed axis {axis} only, not "
-            f"along axis {at}; write the end values there instead (Refinement.axes)"
-        )

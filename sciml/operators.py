@@ -113,19 +113,24 @@ def init_operator(
         c_out: Channels of the output.
     """
     width, modes = spec.width, _internal(spec.modes)
-    if spec.base == "mwt":
-        kernel = multiwavelet.multiwavelet_laws(modes=modes, width=width, order=spec.wavelet_order)
-        layer = LayerParams(kernel, None)
-    else:
-        kernel = spectral.spectral_laws(modes=modes, c_in=width, c_out=width)
-        layer = LayerParams(kernel, _dense_laws(width, width))
-    laws = OperatorParams(
-        lift=_dense_laws(c_in, width),
-        layers=stacked(layer, spec.num_layers),
-        hidden=_dense_laws(width, spec.projection),
-        out=_dense_laws(spec.projection, c_out),
-    )
-    return draw(key, laws)
+
+    def layer(uniform: Uniform) -> LayerParams:
+        if spec.base == "mwt":
+            order = spec.wavelet_order
+            kernel = multiwavelet.init_multiwavelet(uniform, modes=modes, width=width, order=order)
+            return LayerParams(kernel, None)
+        kernel = spectral.init_spectral(uniform, modes=modes, c_in=width, c_out=width)
+        return LayerParams(kernel, _init_dense(uniform, width, width))
+
+    def network(uniform: Uniform) -> OperatorParams:
+        return OperatorParams(
+            lift=_init_dense(uniform, c_in, width),
+            layers=layer(stacked(uniform, spec.num_layers)),
+            hidden=_init_dense(uniform, width, spec.projection),
+            out=_init_dense(uniform, spec.projection, c_out),
+        )
+
+    return draw(key, network)
 
 
 def plain_layer(layer: Layer, v: Array, activation: Activation) -> Array:
@@ -209,10 +214,11 @@ def _external(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*values[1:], values[0])
 
 
-def _dense_laws(c_in: int, c_out: int) -> DenseParams:
+def _init_dense(uniform: Uniform, c_in: int, c_out: int) -> DenseParams:
     bound = 1 / math.sqrt(c_in)
-    shapes = ((c_in, c_out), (c_out,))
-    return DenseParams(*(Uniform(shape, -bound, bound) for shape in shapes))  # pyrefly: ignore
+    return DenseParams(
+        kernel=uniform((c_in, c_out), -bound, bound), bias=uniform((c_out,), -bound, bound)
+    )
 
 
 def _dense(params: DenseParams, x: Float[Array, "*any c_in"]) -> Float[Array, "*any c_out"]:

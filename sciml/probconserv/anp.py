@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from sciml.initialization import draw
+from sciml.initialization import Uniform, draw
 from sciml.probconserv.attention import (
     AttentionParams,
+    AttentionSpec,
     LinearParams,
-    attention_laws,
     cross_attention,
+    init_attention,
+    init_linear,
     linear,
-    linear_laws,
     self_attention,
     split_or_none,
 )
@@ -52,17 +53,22 @@ class AnpSpec(NamedTuple):
     min_scale: float = 1e-3
 
 
-class AnpBatch(NamedTuple):
-    """Functions that are known at contexts and asked for at targets; points are (t, x)."""
+class Observations(NamedTuple):
+    """Functions at points (t, x) where their values are known."""
 
-    context_points: Float[Array, "batch n 2"]
-    context_values: Float[Array, "batch n"]
-    target_points: Float[Array, "batch p 2"]
-    target_values: Float[Array, "batch p"]
+    points: Float[Array, "batch n 2"]
+    values: Float[Array, "batch n"]
+
+
+class AnpBatch(NamedTuple):
+    """Functions that are known at contexts and asked for at targets."""
+
+    contexts: Observations
+    targets: Observations
 
 
 class LatentParams(NamedTuple):
-    """Encoder of a set of points to the law of z."""
+    """Encoder of a set of points to the distribution of z."""
 
     points: LinearParams
     attentions: tuple[AttentionParams, ...]
@@ -106,26 +112,34 @@ def init_anp(key: PRNGKeyArray, *, spec: AnpSpec) -> AnpParams:
     check_spec(spec)
     width, gain = spec.width, math.sqrt(2)
     hidden = 2 * width + spec.latent
-    latent = LatentParams(
-        points=linear_laws(COORDINATES + 1, width),
-        attentions=(attention_laws(width),) * spec.self_attention_layers,
-        hidden=linear_laws(width, width, gain=gain),
-        mean=linear_laws(width, spec.latent),
-        log_variance=linear_laws(width, spec.latent),
-    )
-    deterministic = DeterministicParams(
-        points=linear_laws(COORDINATES + 1, width),
-        self_attentions=(attention_laws(width),) * spec.self_attention_layers,
-        query=linear_laws(COORDINATES, width),
-        keys=linear_laws(COORDINATES, width),
-        cross_attentions=(attention_laws(width),) * spec.cross_attention_layers,
-    )
-    decoder = DecoderParams(
-        target=linear_laws(COORDINATES, width),
-        layers=(linear_laws(hidden, hidden, gain=gain),) * spec.decoder_layers,
-        outputs=linear_laws(hidden, 2),
-    )
-    return draw(key, AnpParams(latent, deterministic, decoder))
+
+    def attentions(uniform: Uniform, count: int) -> tuple[AttentionParams, ...]:
+        return tuple(init_attention(uniform, width) for _ in range(count))
+
+    def network(uniform: Uniform) -> AnpParams:
+        latent = LatentParams(
+            points=init_linear(uniform, COORDINATES + 1, width),
+            attentions=attentions(uniform, spec.self_attention_layers),
+            hidden=init_linear(uniform, width, width, gain=gain),
+            mean=init_linear(uniform, width, spec.latent),
+            log_variance=init_linear(uniform, width, spec.latent),
+        )
+        deterministic = DeterministicParams(
+            points=init_linear(uniform, COORDINATES + 1, width),
+            self_attentions=attentions(uniform, spec.self_attention_layers),
+            query=init_linear(uniform, COORDINATES, width),
+            keys=init_linear(uniform, COORDINATES, width),
+            cross_attentions=attentions(uniform, spec.cross_attention_layers),
+        )
+        layers = range(spec.decoder_layers)
+        decoder = DecoderParams(
+            target=init_linear(uniform, COORDINATES, width),
+            layers=tuple(init_linear(uniform, hidden, hidden, gain=gain) for _ in layers),
+            outputs=init_linear(uniform, hidden, 2),
+        )
+        return AnpParams(latent, deterministic, decoder)
+
+    return draw(key, network)
 
 
 def check_spec(spec: AnpSpec) -> None:
@@ -150,24 +164,20 @@ def check_spec(spec: AnpSpec) -> None:
 
 
 def encode_latent(
-    params: AnpParams,
-    points: Float[Array, "batch n 2"],
-    values: Float[Array, "batch n"],
-    *,
-    spec: AnpSpec,
-    key: PRNGKeyArray | None = None,
+    params: AnpParams, known: Observations, *, spec: AnpSpec, key: PRNGKeyArray | None = None
 ) -> Normal:
-    """Returns the law of z given a function at points; their order does not matter.
+    """Returns the distribution of z given a function at points; their order does not matter.
+
+    Source: Kim et al. (2019), the latent path.
 
     Args:
         params: Of the network.
-        points: (t, x).
-        values: Of the function there.
+        known: Points and values.
         spec: Sizes.
         key: Turns dropout on.
     """
     part = params.latent
-    encoded = _encode_points(part.points, part.attentions, points, values, spec=spec, key=key)
+    encoded = _encode_points(part.points, part.attentions, known, spec, key)
     hidden = jax.nn.relu(linear(part.hidden, jnp.mean(encoded, axis=-2)))
     scale = jnp.exp(linear(part.log_variance, hidden) / 2)
     return Normal(linear(part.mean, hidden), scale)
@@ -175,8 +185,7 @@ def encode_latent(
 
 def encode_targets(
     params: AnpParams,
-    context_points: Float[Array, "batch n 2"],
-    context_values: Float[Array, "batch n"],
+    contexts: Observations,
     target_points: Float[Array, "batch p 2"],
     *,
     spec: AnpSpec,
@@ -184,19 +193,17 @@ def encode_targets(
 ) -> Float[Array, "batch p width"]:
     """Returns what every target finds at the contexts: all of a prediction that z is no part of.
 
+    Source: Kim et al. (2019), the deterministic path.
+
     Args: As in `anp`.
     """
     part = params.deterministic
     key_self, key_cross = split_or_none(key, 2)
-    values = _encode_points(
-        part.points, part.self_attentions, context_points, context_values, spec=spec, key=key_self
-    )
-    query, keys = linear(part.query, target_points), linear(part.keys, context_points)
+    values = _encode_points(part.points, part.self_attentions, contexts, spec, key_self)
+    query, keys = linear(part.query, target_points), linear(part.keys, contexts.points)
     split = split_or_none(key_cross, len(part.cross_attentions))
     for layer, k in zip(part.cross_attentions, split, strict=True):
-        query = cross_attention(
-            layer, query, keys, values, heads=spec.heads, rate=spec.dropout, key=k
-        )
+        query = cross_attention(layer, query, keys, values, spec=_attention(spec), key=k)
     return query
 
 
@@ -228,8 +235,7 @@ def decode(
 
 def anp(
     params: AnpParams,
-    context_points: Float[Array, "batch n 2"],
-    context_values: Float[Array, "batch n"],
+    contexts: Observations,
     target_points: Float[Array, "batch p 2"],
     *,
     spec: AnpSpec,
@@ -242,23 +248,19 @@ def anp(
 
     Args:
         params: Of the network.
-        context_points: (t, x) where the function is known.
-        context_values: Its values.
+        contexts: Where the function is known.
         target_points: (t, x) where it is asked for.
         spec: Sizes.
-        latent: z, as `encode_latent` gives its law.
+        latent: z, as `encode_latent` gives its distribution.
         key: Turns dropout on.
     """
-    found = encode_targets(
-        params, context_points, context_values, target_points, spec=spec, key=key
-    )
+    found = encode_targets(params, contexts, target_points, spec=spec, key=key)
     return decode(params, found, latent, target_points, spec=spec)
 
 
 def predict_samples(
     params: AnpParams,
-    context_points: Float[Array, "batch n 2"],
-    context_values: Float[Array, "batch n"],
+    contexts: Observations,
     target_points: Float[Array, "batch p 2"],
     key: PRNGKeyArray,
     *,
@@ -266,37 +268,34 @@ def predict_samples(
     num_samples: int,
     dropout: bool,
 ) -> Normal:
-    """Returns mean and scale [samples batch p] for draws of z from its law given the contexts.
+    """Returns mean and scale [samples batch p] for draws of z given the contexts.
 
     One draw after the other, so that memory is that of one; without dropout the contexts are
     encoded once for all.
 
     Args:
         params: Of the network.
-        context_points: (t, x) where the function is known.
-        context_values: Its values.
+        contexts: Where the function is known.
         target_points: (t, x) where it is asked for.
         key: Of the draws.
         spec: Sizes.
         num_samples: Draws of z.
         dropout: Whether every draw has masks of its own, as the released code has it; else none.
     """
-    contexts = (context_points, context_values)
-
     numbers = jnp.arange(num_samples)
 
     def one_of_all(number: Array) -> Normal:
         key_z, key_latent, key_targets = jax.random.split(jax.random.fold_in(key, number), 3)
-        z = sample(encode_latent(params, *contexts, spec=spec, key=key_latent), key_z)
-        return anp(params, *contexts, target_points, spec=spec, latent=z, key=key_targets)
+        z = sample(encode_latent(params, contexts, spec=spec, key=key_latent), key_z)
+        return anp(params, contexts, target_points, spec=spec, latent=z, key=key_targets)
 
     if dropout:
         return jax.lax.map(one_of_all, numbers)
-    law = encode_latent(params, *contexts, spec=spec)
-    found = encode_targets(params, *contexts, target_points, spec=spec)
+    prior = encode_latent(params, contexts, spec=spec)
+    found = encode_targets(params, contexts, target_points, spec=spec)
 
     def one_of_latent(number: Array) -> Normal:
-        z = sample(law, jax.random.fold_in(key, number))
+        z = sample(prior, jax.random.fold_in(key, number))
         return decode(params, found, z, target_points, spec=spec)
 
     return jax.lax.map(one_of_latent, numbers)
@@ -307,7 +306,8 @@ def negative_elbo(
 ) -> Float[Array, ""]:
     """Returns -Σ log N(target; mean, scale) + KL(q(z | targets) ‖ q(z | contexts)).
 
-    Source: summed over functions and targets, with z from the targets, as in the released code.
+    Source: Kim et al. (2019), the evidence lower bound; summed over functions and targets, with z
+    from the targets, as in the released code of Hansen et al. (2023).
 
     Args:
         params: Of the network.
@@ -315,28 +315,27 @@ def negative_elbo(
         key: Of z and of dropout.
         spec: Sizes; a dropout of 0 makes the loss of a validation.
     """
-    key_z, *keys = jax.random.split(key, 4)
-    contexts = (batch.context_points, batch.context_values)
-    posterior = encode_latent(
-        params, batch.target_points, batch.target_values, spec=spec, key=keys[0]
-    )
-    prior = encode_latent(params, *contexts, spec=spec, key=keys[1])
+    key_z, key_posterior, key_prior, key_anp = jax.random.split(key, 4)
+    posterior = encode_latent(params, batch.targets, spec=spec, key=key_posterior)
+    prior = encode_latent(params, batch.contexts, spec=spec, key=key_prior)
     z = sample(posterior, key_z)
-    law = anp(params, *contexts, batch.target_points, spec=spec, latent=z, key=keys[2])
-    misfit = -jnp.sum(log_density(law, batch.target_values))
+    predicted = anp(params, batch.contexts, batch.targets.points, spec=spec, latent=z, key=key_anp)
+    misfit = -jnp.sum(log_density(predicted, batch.targets.values))
     return misfit + jnp.sum(kl_divergence(posterior, prior))
 
 
 def _encode_points(
     points_params: LinearParams,
     attentions: tuple[AttentionParams, ...],
-    points: Float[Array, "batch n 2"],
-    values: Float[Array, "batch n"],
-    *,
+    known: Observations,
     spec: AnpSpec,
     key: PRNGKeyArray | None,
 ) -> Float[Array, "batch n width"]:
-    x = linear(points_params, jnp.concatenate([points, values[..., None]], axis=-1))
+    x = linear(points_params, jnp.concatenate([known.points, known.values[..., None]], axis=-1))
     for layer, k in zip(attentions, split_or_none(key, len(attentions)), strict=True):
-        x = self_attention(layer, x, heads=spec.heads, rate=spec.dropout, key=k)
+        x = self_attention(layer, x, spec=_attention(spec), key=k)
     return x
+
+
+def _attention(spec: AnpSpec) -> AttentionSpec:
+    return AttentionSpec(spec.heads, spec.dropout)

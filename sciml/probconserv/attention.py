@@ -1,7 +1,4 @@
-"""Multi-head attention of the Attentive Neural Process, with what it is made of.
-
-An `init` here returns laws for `sciml.initialization.draw`, so that a network is drawn at once.
-"""
+"""Multi-head attention of the Attentive Neural Process, with what it is made of."""
 
 import math
 from collections.abc import Sequence
@@ -38,26 +35,43 @@ class AttentionParams(NamedTuple):
     norm: LinearParams
 
 
+class AttentionSpec(NamedTuple):
+    """How attention is done.
+
+    Attributes:
+        heads: A divisor of the width.
+        rate: Of both dropouts, of weights and of outputs.
+    """
+
+    heads: int
+    rate: float
+
+
 def xavier(c_in: int, c_out: int, *, gain: float = 1.0) -> float:
-    """Returns the bound of the uniform law of variance 2 gain^2 / (c_in + c_out)."""
+    """Returns the bound of the uniform distribution of variance 2 gain^2 / (c_in + c_out).
+
+    Source: Glorot and Bengio (2010), Eq. 16.
+    """
     return gain * math.sqrt(6 / (c_in + c_out))
 
 
-def linear_laws(c_in: int, c_out: int, *, gain: float = 1.0) -> LinearParams:
-    """Returns the laws of a linear map: Xavier weights; biases are up to 1 / sqrt(c_in)."""
+def init_linear(uniform: Uniform, c_in: int, c_out: int, *, gain: float = 1.0) -> LinearParams:
+    """Returns a linear map: Xavier weights; biases are up to 1 / sqrt(c_in)."""
     bound, bias = xavier(c_in, c_out, gain=gain), c_in**-0.5
-    laws = (Uniform((c_in, c_out), -bound, bound), Uniform((c_out,), -bias, bias))
-    return LinearParams(*laws)  # pyrefly: ignore
+    return LinearParams(
+        weight=uniform((c_in, c_out), -bound, bound),
+        bias=uniform((c_out,), -bias, bias),
+    )
 
 
-def attention_laws(width: int) -> AttentionParams:
-    """Returns the laws of an attention layer; the layer norm starts as the bare norm."""
+def init_attention(uniform: Uniform, width: int) -> AttentionParams:
+    """Returns an attention layer; its layer norm starts as the bare norm."""
     bound = xavier(width, width)
-    norm = LinearParams(Uniform((1, width), 1.0, 1.0), Uniform((width,), 0.0, 0.0))  # pyrefly: ignore
     return AttentionParams(
-        projections=Uniform((3, width, width), -bound, bound),  # pyrefly: ignore
-        output=linear_laws(2 * width, width),
-        norm=norm,
+        projections=uniform((3, width, width), -bound, bound),
+        output=init_linear(uniform, 2 * width, width),
+        # U[1, 1) and U[0, 0): constants that take their share of the numbers too.
+        norm=LinearParams(uniform((1, width), 1.0, 1.0), uniform((width,), 0.0, 0.0)),
     )
 
 
@@ -111,15 +125,14 @@ def self_attention(
     params: AttentionParams,
     x: Float[Array, "batch n c"],
     *,
-    heads: int,
-    rate: float,
+    spec: AttentionSpec,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch n c"]:
     """Returns `cross_attention` of points to themselves; the projections are one product."""
     width = x.shape[-1]
     side_by_side = jnp.moveaxis(params.projections, 0, 1).reshape(width, 3 * width)
-    query, keys, values = jnp.split(x @ side_by_side, 3, axis=-1)
-    return _attend(params, x, query, keys, values, heads=heads, rate=rate, key=key)
+    projected = Projected(*jnp.split(x @ side_by_side, 3, axis=-1))
+    return _attend(params, x, projected, spec, key)
 
 
 def cross_attention(
@@ -128,47 +141,56 @@ def cross_attention(
     keys: Float[Array, "batch n c"],
     values: Float[Array, "batch n c"],
     *,
-    heads: int,
-    rate: float,
+    spec: AttentionSpec,
     key: PRNGKeyArray | None = None,
 ) -> Float[Array, "batch p c"]:
     """Returns queries refined by what they find: LayerNorm(q + dropout(Linear[q; heads])).
 
-    Source: A_h = softmax(Q_h K_h^T / sqrt(c / heads)), head h = dropout(A_h) V_h, with projected
-    queries, keys and values; the residual and the output map see the query as it came.
+    A_h = softmax(Q_h K_h^T / sqrt(c / heads)), head h = dropout(A_h) V_h, with projected queries,
+    keys and values; the residual and the output map see the query as it came.
+
+    Source: Vaswani et al. (2017), Eq. 1; Kim et al. (2019); the released code of Hansen et al.
+    (2023).
 
     Args:
         params: Of the layer.
         query: One vector for each of p points.
         keys: What the n points to look at are found by.
         values: What is found there.
-        heads: Number of heads, a divisor of c.
-        rate: Of both dropouts.
+        spec: How it is done.
         key: Turns dropout on.
     """
-    q, k, v = (x @ w for x, w in zip((query, keys, values), params.projections, strict=True))
-    return _attend(params, query, q, k, v, heads=heads, rate=rate, key=key)
+    pairs = zip((query, keys, values), params.projections, strict=True)
+    return _attend(params, query, Projected(*(x @ w for x, w in pairs)), spec, key)
+
+
+class Projected(NamedTuple):
+    """Queries, keys and values of all heads, side by side."""
+
+    queries: Float[Array, "batch p c"]
+    keys: Float[Array, "batch n c"]
+    values: Float[Array, "batch n c"]
 
 
 def _attend(
     params: AttentionParams,
     query: Float[Array, "batch p c"],
-    q: Float[Array, "batch p c"],
-    k: Float[Array, "batch n c"],
-    v: Float[Array, "batch n c"],
-    *,
-    heads: int,
-    rate: float,
+    projected: Projected,
+    spec: AttentionSpec,
     key: PRNGKeyArray | None,
 ) -> Float[Array, "batch p c"]:
-    batch, points, width = query.shape
+    size = query.shape[-1] // spec.heads  # of one head
     key_weights, key_output = split_or_none(key, 2)
-    q = q * (width // heads) ** -0.5  # scaled before the product: p c numbers, not p n
-    # Batch and heads lead, [batch, heads, points, channels]: products of other layouts are slower.
-    q, k, v = (
-        x.reshape(batch, x.shape[1], heads, width // heads).swapaxes(1, 2) for x in (q, k, v)
-    )
-    weights = dropout(key_weights, jax.nn.softmax(q @ k.mT, axis=-1), rate=rate)
-    found = (weights @ v).swapaxes(1, 2).reshape(batch, points, width)
+    # Scaled before the product: p c numbers, not p n.
+    q = _by_head(projected.queries * size**-0.5, spec.heads)
+    k, v = _by_head(projected.keys, spec.heads), _by_head(projected.values, spec.heads)
+    weights = dropout(key_weights, jax.nn.softmax(q @ k.mT, axis=-1), rate=spec.rate)
+    found = (weights @ v).swapaxes(1, 2).reshape(query.shape)
     y = linear(params.output, jnp.concatenate([query, found], axis=-1))
-    return layer_norm(params.norm, query + dropout(key_output, y, rate=rate))
+    return layer_norm(params.norm, query + dropout(key_output, y, rate=spec.rate))
+
+
+def _by_head(x: Float[Array, "batch n c"], heads: int) -> Float[Array, "batch heads n size"]:
+    """Returns the vectors by head. Batch and heads lead: products of other layouts are slower."""
+    batch, points, width = x.shape
+    return x.reshape(batch, points, heads, width // heads).swapaxes(1, 2)

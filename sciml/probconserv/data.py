@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from common.data import cache
 from sciml.pdes.conservation import LAWS, check_law
-from sciml.probconserv.anp import AnpBatch
+from sciml.probconserv.anp import AnpBatch, Observations
 from sciml.probconserv.updates import cell_edges
 
 PyTree = Any
@@ -26,7 +26,7 @@ class DataSpec(NamedTuple):
 
     Attributes:
         name: A law of `sciml.pdes.conservation.LAWS`.
-        train_range: Uniform law of the parameter in training.
+        train_range: Of the parameter in training, drawn uniformly.
         test_params: Parameters of the tests.
         counts: Functions for training, validation, and test of each parameter.
         context_grid: Times and places of the contexts, all pairs.
@@ -84,10 +84,8 @@ def data_spec(section: ConfigDict, cells: int) -> DataSpec:
 class Slices(NamedTuple):
     """Contexts of test functions, and the slice at one time that is asked for."""
 
-    context_points: Float[Array, "batch n 2"]
-    context_values: Float[Array, "batch n"]
-    target_points: Float[Array, "batch p 2"]
-    target_values: Float[Array, "batch p"]
+    contexts: Observations
+    targets: Observations
     mass: Float[Array, " batch"]
     cell_masses: Float[Array, "batch cells"]
     front: Float[Array, " batch"]
@@ -113,7 +111,7 @@ def functions(
 
     param, contexts, targets = jax.vmap(one)(keys)
     return param, AnpBatch(
-        contexts, values(spec, param, contexts), targets, values(spec, param, targets)
+        contexts=observed(spec, param, contexts), targets=observed(spec, param, targets)
     )
 
 
@@ -137,21 +135,19 @@ def slices_at(param: float, time: float, *, spec: DataSpec) -> Slices:
     )
     front = t if law.front is None else jnp.clip(law.front(params, t), *law.domain)
     return Slices(
-        contexts,
-        values(spec, params, contexts),
-        targets,
-        values(spec, params, targets),
-        law.mass(params, t)[:, 0],
-        jnp.diff(windows, axis=1),
-        front[:, 0],
+        contexts=observed(spec, params, contexts),
+        targets=observed(spec, params, targets),
+        mass=law.mass(params, t)[:, 0],
+        cell_masses=jnp.diff(windows, axis=1),
+        front=front[:, 0],
     )
 
 
-def values(
+def observed(
     spec: DataSpec, param: Float[Array, " batch"], points: Float[Array, "batch n 2"]
-) -> Float[Array, "batch n"]:
-    """Returns the exact solution at points (t, x)."""
-    return LAWS[spec.name].solution(param, points[..., 0], points[..., 1])
+) -> Observations:
+    """Returns points (t, x) with the exact solution there."""
+    return Observations(points, LAWS[spec.name].solution(param, points[..., 0], points[..., 1]))
 
 
 def load(spec: DataSpec) -> PyTree:

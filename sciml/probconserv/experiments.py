@@ -47,7 +47,7 @@ def neural_process(config: ConfigDict) -> Experiment:
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         rows = data["valid"]
-        count = jnp.float32(rows.target_values.size)
+        count = jnp.float32(rows.targets.values.size)
         return {"valid_loss": (negative_elbo(state.params, rows, key, spec=quiet), count)}
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
@@ -143,17 +143,17 @@ def pde_penalty(
     law = LAWS[spec.name]
 
     def of_function(part: AnpBatch, param: Array, key: PRNGKeyArray) -> Array:
-        points, known = part.context_points[None], part.context_values[None]
-        z = sample(encode_latent(params, points, known, spec=model), key)
+        contexts = jax.tree.map(lambda x: x[None], part.contexts)
+        z = sample(encode_latent(params, contexts, spec=model), key)
 
         def mean(t: Array, x: Array) -> Array:
             at = jnp.stack([t, x])[None, None]
-            return anp(params, points, known, at, spec=model, latent=z).mean[0, 0]
+            return anp(params, contexts, at, spec=model, latent=z).mean[0, 0]
 
         def residual(point: Array) -> Array:
             return law.residual(mean, param, point[0], point[1])
 
-        return jnp.mean(jax.vmap(residual)(part.target_points) ** 2)
+        return jnp.mean(jax.vmap(residual)(part.targets.points) ** 2)
 
     keys = jax.random.split(key, param.size)
     return jnp.mean(jax.vmap(of_function)(batch, param, keys))
@@ -173,9 +173,10 @@ def _loss(
         count = param.size
         elbo = negative_elbo(params, rows, key_elbo, spec=model) / count
         total = batch_size * elbo
-        metrics = {"elbo_per_point": -elbo / rows.target_values.shape[1]}
+        metrics = {"elbo_per_point": -elbo / rows.targets.values.shape[1]}
         if soft_weight > 0:
-            some = rows._replace(target_points=rows.target_points[:, :soft_points])
+            targets = jax.tree.map(lambda x: x[:, :soft_points], rows.targets)
+            some = rows._replace(targets=targets)
             penalty = pde_penalty(params, some, param, key_soft, spec=spec, model=model)
             total, metrics["residual"] = total + soft_weight * penalty, penalty
         return total, metrics

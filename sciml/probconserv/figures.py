@@ -154,7 +154,7 @@ def _bands(axis: Axes, run: _Run, param: float) -> None:
     """Draws mean and three standard deviations of one test function at the report time."""
     slices = run.slices(param, LAWS[run.spec.name].report_time)
     found, x = run.predict(slices), _x(run)
-    axis.plot(x, np.asarray(slices.target_values[0]), color="black", lw=1, label="exact")
+    axis.plot(x, np.asarray(slices.targets.values[0]), color="black", lw=1, label="exact")
     for row in SHOWN:
         mean, variance = (part[0] for part in found.moments[ROWS[row][0]])
         width = 3 * np.sqrt(variance)

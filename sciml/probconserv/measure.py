@@ -115,14 +115,14 @@ def _of_function(
     key_z, key_draws = jax.random.split(key)
     samples, known = _samples(params, row, key_z, model, spec, dropout), _slice(row, law)
     weights = trapezoid_weights(known.x)
-    truth = row.target_values[None]
+    truth = row.targets.values[None]
 
     def numbers(name: str, update: UpdateSpec, method: str) -> Iterator[tuple[str, Array]]:
         mean, variance = _moments(method, samples, known, update)
         error = jnp.sum(weights * mean) - known.mass
         yield f"{name}_ce", error
         yield f"{name}_abs_ce", jnp.abs(error)
-        yield f"{name}_mse", jnp.mean((mean - row.target_values) ** 2)
+        yield f"{name}_mse", jnp.mean((mean - row.targets.values) ** 2)
         yield f"{name}_sd", jnp.mean(jnp.sqrt(variance))
         for metric, function in (
             ("ll", gaussian_log_likelihood),
@@ -153,9 +153,8 @@ def _samples(
     """Returns means and scales [samples n] of one function."""
     law = predict_samples(
         params,
-        row.context_points[None],
-        row.context_values[None],
-        row.target_points[None],
+        jax.tree.map(lambda x: x[None], row.contexts),
+        row.targets.points[None],
         key,
         spec=model,
         num_samples=spec.num_samples,

@@ -15,16 +15,16 @@ class Normal(NamedTuple):
     scale: Float[Array, "*shape"]
 
 
-def sample(law: Normal, key: PRNGKeyArray) -> Float[Array, "*shape"]:
+def sample(normal: Normal, key: PRNGKeyArray) -> Float[Array, "*shape"]:
     """Returns mean + scale times noise: differentiable in both."""
-    noise = jax.random.normal(key, law.mean.shape, law.mean.dtype)
-    return law.mean + law.scale * noise
+    noise = jax.random.normal(key, normal.mean.shape, normal.mean.dtype)
+    return normal.mean + normal.scale * noise
 
 
-def log_density(law: Normal, values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def log_density(normal: Normal, values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Returns the log density of each value under its own Gaussian."""
-    standard = (values - law.mean) / law.scale
-    return -(standard**2) / 2 - jnp.log(law.scale) - math.log(2 * math.pi) / 2
+    standard = (values - normal.mean) / normal.scale
+    return -(standard**2) / 2 - jnp.log(normal.scale) - math.log(2 * math.pi) / 2
 
 
 def kl_divergence(q: Normal, p: Normal) -> Float[Array, "*batch"]:

@@ -1,6 +1,7 @@
 """Cases of the refinement, and the paper's matrices written out, for tests in float64."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,8 +12,8 @@ from sciml.boon.refinement import Refinement, eliminate, refine
 from sciml.boundary import BoundaryCondition, FaceData, impose, violation
 from sciml.initialization import draw
 from sciml.kernels import Layer, kernel_of
-from sciml.multiwavelet import multiwavelet_kernel, multiwavelet_laws
-from sciml.spectral import spectral_kernel, spectral_laws
+from sciml.multiwavelet import init_multiwavelet, multiwavelet_kernel
+from sciml.spectral import init_spectral, spectral_kernel
 
 C, BATCH = 2, 2
 # base, grid (time first), modes, then (axis, kind, target, ends) to refine
@@ -59,11 +60,11 @@ SLOW: tuple[Any, ...] = (
 def layer_of(base: str, grid: tuple[int, ...], modes: tuple[int, ...]) -> tuple[Layer, Layer]:
     """Returns a structured layer, and the same one of which only its products are known."""
     if base == "mwt":
-        params = draw(jax.random.key(0), multiwavelet_laws(modes=modes, width=C, order=2))
+        params = draw(jax.random.key(0), partial(init_multiwavelet, modes=modes, width=C, order=2))
         kernel = multiwavelet_kernel(params, grid, order=2)
     else:
-        laws = spectral_laws(modes=modes, c_in=C, c_out=C)
-        kernel = spectral_kernel(draw(jax.random.key(0), laws), grid)
+        params = draw(jax.random.key(0), partial(init_spectral, modes=modes, c_in=C, c_out=C))
+        kernel = spectral_kernel(params, grid)
 
     pointwise, bias = jnp.asarray([[0.9, 0.3], [-0.2, 1.1]]), jnp.asarray([0.1, -0.3])
 

@@ -1,4 +1,4 @@
-"""The Attentive Neural Process: symmetries, laws, and a second implementation in plain loops."""
+"""The Attentive Neural Process: symmetries, and a second implementation in plain loops."""
 
 import math
 from functools import partial
@@ -16,6 +16,7 @@ from sciml.probconserv.anp import (
     AnpBatch,
     AnpParams,
     AnpSpec,
+    Observations,
     anp,
     encode_latent,
     init_anp,
@@ -32,7 +33,7 @@ THIN = SPEC._replace(self_attention_layers=1, cross_attention_layers=1, decoder_
 FUNCTIONS, CONTEXTS, TARGETS = 3, 7, 5
 
 forward = jax.jit(partial(anp, spec=SPEC))
-latent_law = jax.jit(partial(encode_latent, spec=SPEC))
+latent_of = jax.jit(partial(encode_latent, spec=SPEC))
 init = jax.jit(init_anp, static_argnames="spec")
 
 
@@ -47,12 +48,11 @@ def problem(dtype: Any, *, seed: int = 0, spec: AnpSpec = SPEC) -> tuple[AnpPara
         lambda x: numbers(*x.shape, around=np.asarray(x), size=0.1),
         init(jax.random.key(9), spec=spec),
     )
-    batch = AnpBatch(
-        numbers(FUNCTIONS, CONTEXTS, 2),
-        numbers(FUNCTIONS, CONTEXTS),
-        numbers(FUNCTIONS, TARGETS, 2),
-        numbers(FUNCTIONS, TARGETS),
-    )
+    known = [
+        Observations(numbers(FUNCTIONS, count, 2), numbers(FUNCTIONS, count))
+        for count in (CONTEXTS, TARGETS)
+    ]
+    batch = AnpBatch(*known)
     return params, batch
 
 
@@ -126,7 +126,7 @@ def test_forward_and_elbo_agree_with_loops_over_points_and_heads() -> None:
     with jax.enable_x64(True):
         params, batch = problem(jnp.float64)
         z = jax.random.normal(jax.random.key(5), (FUNCTIONS, SPEC.latent), jnp.float64)
-        law = forward(params, *batch[:3], latent=z)
+        at_targets = forward(params, batch.contexts, batch.targets.points, latent=z)
         # The noise of z as the loss draws it: from the first of its four keys.
         noise = jax.random.normal(jax.random.split(jax.random.key(4), 4)[0], z.shape, jnp.float64)
         loss = jax.jit(partial(negative_elbo, spec=STILL))(params, batch, jax.random.key(4))
@@ -134,10 +134,10 @@ def test_forward_and_elbo_agree_with_loops_over_points_and_heads() -> None:
     plain, rows = jax.tree.map(np.asarray, (params, batch))
     expected = 0.0
     for i in range(FUNCTIONS):
-        points, values, targets, truth = (x[i] for x in rows)
+        points, values, targets, truth = (x[i] for x in jax.tree.leaves(rows))
         mean, scale = np_anp(plain, points, values, targets, np.asarray(z[i]), SPEC)
-        np.testing.assert_allclose(law.mean[i], mean, atol=1e-12)
-        np.testing.assert_allclose(law.scale[i], scale, atol=1e-12)
+        np.testing.assert_allclose(at_targets.mean[i], mean, atol=1e-12)
+        np.testing.assert_allclose(at_targets.scale[i], scale, atol=1e-12)
         q = np_latent(plain, targets, truth, SPEC.heads)
         p = np_latent(plain, points, values, SPEC.heads)
         drawn = q[0] + q[1] * np.asarray(noise[i])
@@ -152,28 +152,26 @@ def test_order_of_contexts_is_nothing_and_targets_keep_theirs() -> None:
     with jax.enable_x64(True):
         params, batch = problem(jnp.float64)
         shuffle, reorder = jnp.array([3, 0, 6, 1, 5, 2, 4]), jnp.array([4, 2, 0, 3, 1])
-        points, values, targets, _ = batch
+        (points, values), targets = batch.contexts, batch.targets.points
         z = jnp.ones((FUNCTIONS, SPEC.latent))
+        shuffled = Observations(points[:, shuffle], values[:, shuffle])
 
-        law = forward(params, points, values, targets, latent=z)
-        mixed = forward(params, points[:, shuffle], values[:, shuffle], targets, latent=z)
-        other = forward(params, points, values, targets[:, reorder], latent=z)
-        fewer = forward(params, points, values, targets.at[:, 2:].set(0.3), latent=z)
-        moved = forward(params, points, values[:, shuffle], targets, latent=z)
-        sets = [
-            latent_law(params, points[:, order], values[:, order])
-            for order in (jnp.arange(CONTEXTS), shuffle)
-        ]
+        at_targets = forward(params, batch.contexts, targets, latent=z)
+        mixed = forward(params, shuffled, targets, latent=z)
+        other = forward(params, batch.contexts, targets[:, reorder], latent=z)
+        fewer = forward(params, batch.contexts, targets.at[:, 2:].set(0.3), latent=z)
+        moved = forward(params, Observations(points, shuffled.values), targets, latent=z)
+        sets = [latent_of(params, known) for known in (batch.contexts, shuffled)]
 
     close = partial(np.testing.assert_allclose, rtol=0, atol=1e-12)
-    law, mixed, other, fewer, moved, sets = jax.tree.map(
-        np.asarray, (law, mixed, other, fewer, moved, sets)
+    at_targets, mixed, other, fewer, moved, sets = jax.tree.map(
+        np.asarray, (at_targets, mixed, other, fewer, moved, sets)
     )
-    jax.tree.map(close, law, mixed)
+    jax.tree.map(close, at_targets, mixed)
     jax.tree.map(close, sets[0], sets[1])
-    jax.tree.map(lambda x, y: close(x[:, reorder], y), law, other)
-    jax.tree.map(lambda x, y: close(x[:, :2], y[:, :2]), law, fewer)
-    assert np.abs(law.mean - moved.mean).max() > 1e-3  # values belong to their points
+    jax.tree.map(lambda x, y: close(x[:, reorder], y), at_targets, other)
+    jax.tree.map(lambda x, y: close(x[:, :2], y[:, :2]), at_targets, fewer)
+    assert np.abs(at_targets.mean - moved.mean).max() > 1e-3  # values belong to their points
 
 
 def test_number_of_parameters_is_that_of_the_release() -> None:
@@ -181,7 +179,7 @@ def test_number_of_parameters_is_that_of_the_release() -> None:
     assert sum(math.prod(x.shape) for x in jax.tree.leaves(params)) == 989_826
 
 
-def test_initial_weights_have_the_variance_of_their_law() -> None:
+def test_initial_weights_have_the_variance_of_their_distribution() -> None:
     params = init(jax.random.key(1), spec=AnpSpec())
     first, second = params.latent.attentions
     decoder = params.decoder.layers[1]
@@ -201,12 +199,12 @@ def test_scale_has_a_floor_that_is_reached() -> None:
         sunk = outputs._replace(bias=outputs.bias + jnp.array([0.0, -200.0]))
         low = params._replace(decoder=params.decoder._replace(outputs=sunk))
         z = jnp.zeros((FUNCTIONS, SPEC.latent))
-        laws = [forward(p, *batch[:3], latent=z) for p in (params, low)]
-        law, floor = jax.tree.map(np.asarray, laws)
+        both = [forward(p, batch.contexts, batch.targets.points, latent=z) for p in (params, low)]
+        at_targets, floor = jax.tree.map(np.asarray, both)
 
-    assert np.all(law.scale >= 1e-3) and np.std(law.scale) > 1e-3
+    assert np.all(at_targets.scale >= 1e-3) and np.std(at_targets.scale) > 1e-3
     np.testing.assert_array_equal(floor.scale, 1e-3)
-    np.testing.assert_array_equal(floor.mean, law.mean)
+    np.testing.assert_array_equal(floor.mean, at_targets.mean)
 
 
 @pytest.mark.parametrize(("q", "p"), [((0.3, 0.7), (-0.5, 1.2)), ((1.0, 2.0), (1.5, 0.4))])
@@ -216,10 +214,10 @@ def test_divergence_and_density_are_those_of_quadrature(q: Any, p: Any) -> None:
 
     expected, _ = integrate.quad(integrand, q[0] - 12 * q[1], q[0] + 12 * q[1], epsabs=1e-12)
     with jax.enable_x64(True):
-        laws = [Normal(jnp.full((2, 3), m), jnp.full((2, 3), s)) for m, s in (q, p)]
-        value = kl_divergence(*laws)
+        normals = [Normal(jnp.full((2, 3), m), jnp.full((2, 3), s)) for m, s in (q, p)]
+        value = kl_divergence(*normals)
         x = jnp.linspace(-2.0, 3.0, 6).reshape(2, 3)
-        density = log_density(laws[0], x)
+        density = log_density(normals[0], x)
 
     np.testing.assert_allclose(value, 3 * expected, rtol=1e-8)
     np.testing.assert_allclose(density, stats.norm.logpdf(np.asarray(x), *q), rtol=1e-12)
@@ -227,8 +225,9 @@ def test_divergence_and_density_are_those_of_quadrature(q: Any, p: Any) -> None:
 
 def test_divergence_is_zero_for_equal_sets_only() -> None:
     with jax.enable_x64(True):
-        params, (points, values, *_) = problem(jnp.float64)
-        one, two = latent_law(params, points, values), latent_law(params, points, -values)
+        params, batch = problem(jnp.float64)
+        known, (points, values) = batch.contexts, batch.contexts
+        one, two = latent_of(params, known), latent_of(params, Observations(points, -values))
         divergence = jax.jit(kl_divergence)
         same, ahead, back = (
             np.asarray(divergence(*p)) for p in ((one, one), (two, one), (one, two))
@@ -238,12 +237,12 @@ def test_divergence_is_zero_for_equal_sets_only() -> None:
     assert np.all(ahead > 1e-3) and np.all(back > 1e-3) and np.abs(ahead - back).min() > 1e-6
 
 
-def test_draws_have_mean_and_scale_of_their_law() -> None:
-    law = Normal(jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]))
+def test_draws_have_mean_and_scale_of_their_distribution() -> None:
+    wide = Normal(jnp.array([1.0, -2.0]), jnp.array([0.5, 3.0]))
     keys = jax.random.split(jax.random.key(0), 20_000)
-    draws = jax.jit(jax.vmap(partial(normal.sample, law)))(keys)
-    np.testing.assert_allclose(jnp.mean(draws, axis=0), law.mean, atol=4 * 3 / math.sqrt(20_000))
-    np.testing.assert_allclose(jnp.std(draws, axis=0), law.scale, rtol=0.03)
+    draws = jax.jit(jax.vmap(partial(normal.sample, wide)))(keys)
+    np.testing.assert_allclose(jnp.mean(draws, axis=0), wide.mean, atol=4 * 3 / math.sqrt(20_000))
+    np.testing.assert_allclose(jnp.std(draws, axis=0), wide.scale, rtol=0.03)
 
 
 @pytest.mark.parametrize("shape", [(400, 501), (200_001,)])
@@ -270,7 +269,7 @@ def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
     small = THIN._replace(dropout=0.005)  # so that the network is nearly linear in it
 
     def mean_of(key: Any, spec: AnpSpec) -> Any:
-        return anp(params, *batch[:3], spec=spec, latent=z, key=key).mean
+        return anp(params, batch.contexts, batch.targets.points, spec=spec, latent=z, key=key).mean
 
     @jax.jit
     def means_of(key: Any) -> tuple[Any, Any, Any]:
@@ -293,14 +292,14 @@ def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
 def test_predictions_are_draws_of_the_latent_given_the_contexts(is_on: bool) -> None:
     params, batch = problem(jnp.float32, spec=THIN)
     predict = jax.jit(partial(predict_samples, spec=THIN, num_samples=4, dropout=is_on))
-    draws = predict(params, *batch[:3], jax.random.key(3))
+    draws = predict(params, batch.contexts, batch.targets.points, jax.random.key(3))
     key = jax.random.split(jax.random.key(3), 4)[2]  # of the third draw
     key_z, *masks = jax.random.split(key, 3) if is_on else (key, None, None)
 
     @jax.jit
     def third_draw(key_z: Any, masks: Any) -> Normal:
-        z = normal.sample(encode_latent(params, *batch[:2], spec=THIN, key=masks[0]), key_z)
-        return anp(params, *batch[:3], spec=THIN, latent=z, key=masks[1])
+        z = normal.sample(encode_latent(params, batch.contexts, spec=THIN, key=masks[0]), key_z)
+        return anp(params, batch.contexts, batch.targets.points, spec=THIN, latent=z, key=masks[1])
 
     expected = third_draw(key_z, masks)
 
@@ -320,7 +319,8 @@ def test_training_lowers_the_loss_for_several_seeds_at_once() -> None:
         a = jax.random.uniform(key_a, (8, 1), minval=1.0, maxval=3.0)
         points = jax.random.uniform(key_points, (8, 20, 2))
         values = jnp.sin(a * points[..., 1] + points[..., 0])
-        return AnpBatch(points[:, :10], values[:, :10], points[:, 10:], values[:, 10:])
+        contexts = Observations(points[:, :10], values[:, :10])
+        return AnpBatch(contexts, Observations(points[:, 10:], values[:, 10:]))
 
     def losses(key: Any) -> Any:
         key_init, key_test, key_steps = jax.random.split(key, 3)

@@ -1,12 +1,14 @@
 """Truncated transforms as matrix products: the same numbers as NumPy's FFT, in any dimension."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
 from sciml import dft
 from sciml.initialization import draw
-from sciml.spectral import check_modes, spectral_kernel, spectral_laws
+from sciml.spectral import check_modes, init_spectral, spectral_kernel
 
 # Of the first two all frequencies that an odd first axis and an odd second one have.
 GRIDS = [((15,), (8,)), ((9, 7), (5, 3)), ((10, 9, 8), (4, 3, 2))]
@@ -33,7 +35,7 @@ def numpy_convolution(params, field: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("grid", "modes"), GRIDS, ids=str)
 def test_a_spectral_layer_is_the_fft_form_of_the_fno(grid, modes) -> None:
     key_params, key_field = jax.random.split(jax.random.key(0))
-    params = draw(key_params, spectral_laws(modes=modes, c_in=2, c_out=3))
+    params = draw(key_params, partial(init_spectral, modes=modes, c_in=2, c_out=3))
     params = jax.tree.map(lambda x: x - 0.05, params)  # both signs
     field = jax.random.normal(key_field, (*grid, 2, 2))
 

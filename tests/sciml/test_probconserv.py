@@ -134,15 +134,17 @@ def test_functions_are_numbered_and_contexts_cover_all_times() -> None:
     )
     (param, rows), (again, same), (_, other) = jax.tree.map(np.asarray, found)
 
-    np.testing.assert_array_equal(same.context_points[0], rows.context_points[4])
-    assert again[0] == param[4] and np.abs(other.context_points - same.context_points).max() > 0.01
+    np.testing.assert_array_equal(same.contexts.points[0], rows.contexts.points[4])
+    assert (
+        again[0] == param[4] and np.abs(other.contexts.points - same.contexts.points).max() > 0.01
+    )
     assert ((param >= 1) & (param <= 4)).all() and np.std(param) > 0.1
-    times = np.asarray(rows.context_points[..., 0]).reshape(6, 5, 4)
+    times = np.asarray(rows.contexts.points[..., 0]).reshape(6, 5, 4)
     assert (np.floor(times * 5) == np.arange(5)[None, :, None]).all()  # one in every fifth
     law = LAWS["burgers_shock"]
-    t, x = rows.target_points[..., 0], rows.target_points[..., 1]
+    t, x = rows.targets.points[..., 0], rows.targets.points[..., 1]
     wanted = law.solution(*(jnp.asarray(a) for a in (param, t, x)))
-    np.testing.assert_allclose(rows.target_values, wanted, atol=1e-6 * param.max())
+    np.testing.assert_allclose(rows.targets.values, wanted, atol=1e-6 * param.max())
     assert x.min() < 0 < x.max() <= 1
 
 
@@ -152,15 +154,15 @@ def test_masses_of_test_slices_are_those_of_their_profiles(pde: str) -> None:
     law, param = LAWS[pde], spec.test_params[-1]
     slices = jax.jit(lambda: data_sets.slices_at(param, law.report_time, spec=spec))
     rows = jax.tree.map(np.asarray, slices())
-    found = np.trapezoid(rows.target_values, rows.target_points[..., 1], axis=1)
+    found = np.trapezoid(rows.targets.values, rows.targets.points[..., 1], axis=1)
     np.testing.assert_allclose(found, rows.mass, atol=1e-2)  # O(h) at a shock
     np.testing.assert_allclose(rows.cell_masses.sum(1), rows.mass, atol=2e-6)
     for cell in range(4):
         part = slice(100 * cell, 100 * cell + 101)
-        found = np.trapezoid(rows.target_values[:, part], rows.target_points[:, part, 1], axis=1)
+        found = np.trapezoid(rows.targets.values[:, part], rows.targets.points[:, part, 1], axis=1)
         np.testing.assert_allclose(found, rows.cell_masses[:, cell], atol=1e-2)
     if law.front is not None:
-        values, x = rows.target_values[0], rows.target_points[0, :, 1]
+        values, x = rows.targets.values[0], rows.targets.points[0, :, 1]
         assert (values[x < rows.front[0] - 1e-6] > 0).all()
         np.testing.assert_allclose(values[x > rows.front[0] + 1e-6], 0, atol=1e-6)
 
@@ -187,8 +189,8 @@ def numbers_of(
     moments: tuple[np.ndarray, np.ndarray], shocks: np.ndarray, rows: data_sets.Slices
 ) -> dict[str, np.ndarray]:
     """Returns what is measured of a method's predictions, [batch] each, by definition."""
-    (mean, variance), true = moments, np.asarray(rows.target_values)
-    scale, x = np.sqrt(variance), np.asarray(rows.target_points[..., 1])
+    (mean, variance), true = moments, np.asarray(rows.targets.values)
+    scale, x = np.sqrt(variance), np.asarray(rows.targets.points[..., 1])
     error = np.trapezoid(mean, x, axis=1) - np.asarray(rows.mass)
     missed = shocks - np.asarray(rows.front)[:, None]
     numbers = {
@@ -275,7 +277,7 @@ def test_the_validation_loss_is_the_negative_elbo_of_a_target_without_dropout() 
 
     (total, count), wanted = both(params)
     assert config.model.dropout > 0
-    assert count == rows.target_values.size
+    assert count == rows.targets.values.size
     assert total == pytest.approx(float(wanted), rel=1e-5)  # float32, the same sums
 
 

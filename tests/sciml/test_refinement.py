@@ -1,6 +1,6 @@
 """The refinement of BOON: exact boundaries for any weights, two forms that agree, refusals."""
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ from sciml.boon.refinement import Refinement, check_refinement, conditioning, re
 from sciml.boundary import BoundaryCondition, FaceData
 from sciml.initialization import draw
 from sciml.kernels import Layer, kernel_of
-from sciml.multiwavelet import check_grid, legendre_filters, multiwavelet_kernel, multiwavelet_laws
-from sciml.spectral import spectral_kernel, spectral_laws
+from sciml.multiwavelet import check_grid, init_multiwavelet, legendre_filters, multiwavelet_kernel
+from sciml.spectral import init_spectral, spectral_kernel
 from tests.sciml import refinements
 
 
@@ -53,7 +53,7 @@ def test_the_layer_is_the_kernel_product_of_the_paper() -> None:
 
 
 def small_layer(key: jax.Array) -> Layer:
-    params = draw(key, spectral_laws(modes=(4,), c_in=2, c_out=2))
+    params = draw(key, partial(init_spectral, modes=(4,), c_in=2, c_out=2))
     return Layer(spectral_kernel(params, (12,)), jnp.eye(2))
 
 
@@ -61,7 +61,7 @@ def small_layer(key: jax.Array) -> Layer:
 def test_gradients_of_a_refined_layer_agree_with_finite_differences(target) -> None:
     key_params, key_v, key_step = jax.random.split(jax.random.key(0), 3)
     v = jax.random.normal(key_v, (12, 3, 2))
-    params = draw(key_params, spectral_laws(modes=(4,), c_in=2, c_out=2))
+    params = draw(key_params, partial(init_spectral, modes=(4,), c_in=2, c_out=2))
     data = FaceData(jnp.ones((3, 1)), -jnp.ones((3, 1)))
     condition = BoundaryCondition("dirichlet")
 
@@ -251,7 +251,7 @@ def test_a_multiwavelet_kernel_refuses_what_it_cannot_do() -> None:
         check_grid((16,), order=2, width=5)
 
     def face(key):
-        params = draw(key, multiwavelet_laws(modes=(2, 2), width=2, order=1))
+        params = draw(key, partial(init_multiwavelet, modes=(2, 2), width=2, order=1))
         return multiwavelet_kernel(params, (6, 8), order=1).face(jnp.zeros((2, 8, 1, 2)), 0)
 
     with pytest.raises(ValueError, match="along its transformed axis 1 only"):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sciml.probconserv.anp import AnpBatch, AnpSpec, init_anp, negative_elbo
+from sciml.probconserv.anp import AnpBatch, AnpSpec, Observations, init_anp, negative_elbo
 from tests.benchmarks.peers.timed_cases import Case, serve
 
 STEPS = 10
@@ -26,7 +26,8 @@ def batches(functions: int) -> AnpBatch:
     shape = (STEPS, functions, POINTS)
     points, targets = generator.uniform(size=(2, *shape, 2)).astype(np.float32)
     values, target_values = generator.normal(size=(2, *shape)).astype(np.float32)
-    return jax.tree.map(jnp.asarray, AnpBatch(points, values, targets, target_values))
+    batch = AnpBatch(Observations(points, values), Observations(targets, target_values))
+    return jax.tree.map(jnp.asarray, batch)
 
 
 def step_case(size: str) -> Case:
