@@ -1,8 +1,8 @@
 """Multi-step prediction as data: many frames at once, in one and two space dimensions."""
 
 from common.tables import Paper, Table, by_last_comma
-from sciml.boon import claims
-from sciml.boon.claims import BOON, BOON_MWT, BOON_VALUE, FNO, INPUTS, LAST, MWT
+from sciml.boon import rows
+from sciml.boon.rows import BOON, BOON_MWT, BOON_VALUE, FNO, INPUTS, LAST, MWT
 
 PDES = ("stokes", "burgers", "heat", "burgers_periodic", "wave", "cavity")
 GIVEN = ("stokes", "burgers", "heat", "wave", "cavity")
@@ -22,14 +22,13 @@ PUBLISHED = {
     (BOON, "burgers_periodic"): Paper(0.00089, None, f"{LOG} at the last epoch, N = 128"),
 }
 
-
-MWT_CLAIM = {
-    "boon_mwt_beats_mwt": (
-        BOON_MWT,
-        MWT,
-        "BOON-MWT has a lower relative L2 than MWT on the heat equation by two standard errors.",
-    )
-}
+boon_mwt_beats_mwt = rows.lower_error(
+    "boon_mwt_beats_mwt",
+    BOON_MWT,
+    MWT,
+    ("heat",),
+    "BOON-MWT has a lower relative L2 than MWT on the heat equation by two standard errors.",
+)
 
 PERIODIC = "On periodic Burgers the refinement has no elimination to do."
 TARGET = (
@@ -46,19 +45,18 @@ REASONS = {
     "are badly conditioned, and seeds differ.",
 }
 
-TABLE_MULTI_STEP = Table(
+TABLE = Table(
     name="multi_step",
     title="Relative L2 and boundary error of multi-step predictions",
     source="Saad et al. (2023), multi-step experiments",
     config="sciml/boon/configs/multi_step.py",
-    cells=claims.cells(ROWS, PDES, PUBLISHED),
+    cells=rows.cells(ROWS, PDES, PUBLISHED),
     seeds=(0, 1, 2),
     claims=(
-        claims.boundaries_hold_exactly(ROWS),
-        *claims.comparisons(claims.ON_ALL, PDES),
-        claims.boon_halves_the_error(PDES),
-        *claims.comparisons(claims.ON_GIVEN, GIVEN),
-        *claims.comparisons(MWT_CLAIM, ("heat",)),
+        rows.boundaries_hold_exactly(ROWS),
+        *rows.claims_on_all(PDES),
+        *rows.claims_on_given(GIVEN),
+        boon_mwt_beats_mwt,
     ),
     headline=("boon_beats_fno", "boundaries_hold_exactly"),
     split=by_last_comma,
@@ -71,6 +69,6 @@ TABLE_MULTI_STEP = Table(
         "code does, are most of the norm: a network that has them has most of the answer.",
         "All solutions of the wave equation here are multiples of one.",
     ),
-    figures="sciml.boon.figures:multi_step",
+    figures="sciml.boon.figures.multi_step:draw",
     reasons=REASONS,
 )
