@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from sciml.covariances import (
@@ -47,26 +46,6 @@ class LinearConstraint(NamedTuple):
     rows: Float[Array, "m n"]
     values: Float[Array, "*batch m"]
     covariance: Float[Array, "m m"] | None = None
-
-
-def check_constraint(constraint: LinearConstraint, points: int) -> None:
-    """Checks concrete constraints against the size of a field.
-
-    Raises:
-        ValueError: If rows reach outside the domain, shapes disagree, numbers are not finite, or
-            the rows of exact constraints depend on one another.
-    """
-    constraint = _floats(constraint)
-    check_shapes(constraint, points)
-    rows, *others = (np.asarray(x, np.float64) for x in constraint if x is not None)
-    if not all(np.isfinite(x).all() for x in (rows, *others)):
-        raise ValueError("constraint rows, values and covariance must be finite numbers")
-    rank = np.linalg.matrix_rank(rows)
-    if constraint.covariance is None and rank < rows.shape[0]:
-        raise ValueError(
-            f"constraint rows of rank {rank}, but there are {rows.shape[0]}: exact constraints "
-            "must not depend on one another; drop some, or give their values a covariance"
-        )
 
 
 def check_shapes(constraint: LinearConstraint, points: int) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common.data import cache
-from sciml.pdes.problems import PROBLEMS, PdeSpec, check_spec
+from sciml.pdes.benchmarks import PdeSpec
+from sciml.pdes.problems import PROBLEMS, check_spec
 from sciml.pdes.solution import Ends, Solution, frame_times
 
 PyTree = Any

@@ -3,29 +3,18 @@
 from ml_collections import ConfigDict
 
 from common.config import at_least_one, one_of
+from sciml.pdes.benchmarks import BENCHMARKS
 
 NETWORKS = {  # as every config file offers them
     "kind": ("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs"),
     "base": ("fno", "mwt"),
 }
-# Viscosity, diffusivity; range of the random number; amplitude; speed; inner resolution. What the
-# notebooks do not say (all but heat's) is ours, in the range of the paper's experiments.
-EQUATIONS = {
-    "stokes": dict(nu=0.02, low=3.0, high=4.0, amplitude=2.0, speed=0.0, resolution=0),
-    "burgers": dict(nu=0.02, low=0.75, high=0.85, amplitude=0.0, speed=0.0, resolution=0),
-    "burgers_front": dict(nu=0.02, low=0.75, high=0.85, amplitude=0.0, speed=0.0, resolution=0),
-    "burgers_periodic": dict(nu=0.1, low=0.0, high=0.0, amplitude=1.0, speed=0.0, resolution=1024),
-    "heat": dict(nu=0.01, low=2.01, high=3.99, amplitude=5.0, speed=0.0, resolution=0),
-    "wave": dict(nu=0.0, low=3.0, high=4.0, amplitude=0.0, speed=1.0, resolution=0),
-    "cavity": dict(nu=0.01, low=1.0, high=1.5, amplitude=0.0, speed=0.0, resolution=99),
-}
 
 
 def data_section(name: str, **fields: object) -> ConfigDict:
     """Returns `config.data` of an equation; `fields` are grid, times and numbers of samples."""
-    return ConfigDict(
-        dict(name=name, **EQUATIONS[name], seed=0, scales=(), num_valid=50) | dict(fields)
-    )
+    numbers = BENCHMARKS[name]._asdict()
+    return ConfigDict(numbers | dict(seed=0, scales=(), num_valid=50) | dict(fields))
 
 
 def model_section(kind: str, base: str, **fields: object) -> ConfigDict:
@@ -60,6 +49,16 @@ def optimizer_section(decay_every: int) -> ConfigDict:
             decay_factor=0.5,
         )
     )
+
+
+def set_pod(config: ConfigDict, *, num_train: int, batch_size: int, num_steps: int) -> None:
+    """Changes a config to the sizes of a pod; there are as many test samples as in a batch."""
+    config.data.num_train, config.data.num_test = num_train, batch_size
+    config.batch_size = config.evaluate_chunk = batch_size
+    config.num_steps = num_steps
+    config.eval_every = config.optimizer.decay_every = num_steps // 10
+    config.steps_per_call = 10
+    config.mesh = ConfigDict(dict(data=-1))
 
 
 def check_sections(config: ConfigDict, names: tuple[str, ...]) -> None:

@@ -28,7 +28,7 @@ class PeriodicParams(NamedTuple):
 def sample_burgers_periodic(
     key: PRNGKeyArray, num: int, *, modes: int = 256, amplitude: float = 1.0
 ) -> PeriodicParams:
-    """Draws initial data from the Gaussian law N(0, amplitude² 625 (25 I - d²/dx²)^-2).
+    """Draws initial data from the Gaussian distribution N(0, amplitude² 625 (25 I - d²/dx²)^-2).
 
     Source: the benchmark of BOON and of the FNO. Mode k has the standard deviation
     25 / (4 pi² k² + 25), the mean (k = 0) amplitude.
@@ -62,7 +62,7 @@ def solve_burgers_periodic(
     """Returns the solution on `points` grid points, the last of which is the first.
 
     Exact up to rounding while exp(-Ψ / (2 nu)) is in the range of the precision. Where it is not
-    (float32: nu below about 0.005 for the law of `sample_burgers_periodic`), values are NaN.
+    (float32: nu below about 0.005 for draws of `sample_burgers_periodic`), values are NaN.
 
     Args:
         params: Initial data.

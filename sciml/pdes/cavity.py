@@ -10,15 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from sciml.pdes.solution import Ends, Solution
-
-
-class CavityParams(NamedTuple):
-    """Speed of the lid (side lengths per unit of time)."""
-
-    lid: Float[Array, " batch"]
 
 
 class Poisson(NamedTuple):
@@ -26,13 +20,6 @@ class Poisson(NamedTuple):
 
     sine: Float[Array, "n n"]
     inverse: Float[Array, "n n"]
-
-
-def sample_cavity(
-    key: PRNGKeyArray, num: int, *, low: float = 1.0, high: float = 1.5
-) -> CavityParams:
-    """Draws lid speeds U[low, high); BOON: U[1, 1.5)."""
-    return CavityParams(jax.random.uniform(key, (num,), minval=low, maxval=high))
 
 
 def stable_step(solver_points: int, *, nu: float, max_speed: float) -> float:
@@ -46,13 +33,13 @@ def stable_step(solver_points: int, *, nu: float, max_speed: float) -> float:
 
 
 def solve_cavity(
-    params: CavityParams,
+    lid: Float[Array, " batch"],
     points: int,
     times: Float[Array, " time"],
     *,
-    nu: float = 0.01,
-    solver_points: int = 49,
-    max_speed: float = 1.5,
+    nu: float,
+    solver_points: int,
+    max_speed: float,
     time_step: float | None = None,
 ) -> Solution:
     """Returns the vorticity v_x - u_y on points x points grid points, axes [batch, x, y, time].
@@ -67,7 +54,7 @@ def solve_cavity(
     Source: Thom (1933); second order with explicit steps: E and Liu (1996).
 
     Args:
-        params: Lid speeds; the Reynolds number is lid / nu.
+        lid: Lid speeds (side lengths per unit of time); the Reynolds number is lid / nu.
         points: Grid points along each side, both ends included: every s-th of the solver's.
         times: Times t >= 0, not decreasing.
         nu: Viscosity (length²/time).
@@ -81,12 +68,12 @@ def solve_cavity(
     stride = _stride(points, solver_points)
     step = _checked_step(solver_points, nu, max_speed, time_step)
     h = 1 / (solver_points - 1)
-    poisson = poisson_solver(solver_points - 2, params.lid.dtype)
-    lid = params.lid[None, :]
+    poisson = poisson_solver(solver_points - 2, lid.dtype)
+    speed = lid[None, :]
 
     def rate(w: Array) -> Array:
         psi = streamfunction(w, poisson)
-        return _rate(_add_walls(w, psi, lid, h), jnp.pad(psi, ((1, 1), (1, 1), (0, 0))), nu, h)
+        return _rate(_add_walls(w, psi, speed, h), jnp.pad(psi, ((1, 1), (1, 1), (0, 0))), nu, h)
 
     def heun(dt: Array, w: Array) -> Array:
         first = rate(w)
@@ -96,13 +83,13 @@ def solve_cavity(
         count = jnp.ceil(gap / step * (1 - 1e-5)).astype(jnp.int32)  # rounding adds no step
         dt = gap / jnp.maximum(count, 1)
         w = jax.lax.fori_loop(0, count, lambda _, w: heun(dt, w), w)
-        return w, _add_walls(w, streamfunction(w, poisson), lid, h)[::stride, ::stride]
+        return w, _add_walls(w, streamfunction(w, poisson), speed, h)[::stride, ::stride]
 
-    rest = jnp.zeros((solver_points - 2, solver_points - 2, params.lid.size), params.lid.dtype)
-    gaps = jnp.diff(times, prepend=0).astype(params.lid.dtype)
+    rest = jnp.zeros((solver_points - 2, solver_points - 2, lid.size), lid.dtype)
+    gaps = jnp.diff(times, prepend=0).astype(lid.dtype)
     _, frames = jax.lax.scan(to_frame, rest, gaps)
     frames = jnp.transpose(frames, (3, 1, 2, 0))  # [batch, x, y, time]
-    initial = jnp.transpose(_add_walls(rest, rest, lid, h)[::stride, ::stride], (2, 0, 1))
+    initial = jnp.transpose(_add_walls(rest, rest, speed, h)[::stride, ::stride], (2, 0, 1))
     sides = Ends(frames[:, 0], frames[:, -1]), Ends(frames[:, :, 0], frames[:, :, -1])
     return Solution(initial, frames, sides)
 

@@ -3,37 +3,21 @@
 The initial data are cos(omega pi x); they miss the flux at x = 1, so that u_x jumps at t = 0.
 """
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from sciml.numbers import floating
 from sciml.pdes.solution import Ends, Solution, uniform_grid
 
 
-class HeatParams(NamedTuple):
-    """Half waves of the initial data per unit of length."""
-
-    omega: Float[Array, " batch"]
-
-
-def sample_heat(
-    key: PRNGKeyArray, num: int, *, low: float = 2.01, high: float = 3.99
-) -> HeatParams:
-    """Draws wave numbers U[low, high); BOON: U[2.01, 3.99)."""
-    return HeatParams(jax.random.uniform(key, (num,), minval=low, maxval=high))
-
-
 def solve_heat(
-    params: HeatParams,
+    omega: Float[Array, " batch"],
     points: int,
     times: Float[Array, " time"],
     *,
-    nu: float = 0.01,
-    flux: float = 5.0,
+    nu: float,
+    flux: float,
     terms: int = 512,
 ) -> Solution:
     """Returns the exact solution as a polynomial with the right flux and a cosine series.
@@ -41,14 +25,14 @@ def solve_heat(
     Source: the benchmark of BOON (diffusivity 0.01, flux 5), separation of variables.
 
     Args:
-        params: Wave numbers.
+        omega: Half waves of the initial data per unit of length.
         points: Grid points, both ends included.
         times: Times t >= 0. Times with nu t (terms pi)² < 14, but not 0, miss a part of the series:
-            0 < t < 5e-4 at the defaults.
+            0 < t < 5e-4 for nu = 0.01 and the default.
         nu: Diffusivity (length²/time).
         flux: Largest slope at x = 1.
-        terms: Cosines of the series; later times miss up to 2 flux / (3 pi³ nu terms³), at the
-            defaults 8e-8, less than float32 rounds (6e-6 with the sum).
+        terms: Cosines of the series; later times miss up to 2 flux / (3 pi³ nu terms³), for
+            BOON's numbers 8e-8, less than float32 rounds (6e-6 with the sum).
 
     Raises:
         ValueError: If there are less than 2 points or no terms.
@@ -57,18 +41,18 @@ def solve_heat(
         raise ValueError(f"terms={terms}: the series needs at least 1")
     times = floating(times)
     x = uniform_grid(points, dtype=times.dtype)
-    wave, mean = flux * jnp.sin(jnp.pi * times), jnp.sinc(params.omega)
+    wave, mean = flux * jnp.sin(jnp.pi * times), jnp.sinc(omega)
     heated = flux * nu / jnp.pi * (1 - jnp.cos(jnp.pi * times)) - wave / 6
     parabola = x[:, None] ** 2 / 2 * wave[None, :] + heated[None, :]  # [points, time]
     series = jnp.einsum(
         "bnt,nx->bxt",
-        _amplitudes(params.omega, times, nu, flux, terms),
+        _amplitudes(omega, times, nu, flux, terms),
         _cosines(terms, points, times.dtype),
     )
-    initial = jnp.cos(jnp.pi * params.omega[:, None] * x[None, :])
+    initial = jnp.cos(jnp.pi * omega[:, None] * x[None, :])
     frames = parabola[None] + mean[:, None, None] + series
     frames = jnp.where(times[None, None, :] > 0, frames, initial[..., None])
-    slope = jnp.broadcast_to(wave[None, :], (params.omega.size, times.size))
+    slope = jnp.broadcast_to(wave[None, :], (omega.size, times.size))
     return Solution(initial, frames, (Ends(jnp.zeros_like(slope), slope),))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -9,40 +10,20 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from common.errors import nearest
 from sciml.numbers import Numbers, floating
-from sciml.pdes.burgers import sample_burgers, solve_burgers, solve_burgers_front
+from sciml.pdes.benchmarks import BENCHMARKS, PdeSpec
+from sciml.pdes.burgers import front_velocity, step_velocity
 from sciml.pdes.burgers_periodic import sample_burgers_periodic, solve_burgers_periodic
-from sciml.pdes.cavity import sample_cavity, solve_cavity
-from sciml.pdes.heat import sample_heat, solve_heat
-from sciml.pdes.solution import Solution
-from sciml.pdes.stokes import sample_stokes, solve_stokes
-from sciml.pdes.wave import sample_wave, solve_wave
+from sciml.pdes.cavity import solve_cavity
+from sciml.pdes.heat import solve_heat
+from sciml.pdes.solution import Solution, dirichlet_solution
+from sciml.pdes.stokes import stokes_velocity
+from sciml.pdes.wave import solve_wave
 
 Kind = Literal["dirichlet", "neumann", "periodic"]
-
-
-class PdeSpec(NamedTuple):
-    """Numbers of one problem; those that it does not have are 0 (see `PROBLEMS[name].default`).
-
-    Attributes:
-        name: Key of `PROBLEMS`.
-        nu: Viscosity or diffusivity (length²/time).
-        low: Lower bound of the random parameter: frequency (stokes), velocity on the left (burgers,
-            burgers_front), half waves (heat), height (wave), lid speed (cavity).
-        high: Its upper bound.
-        amplitude: Velocity of the wall (stokes), flux (heat), factor of the field
-            (burgers_periodic).
-        speed: Speed of sound (wave).
-        resolution: Points of the inner grid (burgers_periodic, four times the modes of the initial
-            data) or along each side (cavity, both ends included).
-    """
-
-    name: str
-    nu: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
-    amplitude: float = 0.0
-    speed: float = 0.0
-    resolution: int = 0
+# (key, batch size, spec) -> parameters, an array [batch] or a NamedTuple of arrays [batch, ...].
+Sample = Callable[[PRNGKeyArray, int, PdeSpec], Any]
+# (parameters, points, times, spec) -> solution; jit it with static points and spec.
+Solve = Callable[[Any, int, Float[Array, " time"], PdeSpec], Solution]
 
 
 class Problem(NamedTuple):
@@ -52,15 +33,15 @@ class Problem(NamedTuple):
         kind: Its boundary condition, on every side.
         space_axes: 1 or 2.
         default: Numbers of the benchmark of BOON, as far as they are known.
-        sample: (key, batch size, spec) -> parameters, a NamedTuple of arrays [batch, ...].
-        solve: (parameters, points, times, spec) -> solution; jit it with static points and spec.
+        sample: Draws parameters.
+        solve: Their solutions.
     """
 
     kind: Kind
     space_axes: int
     default: PdeSpec
-    sample: Callable[[PRNGKeyArray, int, PdeSpec], Any]
-    solve: Callable[[Any, int, Float[Array, " time"], PdeSpec], Solution]
+    sample: Sample
+    solve: Solve
 
 
 def check_spec(spec: PdeSpec) -> None:
@@ -89,18 +70,18 @@ def check_spec(spec: PdeSpec) -> None:
         raise ValueError(f"config.data.resolution={spec.resolution}: expected at least 4")
 
 
+def _uniform(key: PRNGKeyArray, num: int, spec: PdeSpec) -> Float[Array, " batch"]:
+    return jax.random.uniform(key, (num,), minval=spec.low, maxval=spec.high)
+
+
 def _problem(
-    kind: Kind,
-    space_axes: int,
-    default: PdeSpec,
-    sample: Callable[[PRNGKeyArray, int, PdeSpec], Any],
-    solve: Callable[[Any, int, Array, PdeSpec], Solution],
+    name: str, kind: Kind, solve: Solve, *, sample: Sample = _uniform, space_axes: int = 1
 ) -> Problem:
     """Returns a problem whose functions check their spec first."""
 
     def check(spec: PdeSpec) -> None:
-        if spec.name != default.name:
-            raise ValueError(f"config.data.name={spec.name!r}: this problem is {default.name!r}")
+        if spec.name != name:
+            raise ValueError(f"config.data.name={spec.name!r}: this problem is {name!r}")
         check_spec(spec)
 
     def checked_sample(key: PRNGKeyArray, num: int, spec: PdeSpec) -> Any:
@@ -115,72 +96,53 @@ def _problem(
         check(spec)
         return solve(jax.tree.map(floating, params), points, floating(times), spec)
 
-    return Problem(kind, space_axes, default, checked_sample, checked_solve)
+    return Problem(kind, space_axes, BENCHMARKS[name], checked_sample, checked_solve)
+
+
+def _stokes(omega: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
+    velocity = partial(stokes_velocity, nu=spec.nu, amplitude=spec.amplitude)
+    return dirichlet_solution(velocity, omega, points, times)
+
+
+def _burgers(u_left: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
+    return dirichlet_solution(partial(step_velocity, nu=spec.nu), u_left, points, times)
+
+
+def _burgers_front(u_left: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
+    return dirichlet_solution(partial(front_velocity, nu=spec.nu), u_left, points, times)
+
+
+def _burgers_periodic(params: Any, points: int, times: Array, spec: PdeSpec) -> Solution:
+    numbers = {"nu": spec.nu, "resolution": spec.resolution}
+    return solve_burgers_periodic(params, points, times, **numbers)
+
+
+def _random_waves(key: PRNGKeyArray, num: int, spec: PdeSpec) -> Any:
+    modes = spec.resolution // 4
+    return sample_burgers_periodic(key, num, modes=modes, amplitude=spec.amplitude)
+
+
+def _heat(omega: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
+    return solve_heat(omega, points, times, nu=spec.nu, flux=spec.amplitude)
+
+
+def _wave(amplitude: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
+    return solve_wave(amplitude, points, times, speed=spec.speed)
+
+
+def _cavity(lid: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
+    numbers = {"nu": spec.nu, "max_speed": spec.high}
+    return solve_cavity(lid, points, times, solver_points=spec.resolution, **numbers)
 
 
 PROBLEMS: dict[str, Problem] = {
-    "stokes": _problem(
-        "dirichlet",
-        1,
-        PdeSpec("stokes", nu=0.02, low=3.0, high=4.0, amplitude=2.0),
-        lambda key, num, spec: sample_stokes(key, num, low=spec.low, high=spec.high),
-        lambda params, points, times, spec: solve_stokes(
-            params, points, times, nu=spec.nu, amplitude=spec.amplitude
-        ),
-    ),
-    "burgers": _problem(
-        "dirichlet",
-        1,
-        PdeSpec("burgers", nu=0.02, low=0.75, high=0.85),
-        lambda key, num, spec: sample_burgers(key, num, low=spec.low, high=spec.high),
-        lambda params, points, times, spec: solve_burgers(params, points, times, nu=spec.nu),
-    ),
-    "burgers_front": _problem(
-        "dirichlet",
-        1,
-        PdeSpec("burgers_front", nu=0.02, low=0.75, high=0.85),
-        lambda key, num, spec: sample_burgers(key, num, low=spec.low, high=spec.high),
-        lambda params, points, times, spec: solve_burgers_front(params, points, times, nu=spec.nu),
-    ),
+    "stokes": _problem("stokes", "dirichlet", _stokes),
+    "burgers": _problem("burgers", "dirichlet", _burgers),
+    "burgers_front": _problem("burgers_front", "dirichlet", _burgers_front),
     "burgers_periodic": _problem(
-        "periodic",
-        1,
-        PdeSpec("burgers_periodic", nu=0.1, amplitude=1.0, resolution=1024),
-        lambda key, num, spec: sample_burgers_periodic(
-            key, num, modes=spec.resolution // 4, amplitude=spec.amplitude
-        ),
-        lambda params, points, times, spec: solve_burgers_periodic(
-            params, points, times, nu=spec.nu, resolution=spec.resolution
-        ),
+        "burgers_periodic", "periodic", _burgers_periodic, sample=_random_waves
     ),
-    "heat": _problem(
-        "neumann",
-        1,
-        PdeSpec("heat", nu=0.01, low=2.01, high=3.99, amplitude=5.0),
-        lambda key, num, spec: sample_heat(key, num, low=spec.low, high=spec.high),
-        lambda params, points, times, spec: solve_heat(
-            params, points, times, nu=spec.nu, flux=spec.amplitude
-        ),
-    ),
-    "wave": _problem(
-        "neumann",
-        2,
-        PdeSpec("wave", low=3.0, high=4.0, speed=1.0),
-        lambda key, num, spec: sample_wave(key, num, low=spec.low, high=spec.high),
-        lambda params, points, times, spec: solve_wave(params, points, times, speed=spec.speed),
-    ),
-    "cavity": _problem(
-        "dirichlet",
-        2,
-        PdeSpec("cavity", nu=0.01, low=1.0, high=1.5, resolution=49),
-        lambda key, num, spec: sample_cavity(key, num, low=spec.low, high=spec.high),
-        lambda params, points, times, spec: solve_cavity(
-            params,
-            points,
-            times,
-            nu=spec.nu,
-            solver_points=spec.resolution,
-            max_speed=spec.high,
-        ),
-    ),
+    "heat": _problem("heat", "neumann", _heat),
+    "wave": _problem("wave", "neumann", _wave, space_axes=2),
+    "cavity": _problem("cavity", "dirichlet", _cavity, space_axes=2),
 }

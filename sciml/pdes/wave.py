@@ -1,25 +1,13 @@
 """Standing waves in a square box: u_tt = speed² (u_xx + u_yy), no slope at the walls."""
 
 import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from sciml.numbers import floating
 from sciml.pdes.solution import Ends, Solution, uniform_grid
-
-
-class WaveParams(NamedTuple):
-    """Height of the wave at t = 0, where it is at rest."""
-
-    amplitude: Float[Array, " batch"]
-
-
-def sample_wave(key: PRNGKeyArray, num: int, *, low: float = 3.0, high: float = 4.0) -> WaveParams:
-    """Draws heights U[low, high); BOON: U[3, 4)."""
-    return WaveParams(jax.random.uniform(key, (num,), minval=low, maxval=high))
 
 
 def wave_height(
@@ -28,7 +16,7 @@ def wave_height(
     y: Float[Array, ""],
     t: Float[Array, ""],
     *,
-    speed: float = 1.0,
+    speed: float,
 ) -> Float[Array, ""]:
     """Returns amplitude cos(pi x) cos(pi y) cos(sqrt(2) pi speed t) at one point."""
     swing = jnp.cos(math.sqrt(2) * math.pi * speed * t)
@@ -36,7 +24,7 @@ def wave_height(
 
 
 def solve_wave(
-    params: WaveParams, points: int, times: Float[Array, " time"], *, speed: float = 1.0
+    amplitude: Float[Array, " batch"], points: int, times: Float[Array, " time"], *, speed: float
 ) -> Solution:
     """Returns the exact standing wave on points x points grid points, axes [batch, x, y, time].
 
@@ -44,7 +32,7 @@ def solve_wave(
     the amplitude.
 
     Args:
-        params: Amplitudes.
+        amplitude: Heights at t = 0, where the waves are at rest.
         points: Grid points along each side, both ends included.
         times: Any times.
         speed: Speed of sound (length/time).
@@ -56,7 +44,7 @@ def solve_wave(
         u = lambda amplitude, x, y, t: wave_height(amplitude, x, y, t, speed=speed)
         over_time = jax.vmap(u, (None, None, None, 0))
         over_square = jax.vmap(jax.vmap(over_time, (None, None, 0, None)), (None, 0, None, None))
-        return jax.vmap(over_square, (0, None, None, None))(params.amplitude, x, x, times)
+        return jax.vmap(over_square, (0, None, None, None))(amplitude, x, x, times)
 
     frames = height(times)
     still = jnp.zeros_like(frames[:, 0])

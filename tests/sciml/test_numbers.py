@@ -28,7 +28,6 @@ from sciml.constraints import (
 )
 from sciml.covariances import draw, times
 from sciml.metrics import coverage
-from sciml.pdes.burgers import BurgersParams
 from sciml.pdes.conservation import LAWS
 from sciml.pdes.problems import PROBLEMS
 
@@ -49,7 +48,7 @@ def seen(n: Make) -> dict[str, Any]:
         "violation": [violation(field, c, ends) for c in (DIRICHLET, NEUMANN)],
         "modes": dft.forward(field, (2,)),
         "mass": LAWS["diffusion"].mass(n([1]), n([[1, 2]])),
-        "equation": burgers.solve(BurgersParams(jnp.ones(1)), 5, n([0, 1]), burgers.default),
+        "equation": burgers.solve(jnp.ones(1), 5, n([0, 1]), burgers.default),
         "coverage": coverage(n([[0, 3]]), *jnp.ones((2, 1, 2))),
     }
 

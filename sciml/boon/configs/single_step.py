@@ -50,12 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if preset == "cpu":
         _cpu(config)
     elif preset == "pod":  # v5e 16x16: four samples a chip
-        config.data.num_train = 16_384
-        config.batch_size = config.evaluate_chunk = 1_024
-        config.data.num_test = 1_024
-        config.num_steps, config.eval_every, config.optimizer.decay_every = 8_000, 800, 800
-        config.steps_per_call = 10
-        config.mesh = ConfigDict(dict(data=-1))
+        sections.set_pod(config, num_train=16_384, batch_size=1_024, num_steps=8_000)
     return config
 
 
