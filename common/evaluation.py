@@ -20,7 +20,12 @@ _WITNESS: contextvars.ContextVar[Callable[..., None] | None] = contextvars.Conte
 
 
 def sums_over(
-    function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, *, chunk: int
+    function: Callable[..., dict[str, jax.Array]],
+    rows: PyTree,
+    *,
+    chunk: int,
+    prefix: str = "",
+    key: jax.Array | None = None,
 ) -> dict[str, SumCount]:
     """Returns (sum, count) over all rows of every value that `function` gives per row.
 
@@ -32,12 +37,14 @@ def sums_over(
         rows: Arrays with the same leading axis.
         chunk: Rows in memory at a time; the last slice is filled up with row 0, which counts
             nothing there.
+        prefix: Of the names that are returned.
+        key: Makes a key of its own for every slice, which `function` takes as second argument.
 
     Raises:
         ValueError: If there are no rows, arrays have different numbers of them, or `function` does
             not give one number a row.
     """
-    values, count = _values(function, rows, chunk)
+    values, count = _values(function, rows, chunk, key)
 
     def total(name: str, value: jax.Array) -> jax.Array:
         if value.ndim != 2:
@@ -49,11 +56,15 @@ def sums_over(
         return jnp.sum(jnp.where(is_real, value.reshape(-1), 0))
 
     values = widened(values)
-    return {name: (total(name, value), jnp.float32(count)) for name, value in values.items()}
+    return {prefix + k: (total(k, value), jnp.float32(count)) for k, value in values.items()}
 
 
 def values_over(
-    function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, *, chunk: int
+    function: Callable[..., dict[str, jax.Array]],
+    rows: PyTree,
+    *,
+    chunk: int,
+    key: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Returns what `function` gives per row, numbers or arrays; the arguments of `sums_over`.
 
@@ -61,7 +72,7 @@ def values_over(
         ValueError: If there are no rows, arrays have different numbers of them, or `function` does
             not give something for each.
     """
-    values, count = _values(function, rows, chunk)
+    values, count = _values(function, rows, chunk, key)
     return {name: value.reshape(-1, *value.shape[2:])[:count] for name, value in values.items()}
 
 
@@ -79,7 +90,7 @@ def means(pairs: dict[str, tuple[jax.Array, jax.Array]]) -> dict[str, Any]:
 
 
 def _values(
-    function: Callable[[PyTree], dict[str, jax.Array]], rows: PyTree, chunk: int
+    function: Callable[..., dict[str, jax.Array]], rows: PyTree, chunk: int, key: jax.Array | None
 ) -> tuple[dict[str, jax.Array], int]:
     """Returns values [slices, chunk, ...], the last slice filled up, and the number of rows."""
     count = _num_rows(rows)
@@ -92,7 +103,9 @@ def _values(
     index = jnp.where(index < count, index, 0).reshape(num_chunks, chunk)
 
     def one(chosen: jax.Array) -> dict[str, jax.Array]:
-        values = function(jax.tree.map(lambda x: _over_devices(x[chosen]), rows))
+        part = jax.tree.map(lambda x: _over_devices(x[chosen]), rows)
+        keys = () if key is None else (jax.random.fold_in(key, chosen[0]),)
+        values = function(part, *keys)
         for name, value in values.items():
             if jnp.shape(value)[:1] != (chunk,):
                 raise ValueError(

@@ -1,6 +1,7 @@
 """Predicting the accuracy of networks from their weights: the experiment for any predictor."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +10,11 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over, values_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.gradients import Loss
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from nfn import encodings, features
 from nfn.kendall import kendall_tau, r_squared
 from nfn.readers import ReaderParams, invariant_reader
@@ -71,34 +71,28 @@ def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
     """
     section, chunk = config.data, config.evaluate_chunk
     space = zoo_space(section)
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    num_train = num_examples(section)["train"]
 
     def statistics(weights: PyTree) -> PyTree:
         values = predictor.statistics(weights)
         return values if section.normalize else encodings.no_normalization(values)
 
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": num_train, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
-
-    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-        del key
-        return _measure(predictor, state.params, data, "valid", chunk)
+    num_train = num_examples(section)["train"]
+    init, step, batch = training(config, predictor.init, _loss(predictor), num_train=num_train)
+    measure = partial(_measure, predictor, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         return {
-            **_measure(predictor, state.params, data, "train", chunk),
-            **_measure(predictor, state.params, data, "test", chunk),
+            **measure(state.params, data, "train"),
+            **measure(state.params, data, "test"),
             **_measure_permuted(predictor, state.params, data, key, space, chunk),
         }
 
     return Experiment(
         data=lambda: zoo_data(section, statistics, seed=config.seed),
-        init=lambda key: init_train_state(predictor.init(key), optimizer),
-        step=gradient_step(_loss(predictor), optimizer),
+        init=init,
+        step=step,
         batch=batch,
-        evaluate=evaluate,
+        evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, weights: jax.nn.sigmoid(
             predictor.apply(state.params, weights, data["statistics"])
@@ -115,7 +109,7 @@ def _loss(predictor: Predictor) -> Loss:
     def loss(
         params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        train = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        train = take(data["train"], batch["index"])
         logits = predictor.apply(params, train["params"], data["statistics"], key)
         error = jnp.mean(jnp.abs(jax.nn.sigmoid(logits) - train["accuracy"]))
         losses = optax.sigmoid_binary_cross_entropy(logits, train["accuracy"])
@@ -153,14 +147,12 @@ def _measure_permuted(
 ) -> dict[str, SumCount]:
     """Compares the test networks with themselves, their hidden neurons in another order."""
 
-    def values(rows: PyTree) -> dict[str, jax.Array]:
-        key_rows = jax.random.fold_in(key, rows["row"][0])
-        weights = features.permute_networks(key_rows, space, rows["params"])
+    def values(rows: PyTree, key: PRNGKeyArray) -> dict[str, jax.Array]:
+        weights = features.permute_networks(key, space, rows["params"])
         before, after = (
             jax.nn.sigmoid(predictor.apply(params, w, data["statistics"]))
             for w in (rows["params"], weights)
         )
         return {"permuted_change": jnp.abs(before - after)}
 
-    rows = {**data["test"], "row": jnp.arange(data["test"]["accuracy"].shape[0])}
-    return sums_over(values, rows, chunk=chunk)
+    return sums_over(values, data["test"], chunk=chunk, key=key)

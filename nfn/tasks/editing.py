@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.gradients import Loss
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from nfn import encodings, features
 from nfn.siren import SirenParams, coordinate_grid, siren
 from nfn.siren_sets import SirenSetSpec
@@ -103,28 +102,21 @@ def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
     spec, chunk = sirens.siren_set_spec(config.data), config.evaluate_chunk
     space = sirens.siren_space(spec)
     statistics = sirens.statistics_of(editor.read, editor.space, normalize=config.data.normalize)
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     num_train = sirens.num_examples(spec)["train"]
-
-    def batch(step: int) -> Batch:
-        shape = {"num_examples": num_train, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **shape)}
-
-    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-        del key
-        return _measure(editor, state.params, data, "valid", spec, chunk)
+    init, step, batch = training(config, editor.init, _loss(editor, spec), num_train=num_train)
+    measure = partial(_measure, editor, spec=spec, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-        measured = _measure(editor, state.params, data, "test", spec, chunk)
+        measured = measure(state.params, data, "test")
         moved = _measure_permuted(editor, state.params, data, key, space, spec, chunk)
         return {**measured, **moved}
 
     return Experiment(
         data=lambda: editing_data(spec, edit_spec(config), statistics),
-        init=lambda key: init_train_state(editor.init(key), optimizer),
-        step=gradient_step(_loss(editor, spec), optimizer),
+        init=init,
+        step=step,
         batch=batch,
-        evaluate=evaluate,
+        evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, weights: editor.apply(
             state.params, weights, data["statistics"]
@@ -156,7 +148,7 @@ def _loss(editor: Editor, spec: SirenSetSpec) -> Loss:
     def loss(
         params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        train = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        train = take(data["train"], batch["index"])
         edited = editor.apply(params, train["params"], data["statistics"], key)
         return jnp.mean(_errors(edited, train["target"], spec)), {}
 
@@ -189,10 +181,8 @@ def _measure_permuted(
 ) -> dict[str, SumCount]:
     """Compares the edited test networks with those whose hidden neurons were in another order."""
 
-    def values(rows: PyTree) -> dict[str, jax.Array]:
-        moved = features.permute_networks(
-            jax.random.fold_in(key, rows["row"][0]), space, rows["params"]
-        )
+    def values(rows: PyTree, key: PRNGKeyArray) -> dict[str, jax.Array]:
+        moved = features.permute_networks(key, space, rows["params"])
         after = editor.apply(params, moved, data["statistics"])
         before = editor.apply(params, rows["params"], data["statistics"])
         change = renderings(after, spec) - renderings(before, spec)
@@ -201,5 +191,4 @@ def _measure_permuted(
             "permuted_change": jnp.mean(change**2, axis=(1, 2)),
         }
 
-    rows = {**data["test"], "row": jnp.arange(data["test"]["target"].shape[0])}
-    return sums_over(values, rows, chunk=chunk)
+    return sums_over(values, data["test"], chunk=chunk, key=key)

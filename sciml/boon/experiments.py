@@ -1,5 +1,6 @@
 """The experiments of the paper: learn the solution at one time, or at many times at once."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,12 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.gradients import Loss
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from sciml.boon import data as data_sets
 from sciml.boon.data import DataSpec
 from sciml.boon.model import (
@@ -35,11 +35,9 @@ def operator_learning(config: ConfigDict) -> Experiment:
     """Learns the map from the state at time 0 to later states, with boundary data given."""
     spec = data_sets.data_spec(config.data)
     model = model_spec(config, spec)
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": spec.counts[0], "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
+    loss = _loss(model, config.batch_size)
+    init_params = partial(init_model, spec=model)
+    init, step, batch = training(config, init_params, loss, num_train=spec.counts[0])
 
     def measure(params: PyTree, rows: PyTree, prefix: str) -> dict[str, SumCount]:
         return _measure(model, params, rows, prefix, config.evaluate_chunk)
@@ -58,8 +56,8 @@ def operator_learning(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: data_sets.load(spec),
-        init=lambda key: init_train_state(init_model(key, spec=model), optimizer),
-        step=gradient_step(_loss(model, config.batch_size), optimizer),
+        init=init,
+        step=step,
         batch=batch,
         evaluate=evaluate,
         final=final,
@@ -116,7 +114,7 @@ def _loss(model: ModelSpec, batch_size: int) -> Loss:
         params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
         del key  # nothing is random
-        rows = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        rows = take(data["train"], batch["index"])
         error = jnp.mean(relative_l2(_answer(model, params, rows), _target(model, rows)))
         return batch_size * error, {"relative_l2": error}
 
@@ -137,7 +135,7 @@ def _measure(
             "boundary_rmse": jnp.sqrt(jnp.mean(misses**2, axis=-1)),
         }
 
-    return {prefix + name: pair for name, pair in sums_over(values, rows, chunk=chunk).items()}
+    return sums_over(values, rows, chunk=chunk, prefix=prefix)
 
 
 def _answer(model: ModelSpec, params: PyTree, rows: PyTree) -> Float[Array, " batch *grid"]:

@@ -1,5 +1,6 @@
 """The experiment of the paper: an attentive neural process, and updates that make it conserve."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,12 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, values_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.gradients import Loss
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import training
 from sciml.pdes.conservation import LAWS
 from sciml.probconserv import data as data_sets
 from sciml.probconserv.anp import (
@@ -38,12 +38,11 @@ def neural_process(config: ConfigDict) -> Experiment:
     spec = data_sets.data_spec(config.data, config.constraint.cells)
     measure = measure_spec(config)
     model = model_spec(config.model)
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     quiet = model._replace(dropout=0.0)
-
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": spec.counts[0], "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
+    soft = (config.model.soft_weight, config.model.soft_points)
+    loss = _loss(spec, model, config.batch_size, *soft)
+    init_params = partial(init_anp, spec=model)
+    init, step, batch = training(config, init_params, loss, num_train=spec.counts[0])
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         rows = data["valid"]
@@ -72,11 +71,10 @@ def neural_process(config: ConfigDict) -> Experiment:
         keys = jax.random.split(jax.random.key(0), rows.mass.size)
         return predicted(state.params, rows, keys, model=model, spec=measure, law=spec)
 
-    soft = (config.model.soft_weight, config.model.soft_points)
     return Experiment(
         data=lambda: data_sets.load(spec),
-        init=lambda key: init_train_state(init_anp(key, spec=model), optimizer),
-        step=gradient_step(_loss(spec, model, config.batch_size, *soft), optimizer),
+        init=init,
+        step=step,
         batch=batch,
         evaluate=evaluate,
         final=final,

@@ -10,15 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common import sharding
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, means, sums_over
 from common.experiment import Batch, Experiment, Metrics
-from common.gradients import Gradient, Loss, plain
+from common.gradients import Loss
 from common.keys import root_key
 from common.loop import program
 from common.loop_fields import LOOP_DEFAULTS
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from nfn.encodings import normalization_statistics
 from nfn.equivariant.classification.model import ClassifierSpec, SirenFunction, classifier
 from nfn.features import features_from_params
@@ -37,7 +36,7 @@ def toy_config(builder: str = "regression", **changes: Any) -> ConfigDict:
     return config.lock()
 
 
-def regression(config: ConfigDict, gradient: Gradient = plain) -> Experiment:
+def regression(config: ConfigDict) -> Experiment:
     """Fits a tanh network to noisy inputs; the noise comes from the key of the step."""
 
     def data() -> PyTree:
@@ -65,7 +64,7 @@ def regression(config: ConfigDict, gradient: Gradient = plain) -> Experiment:
     def values(params: PyTree, rows: PyTree) -> dict[str, jax.Array]:
         return {"error": errors(params, rows["x"], rows["y"])}
 
-    return _experiment(config, data, init_params, loss, values, gradient)
+    return _experiment(config, data, init_params, loss, values)
 
 
 def weights(config: ConfigDict) -> Experiment:
@@ -106,7 +105,7 @@ def weights(config: ConfigDict) -> Experiment:
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=-1)[:, 0]
 
     def loss(params: PyTree, data: PyTree, batch: Batch, key: jax.Array) -> Any:
-        rows = jax.tree.map(lambda x: x[batch["index"]], (data["params"], data["label"]))
+        rows = take((data["params"], data["label"]), batch["index"])
         logits = network.apply(params, rows[0], data["statistics"], key)
         return jnp.mean(cross_entropy(logits, rows[1])), {"logit": logits[0, 0]}
 
@@ -114,17 +113,13 @@ def weights(config: ConfigDict) -> Experiment:
         logits = network.apply(params, rows["params"], rows["statistics"])
         return {"error": cross_entropy(logits, rows["label"])}
 
-    return _experiment(config, data, network.init, loss, values, plain)
+    return _experiment(config, data, network.init, loss, values)
 
 
 def _experiment(
-    config: ConfigDict, data: Any, init: Any, loss: Loss, values: Any, gradient: Gradient
+    config: ConfigDict, data: Any, init_params: Any, loss: Loss, values: Any
 ) -> Experiment:
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": NUM_EXAMPLES, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
+    init, step, batch = training(config, init_params, loss, num_train=NUM_EXAMPLES)
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         del key
@@ -132,13 +127,7 @@ def _experiment(
         rows = {name: data[name] for name in data.keys() - {"statistics"}}
         return sums_over(lambda part: values(state.params, {**part, **shared}), rows, chunk=32)
 
-    return Experiment(
-        data=data,
-        init=lambda key: init_train_state(init(key), optimizer),
-        step=gradient_step(loss, optimizer, gradient=gradient),
-        batch=batch,
-        evaluate=evaluate,
-    )
+    return Experiment(data=data, init=init, step=step, batch=batch, evaluate=evaluate)
 
 
 def train(experiment: Experiment, config: ConfigDict) -> tuple[PyTree, Metrics]:

@@ -1,18 +1,18 @@
 """INR classification as pure functions: loss, evaluation, and what symmetries change."""
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, classification_values, sums_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.gradients import Loss
 from common.networks import Network
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from nfn.equivariant.classification.model import (
     ClassifierSpec,
     SirenFunction,
@@ -38,30 +38,23 @@ def inr_classification(config: ConfigDict) -> Experiment:
         stack_space(space, model.kind),
         normalize=config.data.normalize,
     )
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
-
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": num_train, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
-
-    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-        del key
-        return _measure(network, state.params, data, "valid", chunk)
+    init, step, batch = training(config, network.init, _loss(network), num_train=num_train)
+    measure = partial(_measure, network, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         return {
-            **_measure(network, state.params, data, "train", chunk),
-            **_measure(network, state.params, data, "test", chunk),
+            **measure(state.params, data, "train"),
+            **measure(state.params, data, "test"),
             **_measure_moved(network, state.params, data, key, space, spec.omega, chunk),
         }
 
     return Experiment(
         data=lambda: sirens.siren_data(spec, statistics),
-        init=lambda key: init_train_state(network.init(key), optimizer),
-        step=gradient_step(_loss(network), optimizer),
+        init=init,
+        step=step,
         batch=batch,
-        evaluate=evaluate,
+        evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, weights: network.apply(
             state.params, weights, data["statistics"]
@@ -78,7 +71,7 @@ def _loss(network: Network) -> Loss:
     def loss(
         params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        train = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        train = take(data["train"], batch["index"])
         logits = network.apply(params, train["params"], data["statistics"], key)
         values = classification_values(logits, train["label"])
         return jnp.mean(values["loss"]), {"accuracy": jnp.mean(values["accuracy"])}
@@ -95,8 +88,7 @@ def _measure(
         logits = network.apply(params, rows["params"], data["statistics"])
         return classification_values(logits, rows["label"])
 
-    sums = sums_over(values, data[part], chunk=chunk)
-    return {f"{part}_{name}": pair for name, pair in sums.items()}
+    return sums_over(values, data[part], chunk=chunk, prefix=f"{part}_")
 
 
 def _measure_moved(
@@ -114,8 +106,8 @@ def _measure_moved(
     turns of their sine neurons changed as well.
     """
 
-    def values(rows: PyTree) -> dict[str, jax.Array]:
-        key_order, key_signs = jax.random.split(jax.random.fold_in(key, rows["row"][0]))
+    def values(rows: PyTree, key: jax.Array) -> dict[str, jax.Array]:
+        key_order, key_signs = jax.random.split(key)
         permuted = permute_networks(key_order, space, rows["params"])
         equivalent = random_sine_symmetry(key_signs, permuted, omega=omega)
         before = network.apply(params, rows["params"], data["statistics"])
@@ -131,5 +123,4 @@ def _measure_moved(
             }
         return metrics
 
-    rows = {**data["test"], "row": jnp.arange(data["test"]["label"].shape[0])}
-    return sums_over(values, rows, chunk=chunk)
+    return sums_over(values, data["test"], chunk=chunk, key=key)

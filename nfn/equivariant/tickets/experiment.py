@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, means, sums_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.gradients import Loss
 from common.keys import EVALUATE, root_key, stream
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from nfn import encodings, features, pruning
 from nfn.equivariant.tickets import data as ticket_data
 from nfn.equivariant.tickets import model
@@ -31,12 +30,9 @@ def tickets(config: ConfigDict) -> Experiment:
     spec, cvae = ticket_data.ticket_spec(config.data), CvaeSpec(**config.model.to_dict())
     space = ticket_data.ticket_space(spec)
     model.check_size(space, cvae.kind)
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     loss, chunk = _loss(space, cvae), config.evaluate_chunk
-
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": spec.num_train, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
+    init_params = partial(model.init_cvae, space=space, spec=cvae)
+    init, step, batch = training(config, init_params, loss, num_train=spec.num_train)
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         return _measure_elbo(space, cvae, state.params, data, key, "valid", chunk)
@@ -53,8 +49,8 @@ def tickets(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: ticket_data.ticket_data(spec, kind=cvae.kind, normalize=config.data.normalize),
-        init=lambda key: init_train_state(model.init_cvae(key, space=space, spec=cvae), optimizer),
-        step=gradient_step(loss, optimizer),
+        init=init,
+        step=step,
         batch=batch,
         evaluate=evaluate,
         final=final,
@@ -116,7 +112,7 @@ def _loss(space: WeightSpace, cvae: CvaeSpec) -> Loss:
     def loss(
         params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[jax.Array, Metrics]:
-        pairs = jax.tree.map(lambda x: x[batch["index"]], data["train"])
+        pairs = take(data["train"], batch["index"])
         likelihood, kl = _elbo(space, cvae, params, data, pairs, key)
         metrics = {"log_likelihood": jnp.mean(likelihood) / count, "kl": jnp.mean(kl) / count}
         return metrics["kl"] - metrics["log_likelihood"], metrics
@@ -151,13 +147,11 @@ def _measure_elbo(
     """Returns ELBO and KL in nats per kernel entry, one draw of Z for every pair."""
     count = _num_prunable(space)
 
-    def values(rows: PyTree) -> dict[str, jax.Array]:
-        key_rows = jax.random.fold_in(key, rows["row"][0])
-        likelihood, kl = _elbo(space, cvae, params, data, rows["pairs"], key_rows)
-        return {f"{part}_elbo": (likelihood - kl) / count, f"{part}_kl": kl / count}
+    def values(pairs: PyTree, key: jax.Array) -> dict[str, jax.Array]:
+        likelihood, kl = _elbo(space, cvae, params, data, pairs, key)
+        return {"elbo": (likelihood - kl) / count, "kl": kl / count}
 
-    num_rows = jax.tree.leaves(data[part])[0].shape[0]
-    return sums_over(values, {"pairs": data[part], "row": jnp.arange(num_rows)}, chunk=chunk)
+    return sums_over(values, data[part], chunk=chunk, prefix=f"{part}_", key=key)
 
 
 def _draw_masks(

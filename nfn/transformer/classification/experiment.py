@@ -11,13 +11,12 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import runs, stages
-from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, classification_values, sums_over, values_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Experiment, Metrics
 from common.networks import Network
-from common.optim import make_optimizer
 from common.runs import Loaded
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import training
 from nfn.features import permute_networks
 from nfn.siren import SirenParams
 from nfn.siren_sets import SirenSetSpec
@@ -38,33 +37,27 @@ def inr_classification(config: ConfigDict) -> Experiment:
         latent_width=sizes.latent_width,
         num_classes=sirens.num_classes(spec),
     )
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
     num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
-
-    def batch(step: int) -> Batch:
-        sizes = {"num_examples": num_train, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
-
-    def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-        del key
-        return _measure(network, state.params, data, "valid", chunk)
+    loss = _loss(network, config.mixup)
+    init, step, batch = training(config, network.init, loss, num_train=num_train)
+    measure = partial(_measure, network, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         del key
         encoder = {f"encoder_{k}": (v, jnp.float32(1)) for k, v in data["encoder"].items()}
         return {
-            **_measure(network, state.params, data, "train", chunk),
-            **_measure(network, state.params, data, "test", chunk),
+            **measure(state.params, data, "train"),
+            **measure(state.params, data, "test"),
             **_measure_permuted(network, state.params, data, chunk),
             **encoder,
         }
 
     return Experiment(
         data=lambda: array_sets(config, stage, spec),
-        init=lambda key: init_train_state(network.init(key), optimizer),
-        step=gradient_step(_loss(network, config.mixup), optimizer),
+        init=init,
+        step=step,
         batch=batch,
-        evaluate=evaluate,
+        evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, array: network.apply(state.params, array),
         abstract_data=lambda: _abstract(
@@ -150,8 +143,7 @@ def _measure(
     def values(rows: PyTree) -> dict[str, jax.Array]:
         return classification_values(network.apply(params, rows["array"]), rows["label"])
 
-    sums = sums_over(values, data[part], chunk=chunk)
-    return {f"{part}_{name}": pair for name, pair in sums.items()}
+    return sums_over(values, data[part], chunk=chunk, prefix=f"{part}_")
 
 
 def _measure_permuted(

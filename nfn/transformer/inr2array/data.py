@@ -50,10 +50,9 @@ def num_images(spec: SirenSetSpec) -> dict[str, int]:
 
 
 def rows_of(data: PyTree, part: str) -> PyTree:
-    """Returns {"params", "row", "image"} of all networks of a part, "image" the row of theirs."""
-    row = jnp.arange(data[part]["label"].shape[0])
-    image = row % data["images"][part].shape[0]
-    return {"params": data[part]["params"], "row": row, "image": image}
+    """Returns {"params", "image"} of all networks of a part, "image" the row of theirs."""
+    image = jnp.arange(data[part]["label"].shape[0]) % data["images"][part].shape[0]
+    return {"params": data[part]["params"], "image": image}
 
 
 def move_randomly(

@@ -14,8 +14,8 @@ from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, sums_over, values_over
 from common.experiment import Batch, Experiment, Metrics
 from common.networks import Network
-from common.optim import make_optimizer
-from common.steps import TrainState, gradient_step, init_train_state
+from common.steps import TrainState
+from common.supervised import take, training
 from nfn.features import permute_networks
 from nfn.siren import SirenParams, coordinate_grid, siren
 from nfn.siren_sets import SirenSetSpec
@@ -72,14 +72,17 @@ def inr2array(config: ConfigDict) -> Experiment:
     """Trains INR2ARRAY (Sec. "INR2ARRAY"): an array per SIREN from which its picture is redrawn."""
     networks = autoencoder(config)
     spec, chunk = networks.spec, config.evaluate_chunk
-    optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
 
-    def init(key: PRNGKeyArray) -> TrainState:
+    def init_params(key: PRNGKeyArray) -> AutoencoderParams:
         key_encoder, key_decoder = jax.random.split(key)
-        params = AutoencoderParams(
+        return AutoencoderParams(
             networks.encoder.init(key_encoder), networks.decoder.init(key_decoder)
         )
-        return init_train_state(params, optimizer)
+
+    num_train, loss = num_images(spec)["train"], _loss(networks, config.task)
+    init, step, batch = training(config, init_params, loss, num_train=num_train * spec.copies)
+    if config.task.aligned:
+        batch = partial(_aligned_batch, config, num_train, spec.copies)
 
     def evaluate(state: TrainState, data: PyTree, key: PRNGKeyArray) -> dict[str, SumCount]:
         del key
@@ -99,8 +102,8 @@ def inr2array(config: ConfigDict) -> Experiment:
     return Experiment(
         data=lambda: array_data(spec, networks.statistics),
         init=init,
-        step=gradient_step(_loss(networks, config.task), optimizer),
-        batch=partial(_batch, config, num_images(spec)["train"], spec.copies),
+        step=step,
+        batch=batch,
         evaluate=evaluate,
         final=final,
         predict=predict,
@@ -110,11 +113,8 @@ def inr2array(config: ConfigDict) -> Experiment:
     )
 
 
-def _batch(config: ConfigDict, num_train: int, copies: int, step: int) -> Batch:
-    """Returns the networks that a step sees; aligned: all copies of its images together."""
-    if not config.task.aligned:
-        sizes = {"num_examples": num_train * copies, "batch_size": config.batch_size}
-        return {"index": epoch_indices(config.seed, step, **sizes)}
+def _aligned_batch(config: ConfigDict, num_train: int, copies: int, step: int) -> Batch:
+    """Returns the networks that a step sees: all copies of its images together."""
     sizes = {"num_examples": num_train, "batch_size": config.batch_size // copies}
     image = epoch_indices(config.seed, step, **sizes)
     index = image[:, None] + num_train * np.arange(copies, dtype=np.int32)
@@ -130,7 +130,7 @@ def _loss(networks: Autoencoder, task: ConfigDict) -> Callable[..., tuple[jax.Ar
     ) -> tuple[jax.Array, Metrics]:
         key_move, key_dropout = jax.random.split(key)
         index, images = batch["index"], data["images"]["train"]
-        weights = jax.tree.map(lambda x: x[index], data["train"]["params"])
+        weights = take(data["train"]["params"], index)
         image = images[index % images.shape[0]]
         counts = jnp.ones((*image.shape[:2], 1), bool)
         if task.augment:
@@ -176,9 +176,9 @@ def _test_metrics(
     space = sirens.siren_space(networks.spec)
     mean_image = jnp.mean(data["images"]["train"], axis=0)
 
-    def values(rows: PyTree) -> dict[str, jax.Array]:
+    def values(rows: PyTree, key: PRNGKeyArray) -> dict[str, jax.Array]:
         weights, image = rows["params"], data["images"]["test"][rows["image"]]
-        moved = permute_networks(jax.random.fold_in(key, rows["row"][0]), space, weights)
+        moved = permute_networks(key, space, weights)
         both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), weights, moved)
         arrays = networks.encoder.apply(params.encoder, both, data["statistics"])
         before, after = jnp.split(arrays, 2)
@@ -192,7 +192,7 @@ def _test_metrics(
             "square": jnp.mean(before**2, axis=(-2, -1)),
         }
 
-    found = values_over(values, rows_of(data, "test"), chunk=chunk)
+    found = values_over(values, rows_of(data, "test"), chunk=chunk, key=key)
     change, square = found.pop("change"), found.pop("square")
     metrics = {name: (jnp.sum(x), jnp.float32(x.size)) for name, x in found.items()}
     change = jnp.max(change) / jnp.sqrt(jnp.mean(square))

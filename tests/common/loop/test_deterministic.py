@@ -10,14 +10,13 @@ from tests.processes import Child
 CODE = """
 import json, sys
 import jax
-from common import gradients
 from tests.common import toys
 
 results = {"devices": jax.device_count()}
 
-def train(name, builder, *gradient, **changes):
+def train(name, builder, **changes):
     config = toys.toy_config(builder, num_steps=20, **changes)
-    state, metrics = toys.train(getattr(toys, builder)(config, *gradient), config)
+    state, metrics = toys.train(getattr(toys, builder)(config), config)
     results[name] = [*map(toys.digest, (state.params, state.opt_state, metrics))]
     results[f"{name} losses"] = [float(x) for x in metrics["loss"]]
     if name == builder:
@@ -26,13 +25,14 @@ def train(name, builder, *gradient, **changes):
 train("regression", "regression", deterministic=True)
 if "full" in sys.argv:  # what compiles for long, or as another does
     train("weights", "weights", deterministic=True)
-    train("masked", "regression", gradients.masked("hidden"), deterministic=True)
+    masked = {"name": "masked", "paths": "hidden"}
+    train("masked", "regression", gradient=masked, deterministic=True)
 if jax.device_count() in (1, 8):
     train("four steps a call", "regression", deterministic=True, steps_per_call=4)
-    train("sam", "regression", gradients.sam(0.05), deterministic=True)
+    train("sam", "regression", gradient={"name": "sam"}, deterministic=True)
     train("plain", "regression")
 if jax.device_count() == 1:
-    train("ordered", "regression", gradients.ordered(8))
+    train("ordered", "regression", gradient={"name": "ordered"})
 print(json.dumps(results))
 """
 
