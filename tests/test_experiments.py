@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common import sharding
+from common import gradients, sharding
 from common.config import load_config
 from common.experiment import build, check_experiment
 from common.loop import program
@@ -34,11 +34,13 @@ def parameters(*, slow: bool = False) -> list[pytest.ParameterSet]:
 
 def conforms(variant: Variant) -> None:
     # The contract is that of one seed; a group of them is made from it by the loop.
-    experiment = build(load_config(variant.spec, {"seed_group": "1"}))
+    config = load_config(variant.spec, {"seed_group": "1", "gradient.name": "sam"})
+    experiment = build(config)
     assert experiment.abstract_data is not None  # else the data of the paper would be made here
     assert experiment.identity is not None  # a run has to go on where its data are made again
 
-    check_experiment(experiment)  # also that no function holds data
+    with gradients.following(config):  # that the step takes the gradient of the config
+        check_experiment(experiment)  # also that no function holds data
 
 
 @pytest.mark.smoke

@@ -1,6 +1,7 @@
 """Training on a set of examples: what the sections of a config make of a loss."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,8 @@ def test_stateful_training_carries_the_state_of_the_network() -> None:
 
 @pytest.mark.parametrize("section", ["optimizer", "gradient"])
 def test_a_section_that_makes_no_sense_is_told_when_the_experiment_is_built(section: str) -> None:
-    config = toy_config(**{section: {"name": "adm"}})
+    changes: dict[str, Any] = {section: {"name": "adm"}}
+    config = toy_config(**changes)
 
     with pytest.raises(UserError, match=rf"config\.{section}\.name='adm'"):
         training(config, lambda key: {}, loss, num_train=24)
