@@ -15,7 +15,7 @@ NAME = "landscape.toy"
 # One process, which loads JAX once: a table whose runs are there only collects them.
 SCRIPT = f"""
 import pytest
-from common import cli
+from common.lab import cli
 def lab(*words):
     assert cli.main([*words]) == 0, words
 lab("new", "{NAME}")
