@@ -21,7 +21,7 @@ def lab(*words):
 lab("new", "{NAME}")
 tests = ("experiments", "configs", "results", "architecture", "cli", "setup")
 files = [f"tests/test_{{name}}.py" for name in tests] + ["tests/landscape"]
-chosen = "toy or status or imports_go or subject or same_shape or owner or settings"
+chosen = "toy or documents or imports_go or subject or same_shape or owner or settings"
 assert pytest.main(["-q", "-p", "no:cacheprovider", *files, "-k", chosen]) == 0
 for kind in ("cubic", "line"):
     lab("train", f"--config=landscape/toy/configs/fit.py:cpu,kind={{kind}}")
