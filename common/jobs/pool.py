@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from common.devices.interrupts import Asked, handled, say
 from common.errors import Interrupted, UserError
-from common.files import json_files
 from common.files.storage import storage_errors
 from common.papers import REPOSITORY
 
@@ -143,18 +142,6 @@ def record(path: Path, job: str, status: str, **facts: Any) -> None:
         file.write((b"\n" if torn else b"") + line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def read_state(path: Path) -> dict[str, dict[str, Any]]:
-    """Returns the latest record of every job of a state file; torn lines are left out."""
-    latest: dict[str, dict[str, Any]] = {}
-    if path.exists():
-        for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):  # a line torn by a crash is not JSON
-                entry = json_files.parse(line)
-                if not json_files.fault(entry, {"job": str, "status": str}):
-                    latest[entry["job"]] = entry
-    return latest
 
 
 class Child(NamedTuple):

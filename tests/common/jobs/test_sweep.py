@@ -15,10 +15,10 @@ from common.config import load_config
 from common.errors import Interrupted, UserError
 from common.jobs import slurm
 from common.jobs.members import SweepResult
-from common.jobs.pool import read_state
 from common.jobs.sweep import plan, prepare_sweep, run_sweep, sweep_hash
 from common.jobs.sweep_file import read_sweep
 from common.lab import cli
+from tests.common.state_files import read_state
 
 LAB = (sys.executable, str(Path(__file__).parents[1] / "fake_lab.py"))
 
