@@ -89,6 +89,8 @@ class Table(NamedTuple):
         reasons: Written reason by claim name, shown only where that claim fails.
         scale: What a metric is multiplied with to be in `unit`: 100 for fractions shown in percent.
         at: Another table in place of this one at a preset, such as fewer rows for a demo.
+        repeat: Columns by row that `tests.benchmarks.repeat_cells` trains again, a minute each: do
+            the committed numbers come out on another machine, with another JAX?
     """
 
     title: str
@@ -110,6 +112,7 @@ class Table(NamedTuple):
     reasons: Mapping[str, str] = {}
     scale: float = 1.0
     at: Mapping[str, "Table"] = {}
+    repeat: Mapping[str, tuple[str, ...]] = {}
 
 
 def named(tables: Mapping[str, Table | ModuleType]) -> dict[str, Table]:
@@ -167,6 +170,7 @@ def check_table(table: Table) -> None:
     places = [(cell.row, cell.column) for cell in table.cells]
     unknown = sorted((set(table.reasons) | set(table.headline)) - set(names))
     mute = [claim.name for claim in table.claims if not claim.statement]
+    repeated = [(row, column) for row, columns in table.repeat.items() for column in columns]
     unplaced = [claim.name for claim in table.claims if claim.kind == PAPER and not claim.source]
     for wrong, message in (
         (not places, "has no cells"),
@@ -180,6 +184,7 @@ def check_table(table: Table) -> None:
             [claim.name for claim in table.claims if claim.kind not in KINDS],
             f"has claims of another kind than {', '.join(KINDS)}",
         ),
+        (set(repeated) - set(places), f"repeats cells that it lacks: {repeated}"),
         (unknown, f"gives reasons for, or a headline of, unknown claims: {unknown}"),
     ):
         if wrong:

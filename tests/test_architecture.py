@@ -254,7 +254,7 @@ def lacking(paper: PaperInfo) -> Iterator[str]:
         yield f"{paper.name} has no config file"
     has_results = any((paper.folder / "results").glob("*.json"))
     if has_results == ("Not run yet" in (paper.folder / "README.md").read_text()):
-        yield f'{paper.name} has results, or "Not run yet" in its README.md'
+        yield f'{paper.name} has both or none of results/ and "Not run yet" in its README.md'
     for part in ("tables", "figures"):
         package, module = paper.folder / part / "__init__.py", paper.folder / f"{part}.py"
         if not package.is_file() and not module.is_file():

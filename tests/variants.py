@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from common.config import load_config, offers
-from common.papers import papers
+from common.papers import REPOSITORY, papers
 
 
 class Variant(NamedTuple):
@@ -76,6 +76,16 @@ def preset_variants() -> list[Variant]:
         Variant(f"{name}.{preset}", path, preset)
         for name, path in config_files().items()
         for preset in lists(path)["preset"]
+    ]
+
+
+def pod_specs(topic: str) -> list[str]:
+    """Returns the preset `pod` of every experiment of a topic, as after --config=."""
+    pods = [variant for variant in preset_variants() if variant.preset == "pod"]
+    return [
+        f"{variant.path.relative_to(REPOSITORY)}:pod"
+        for variant in pods
+        if variant.name.startswith(f"{topic}.")
     ]
 
 

@@ -1,4 +1,4 @@
-"""One committed table cell per paper, trained again with what is installed here.
+"""Committed table cells of every paper (`Table.repeat`), trained again with what is here.
 
     python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --workdir=runs
     python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --markdown
@@ -10,7 +10,7 @@ value where the seeds differ by less than that.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from common.aggregates import Aggregate, aggregate
 from common.files.json_files import read_json, write_json
 from common.jobs.trainings import LAB
 from common.provenance.environment import environment
-from common.results.runner import Request, find_table, measure
+from common.results.runner import Request, measure
+from common.tables import Table
 
 OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the runs are")
@@ -29,33 +30,23 @@ JOBS = flags.DEFINE_integer("jobs", 2, "Trainings at a time")
 MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
 
 PRESET = "cpu"
-CELLS = (  # paper, table, row, columns: each a training of a minute
-    ("nfn.equivariant", "6", "NFN_NP", ("dilate",)),
-    ("nfn.transformer", "editing", "NFT", ("dilate",)),
-    ("sciml.boon", "single_step", "FNO", ("heat, relative L2",)),
-    ("sciml.boon", "single_step", "BOON-FNO", ("heat, relative L2",)),
-    ("sciml.probconserv", "stefan", "ANP", ("u*=0.5, MSE", "u*=0.5, LL")),
-    ("sciml.probconserv", "stefan", "ProbConserv-ANP", ("u*=0.5, MSE", "u*=0.5, LL")),
-)
 SMALL = 0.01
 
 
-def repeat(paper: str, name: str, row: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+def repeat(
+    info: papers.PaperInfo, table: Table, row: str, columns: Sequence[str]
+) -> list[dict[str, Any]]:
     """Trains one row of a table again; returns {paper, table, row, column, then, now} of it."""
-    info = papers.find_paper(paper)
-    table = find_table(info, name)
     chosen = tuple(cell for cell in table.cells if cell.row == row and cell.column in columns)
-    if len(chosen) != len(columns):
-        raise ValueError(f"{paper}, table {name}: no row {row!r} with all of {columns}")
     some = table._replace(cells=chosen, claims=(), figures=None, reasons={})
     request = Request(info, some, PRESET, table.seeds, Path(WORKDIR.value), LAB)
     data, _ = measure(request, JOBS.value)
-    committed = read_json(info.folder / "results" / f"{name}.{PRESET}.json")
+    committed = read_json(info.folder / "results" / f"{table.name}.{PRESET}.json")
     then = {(cell["row"], cell["column"]): cell["values"] for cell in committed["cells"]}
     return [
         {
-            "paper": paper,
-            "table": name,
+            "paper": info.name,
+            "table": table.name,
             "row": row,
             "column": cell["column"],
             "then": then[row, cell["column"]],
@@ -96,7 +87,13 @@ def main(_: list[str]) -> None:
     """Trains all cells again and writes both values, or prints the table."""
     if not MARKDOWN.value:
         facts = environment(["python", "-m", "tests.benchmarks.repeat_cells"])
-        cells = [cell for chosen in CELLS for cell in repeat(*chosen)]
+        cells = [
+            cell
+            for paper in papers.papers()
+            for table in papers.tables(paper).values()
+            for row, columns in table.repeat.items()
+            for cell in repeat(paper, table, row, columns)
+        ]
         write_json(OUT.value, {"environment": facts, "preset": PRESET, "cells": cells})
     print(markdown(json.loads(Path(OUT.value).read_text())))
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-NFN, NFT = "nfn/equivariant/configs", "nfn/transformer/configs"
-EXPERIMENTS = ("inr_classification", "editing", "generalization", "mlp_generalization")
+from tests.variants import pod_specs
+
+NFN = "nfn/equivariant/configs"
+HNP = ("inr_classification", "editing", "generalization", "mlp_generalization")
 
 
 def report_of(child: Any, spec: str) -> dict[str, Any]:
@@ -21,13 +23,9 @@ def report_of(child: Any, spec: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "spec",
     [
-        *(f"{NFN}/{name}.py:pod" for name in EXPERIMENTS),
-        *(f"{NFN}/{name}.py:pod,kind=hnp" for name in EXPERIMENTS),
-        *(f"{NFN}/tickets.py:pod{kind}" for kind in ("", ",kind=pt")),
-        *(
-            f"{NFT}/{name}.py:pod"
-            for name in ("editing", "generalization", "inr2array", "inr_classification")
-        ),
+        *pod_specs("nfn"),
+        *(f"{NFN}/{name}.py:pod,kind=hnp" for name in HNP),
+        f"{NFN}/tickets.py:pod,kind=pt",
     ],
 )
 def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:

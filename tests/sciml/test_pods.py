@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.variants import pod_specs
+
 BOON = "sciml/boon/configs"
 
 
@@ -13,11 +15,9 @@ BOON = "sciml/boon/configs"
 @pytest.mark.parametrize(
     "spec",
     [
-        f"{BOON}/single_step.py:pod",
-        "sciml/probconserv/configs/neural_process.py:pod",
+        *pod_specs("sciml"),
         "sciml/probconserv/configs/neural_process.py:pod,pde=stefan,soft=1",
         f"{BOON}/single_step.py:pod,pde=heat,base=mwt",
-        f"{BOON}/multi_step.py:pod",
         f"{BOON}/multi_step.py:pod,pde=cavity",
         f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
     ],

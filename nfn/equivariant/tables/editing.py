@@ -141,4 +141,5 @@ TABLE = Table(
         "image towards gray is better than doing nothing, and all that NFN_PT does.",
         permuted_note(PERMUTED),
     ),
+    repeat={"NFN_NP": ("dilate",)},
 )

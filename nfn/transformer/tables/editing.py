@@ -88,4 +88,5 @@ TABLE = Table(
         "times as much.",
         permuted_note(PERMUTED),
     ),
+    repeat={"NFT": ("dilate",)},
 )

@@ -149,5 +149,6 @@ TABLE = Table(
         "activation acts on the boundary too; no number here depends on them.",
     ),
     figures="sciml.boon.figures.single_step:draw",
+    repeat={"FNO": ("heat, relative L2",), "BOON-FNO": ("heat, relative L2",)},
     reasons=REASONS,
 )

@@ -123,6 +123,7 @@ def law_table(
     notes: tuple[str, ...] = (),
     reasons: Mapping[str, str] | None = None,
     leads: bool = False,
+    repeat: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Table:
     """Returns the table of one conservation law, named after it."""
     return Table(
@@ -140,6 +141,7 @@ def law_table(
         notes=(*notes, *NOTES),
         figures="sciml.probconserv.figures.laws:draw",
         reasons=reasons or {},
+        repeat=repeat or {},
     )
 
 
@@ -265,6 +267,7 @@ TABLE_STEFAN = law_table(
     ),
     leads=True,
     notes=("u* = 0.5 lies outside of the training range 0.55 to 0.7.",),
+    repeat=dict.fromkeys((ANP, PROBCONSERV), tuple(column("u*=0.5", what) for what in (MSE, LL))),
     reasons={
         "ll_better_than_soft": SOFT_TRAINING,
         "diffusion_improves_ll": f"{SEEDS} The released weights, with which the sign depends on "
