@@ -18,6 +18,7 @@ from common.jobs.pool import Job, JobsResult, Outcome
 from common.progress import Progress, duration
 from common.provenance import source
 from common.run_folders.records import RESULT
+from common.run_folders.trust import check_weights
 
 LAB = (*job_list.PYTHON, "-m", "common.lab.cli")
 
@@ -105,14 +106,18 @@ def check_code(
 ) -> None:
     """Checks that finished runs, which are not done again, were made by the code of now.
 
+    So were they from the files of weights of now.
+
     Args:
         found: File and content of each result, and its code now.
         allowed: Whether other code is only warned of.
 
     Raises:
         UserError: Naming how many were not, and one of them.
+        DataError: Naming a file of weights that is another one.
     """
     known = list(found)
+    check_weights((r.get("config", {}).get("init_from", ""), r) for _, r, _ in known)
     silent = sum("code" not in result for _, result, _ in known)
     if silent:
         logging.warning("%d of %d finished runs say nothing of their code", silent, len(known))

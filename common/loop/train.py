@@ -32,7 +32,7 @@ from common.progress import Progress
 from common.provenance import source
 from common.provenance.places import relative_to_run
 from common.run_folders.records import claim, record_environment
-from common.run_folders.trust import finished
+from common.run_folders.trust import WEIGHTS, check_weights, finished
 
 PyTree = Any
 Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
@@ -180,7 +180,7 @@ def _prepare(
         return run._replace(origin=origin), state, 0, None, 0.0
     stops.require_same_data(from_record(restored.extra), run.fingerprint)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
-    origin = {k: v for k, v in restored.extra.items() if k == warm_start.RECORD}
+    origin = {k: v for k, v in restored.extra.items() if k == WEIGHTS}
     return (
         run._replace(origin=origin),
         restored.state,
@@ -320,7 +320,6 @@ def _finished(directory: Path, config: ConfigDict, code: source.Code) -> FitResu
     result = finished(directory, config, code)
     if result is None:
         return None
-    warm_start.check_same(config, result)
     step, best_step = result["step"], result.get("best_step")
     return FitResult("already complete", step, best_step, result["metrics"], None)
 
@@ -329,7 +328,7 @@ def _going_on(directory: Path, config: ConfigDict, code: source.Code) -> source.
     """Returns the code with that of a run that is continued; checks what one that begins needs."""
     began = manifest.newest_extra(directory / "checkpoints")
     if began:
-        warm_start.check_same(config, began)
+        check_weights([(config.init_from, began)])
         return code.going_on(directory, began)
     if not manifest.steps(directory / "checkpoints"):
         warm_start.check_source(config, code.may_change)

@@ -15,14 +15,13 @@ from ml_collections import ConfigDict
 
 from common.checkpoints import renames, weights
 from common.config import config_hash
-from common.errors import DataError, LabError, UserError
-from common.files.storage import digest, storage_errors, user_path
+from common.errors import LabError, UserError
+from common.files.storage import user_path
 from common.run_folders.records import read
-from common.run_folders.trust import check_unchanged
+from common.run_folders.trust import WEIGHTS, check_unchanged
 
 PyTree = Any
 MOST_NAMES = 4  # of one kind in a message
-RECORD = "init_from"  # what checkpoints and result.json say of it
 
 
 def check_source(config: ConfigDict, allow_changed_code: bool = False) -> None:
@@ -43,29 +42,6 @@ def check_source(config: ConfigDict, allow_changed_code: bool = False) -> None:
             raise UserError(f"is a file; expected a run folder, or a file {expected}")
         elif source:
             check_unchanged(read(source), allow_changed_code=allow_changed_code)
-
-
-def check_same(config: ConfigDict, began: Mapping[str, Any]) -> None:
-    """Checks that the file a run began from is still that file; one that is gone is needed no more.
-
-    Args:
-        config: Config of the run.
-        began: What its checkpoint or result says.
-
-    Raises:
-        DataError: If it is another file.
-    """
-    recorded, source = began.get(RECORD, {}).get("sha256"), user_path(config.init_from)
-    if recorded is None or not os.path.isfile(source):
-        return
-    with storage_errors(source):
-        here = digest(source)
-    if here != recorded:
-        raise DataError(
-            f"config.init_from={config.init_from!r}: the run began from another file, of sha256 "
-            f"{recorded[:12]}, this one has {here[:12]}; bring it back, or start again with "
-            "another --workdir"
-        )
 
 
 def warm_start(
@@ -96,7 +72,7 @@ def warm_start(
     # From the host: every process holds all of what is there, but only its part of this state.
     for name, path in paths.items():
         leaves[path] = sharding.place(found[name], leaves[path].sharding)
-    return jax.tree.unflatten(jax.tree.structure(state), leaves.values()), {RECORD: record}
+    return jax.tree.unflatten(jax.tree.structure(state), leaves.values()), {WEIGHTS: record}
 
 
 def _read(source: str, allow_changed_code: bool) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:

@@ -1,5 +1,7 @@
-"""Whether a run is still the one it was: its config, and the code that is about to be run."""
+"""Whether a run is still the one it was: its config, its code, the weights that it began from."""
 
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ from common.checkpoints import manifest
 from common.config import config_hash, describe_diff
 from common.errors import DataError, UserError
 from common.files.json_files import read_json
+from common.files.storage import digest, storage_errors, user_path
 from common.provenance import source
 from common.run_folders.records import Run, read_result
+
+WEIGHTS = "init_from"  # what checkpoints and result.json say of the weights a run began from
 
 
 def check_unchanged(run: Run, *, allow_changed_code: bool = False) -> None:
@@ -49,7 +54,7 @@ def finished(directory: Path, config: ConfigDict, code: source.Code) -> dict[str
 
     Raises:
         UserError: If it was made by other code and that is not allowed.
-        DataError: If one of its files is damaged or was edited.
+        DataError: If one of its files is damaged or was edited, or it began from other weights.
     """
     result = read_result(directory)
     if result is None or result["status"] != "complete":
@@ -58,6 +63,7 @@ def finished(directory: Path, config: ConfigDict, code: source.Code) -> dict[str
         return None
     if (directory / "config.json").is_file():
         _check_config(Run(directory, config, {}, result))
+    check_weights([(config.init_from, result)])
     began = result.get("code")
     same_place = result.get("config", {}).get("config_dir") == config.config_dir
     if began is None and ".py:" in config.experiment and not same_place:
@@ -69,6 +75,30 @@ def finished(directory: Path, config: ConfigDict, code: source.Code) -> dict[str
     if code.check(directory, began):
         logging.warning("its last checkpoint is gone: these are its old metrics")
     return result
+
+
+def check_weights(began: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Checks that files of weights are those that runs began from; one that is gone is not needed.
+
+    Args:
+        began: `config.init_from` of every run, and what its checkpoint or result says.
+
+    Raises:
+        DataError: Naming the first that is another file.
+    """
+    found = {(start, made.get(WEIGHTS, {}).get("sha256")) for start, made in began}
+    for start, recorded in found:
+        file = user_path(start)
+        if recorded is None or not os.path.isfile(file):
+            continue
+        with storage_errors(file):
+            here = digest(file)
+        if here != recorded:
+            raise DataError(
+                f"config.init_from={start!r}: the run began from another file, of sha256 "
+                f"{recorded[:12]}, this one has {here[:12]}; bring it back, or start again with "
+                "another --workdir"
+            )
 
 
 def _check_config(run: Run) -> dict[str, Any]:

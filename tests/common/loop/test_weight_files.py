@@ -18,6 +18,7 @@ from common.checkpoints.checkpoint import Checkpoints
 from common.config import config_hash, load_config
 from common.errors import DataError, LabError, UserError
 from common.experiment import build
+from common.jobs import trainings
 from common.loop import train, warm_start
 from common.loop.export import export
 from common.loop.metrics import read_metrics
@@ -148,6 +149,8 @@ def test_a_file_that_has_changed_is_refused_and_one_that_is_gone_is_not_needed(
     kept.rename(file)
     with pytest.raises(DataError, match="the run began from another file"):
         fit(run, config)
+    with pytest.raises(DataError, match="the run began from another file"):  # a sweep or a table
+        trainings.check_code([(run, finished.result, finished.result["code"])], allowed=True)
 
 
 class NetworkState(NamedTuple):
