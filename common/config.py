@@ -1,7 +1,8 @@
 """Config files: presets, typed overrides, validation, hash and diff; nothing here needs JAX.
 
 A config file is trusted Python that defines `get_config(arg) -> ConfigDict`, where `arg` is
-"preset[,key=value...]", and optionally `check(config)`, which raises ValueError for values that
+"preset[,key=value...]". Optional are `CHOICES`, what its argument offers; `ALLOWED`, the values of
+fields, {"model.kind": ("np", "pt")}; and `check(config)`, which raises ValueError for values that
 only this experiment can judge. Every config also has the fields of the loop
 (`common.loop_fields`).
 """
@@ -136,9 +137,28 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Config
         override(config, key, text)
     check_required(config)
     validate(config)
+    check_allowed(config, getattr(module, "ALLOWED", {}))
     if hasattr(module, "check"):
         _call(spec, file, module.check, config)
     return config.lock()
+
+
+def check_allowed(config: ConfigDict, allowed: Mapping[str, tuple[str, ...]]) -> None:
+    """Checks fields that have one of a few values.
+
+    Args:
+        config: The config.
+        allowed: `ALLOWED` of its config file: the values by dotted name of the field.
+
+    Raises:
+        UserError: If a field has another one; names the nearest.
+    """
+    values = flatten(config)
+    for name, some in allowed.items():
+        try:
+            one_of(f"config.{name}", values[name], some)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 def complete(section: ConfigDict, config_dir: str, **fields: Any) -> ConfigDict:

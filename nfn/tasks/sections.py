@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from common.config import at_least_one
 
 POD_CHIPS = 256  # TPU v5e 16x16
+FLOATS = ("float32", "bfloat16")
 
 
 def gray_images(preset: str) -> str:
@@ -48,6 +49,13 @@ def set_pod(config: ConfigDict, *, per_chip: int, num_steps: int, every: int) ->
     config.num_steps = num_steps
     config.eval_every = config.checkpoint_every = every
     config.mesh = ConfigDict(dict(data=-1))
+
+
+def set_big_pod(config: ConfigDict, *, num_steps: int, every: int, warmup_steps: int) -> None:
+    """As `set_pod` for layers whose channels fill a chip: 32 networks in bfloat16, recomputed."""
+    set_pod(config, per_chip=32, num_steps=num_steps, every=every)
+    config.optimizer.warmup_steps = warmup_steps
+    config.model.dtype, config.model.remat = "bfloat16", True
 
 
 def make_embedded(section: ConfigDict) -> None:
@@ -158,15 +166,16 @@ def make_cnn_zoo_small(section: ConfigDict) -> None:
     section.train_runs, section.valid_runs, section.test_runs = 2_400, 600, 1_000
 
 
-def editing(preset: str, dataset: str, edit: str) -> ConfigDict:
+def editing(preset: str, dataset: str, edit: str, *, model: ConfigDict) -> ConfigDict:
     """Returns what all editors of SIRENs are trained on and how: data, loop and optimizer.
 
     Args:
         preset: Of the config file.
         dataset: Name of the images; "": those of the preset.
         edit: As in `edited_siren_set`.
+        model: `config.model` of the preset paper.
     """
-    config = ConfigDict()
+    config = ConfigDict(dict(model=model))
     config.num_steps = 50_000  # Table 16
     config.batch_size = 32  # Table 16
     config.eval_every = config.checkpoint_every = 1_000  # released code
@@ -179,8 +188,7 @@ def editing(preset: str, dataset: str, edit: str) -> ConfigDict:
         set_loop(config, num_steps=1_500, batch_size=32, every=500, chunk=100)
         config.optimizer = optimizer("adam", 2e-3, "cosine", 100)
     elif preset == "pod":  # as one GPU of the paper
-        set_pod(config, per_chip=32, num_steps=5_000, every=250)
-        config.optimizer.warmup_steps = 500
+        set_big_pod(config, num_steps=5_000, every=250, warmup_steps=500)
     return config
 
 

@@ -27,6 +27,8 @@ from ml_collections.config_dict import placeholder, required_placeholder
 from common.config import choices
 """
 BODY = """
+ALLOWED = {"kind": ("np", "hnp")}
+
 def get_config(arg=None):
     args = choices(arg, {"preset": ("cpu",), "size": 4})
     config = ConfigDict()
@@ -34,6 +36,7 @@ def get_config(arg=None):
     config.num_steps = 12
     config.batch_size = 16
     config.name = "adam"
+    config.kind = "np"
     config.note = None
     config.limit = placeholder(int)
     config.model = ConfigDict(dict(
@@ -181,6 +184,7 @@ def test_an_override_takes_the_type_of_its_field(
         ("mesh", "{1: 2}", ("mesh=", "axis sizes")),
         ("mesh.dat", "4", ('did you mean "data"',)),
         ("model.rate", "2", ("config.model.rate=2.0", "at most 1")),  # the file's own check
+        ("kind", "hn", ("config.kind='hn' is unknown", "allowed: np, hnp")),
     ],
 )
 def test_a_wrong_override_is_one_line_with_field_value_and_what_is_allowed(

@@ -11,7 +11,7 @@ pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). Withou
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import at_least_one, choices
 from nfn.tasks import sections
 
 CHOICES = {
@@ -20,41 +20,36 @@ CHOICES = {
     "edit": ("dilate", "erode", "gradient", "contrast", "translate", "rotate"),
     "kind": ("np", "hnp", "pt", "mlp", "mlp_aug"),
 }
+ALLOWED = {
+    "model.kind": CHOICES["kind"],
+    "model.dtype": sections.FLOATS,
+    "data.name": CHOICES["dataset"],
+    "data.edit": CHOICES["edit"],
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
     args = choices(arg, CHOICES, dataset="", edit="")
-    config = sections.editing(args["preset"], args["dataset"], args["edit"])
+    model = _model(args["kind"])
+    config = sections.editing(args["preset"], args["dataset"], args["edit"], model=model)
     config.experiment = "nfn.equivariant:editing"
-    config.model = _model()
-    config.model.kind = args["kind"]
     if args["preset"] == "cpu":  # narrow layers
         config.model.channels, config.model.frequencies, config.model.fourier_scale = 24, 8, 0.5
         config.model.mlp_widths = (256, 256, 256)
-    elif args["preset"] == "pod":
-        config.model.dtype, config.model.remat = "bfloat16", True
     return config
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the values that only this experiment can judge.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
-    one_of("config.data.name", config.data.name, CHOICES["dataset"])
-    one_of("config.data.edit", config.data.edit, CHOICES["edit"])
-    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    """Raises a ValueError where a value is wrong that only this experiment can judge."""
     at_least_one(config.model, "config.model", "channels", "num_layers")
     sections.check_editing(config)
 
 
-def _model() -> ConfigDict:
+def _model(kind: str) -> ConfigDict:
     return ConfigDict(
         dict(
-            kind="np",
+            kind=kind,
             canonical=False,
             channels=128,  # Table 16
             num_layers=3,  # Table 16

@@ -11,7 +11,7 @@ tests/nfn/test_pods.py). The argument chooses the images too: ":paper,dataset=ci
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import at_least_one, choices
 from nfn.tasks import sections
 
 CHOICES = {
@@ -19,7 +19,12 @@ CHOICES = {
     "dataset": ("fashion_mnist", "mnist", "cifar10"),
     "kind": ("np", "hnp", "pt", "mlp", "mlp_aug"),
 }
-INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
+ALLOWED = {
+    "model.kind": CHOICES["kind"],
+    "model.inputs": ("weights", "canonical", "invariant", "weights+probes", "canonical+probes"),
+    "model.dtype": sections.FLOATS,
+    "data.name": CHOICES["dataset"],
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -44,27 +49,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["preset"] == "demo":
         _demo(config)
     elif args["preset"] == "pod":  # as one GPU of the paper
-        sections.set_pod(config, per_chip=32, num_steps=20_000, every=500)
-        config.optimizer.warmup_steps = 1_000
-        config.model.dtype, config.model.remat = "bfloat16", True
+        sections.set_big_pod(config, num_steps=20_000, every=500, warmup_steps=1_000)
     return config
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the values that only this experiment can judge.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
-    one_of("config.model.inputs", config.model.inputs, INPUTS)
+    """Raises a ValueError where a value is wrong that only this experiment can judge."""
     if config.model.kind.startswith("mlp") and config.model.inputs not in ("weights", "canonical"):
         raise ValueError(
             f"config.model.inputs={config.model.inputs!r}: kind {config.model.kind} reads weights "
             "or canonical"
         )
-    one_of("config.data.name", config.data.name, CHOICES["dataset"])
-    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "channels", "num_layers", "num_probes")
     for name in ("head_dropout", "channel_dropout"):
         if not 0 <= config.model[name] < 1:

@@ -11,7 +11,7 @@ chooses images and network too: ":paper,dataset=cifar10,network=cnn".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import at_least_one, choices
 from nfn.tasks import sections
 
 CHOICES = {
@@ -19,6 +19,13 @@ CHOICES = {
     "dataset": ("fashion_mnist", "mnist", "cifar10"),
     "network": ("mlp", "cnn"),
     "kind": ("np", "pt"),
+}
+ALLOWED = {
+    "model.kind": (*CHOICES["kind"], "hnp"),  # hnp where it is not too large: `model.check_size`
+    "model.dtype": sections.FLOATS,
+    "data.name": CHOICES["dataset"],
+    "data.network": CHOICES["network"],
+    "data.scope": ("global", "layer"),
 }
 
 
@@ -60,17 +67,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the values that only this experiment can judge.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    # hnp too, but only where it is not too large: see `model.check_size`.
-    one_of("config.model.kind", config.model.kind, (*CHOICES["kind"], "hnp"))
-    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    one_of("config.data.name", config.data.name, CHOICES["dataset"])
-    one_of("config.data.network", config.data.network, CHOICES["network"])
-    one_of("config.data.scope", config.data.scope, ("global", "layer"))
+    """Raises a ValueError where a value is wrong that only this experiment can judge."""
     if not 0 < config.data.sparsity < 1:
         raise ValueError(f"config.data.sparsity={config.data.sparsity}: expected 0 < share < 1")
     at_least_one(config, "config", "batch_size", "evaluate_chunk")

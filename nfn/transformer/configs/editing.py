@@ -13,7 +13,7 @@ paper could not be read: data and training are those of the authors' paper befor
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import at_least_one, choices
 from nfn.tasks import sections
 
 CHOICES = {
@@ -21,15 +21,20 @@ CHOICES = {
     "dataset": ("fashion_mnist", "mnist", "cifar10"),
     "edit": ("dilate", "erode", "gradient", "contrast", "translate", "rotate"),
 }
+ALLOWED = {
+    "model.dtype": sections.FLOATS,
+    "data.name": CHOICES["dataset"],
+    "data.edit": CHOICES["edit"],
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
     args = choices(arg, CHOICES, dataset="", edit="")
-    config = sections.editing(args["preset"], args["dataset"], args["edit"])  # as NFN is trained
+    # Trained as NFN. The number of blocks could not be read; NFN has as many layers.
+    model = sections.attention(num_blocks=3)
+    config = sections.editing(args["preset"], args["dataset"], args["edit"], model=model)
     config.experiment = "nfn.transformer:editing"
-    # The number of blocks could not be read; NFN has as many layers.
-    config.model = sections.attention(num_blocks=3)
     config.editor = ConfigDict(
         dict(
             canonical=False,  # ours
@@ -41,19 +46,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.model.num_heads, config.model.ff_ratio = 2, 2
         config.model.frequencies, config.model.fourier_scale = 8, 0.5
         config.optimizer.learning_rate = 5e-3
-    elif args["preset"] == "pod":
-        config.model.dtype, config.model.remat = "bfloat16", True
     return config
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the values that only this experiment can judge.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    one_of("config.data.name", config.data.name, CHOICES["dataset"])
-    one_of("config.data.edit", config.data.edit, CHOICES["edit"])
-    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    """Raises a ValueError where a value is wrong that only this experiment can judge."""
     at_least_one(config.model, "config.model", "channels", "num_blocks", "num_heads", "ff_ratio")
     sections.check_editing(config)

@@ -12,7 +12,7 @@ chooses the images and the encoder too: ":paper,dataset=cifar10,kind=np".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import at_least_one, choices
 from nfn.tasks import sections
 
 CHOICES = {
@@ -20,7 +20,15 @@ CHOICES = {
     "dataset": ("fashion_mnist", "mnist", "cifar10"),
     "kind": ("nft", "np", "hnp"),
 }
-INPUTS = ("weights", "canonical")
+ALLOWED = {
+    "model.kind": CHOICES["kind"],
+    "model.inputs": ("weights", "canonical"),
+    "model.decoder": ("sitzmann", "additive"),
+    "model.dtype": sections.FLOATS,
+    "data.name": CHOICES["dataset"],
+    "task.target": ("siren", "image"),
+    "task.loss": ("mse", "l1"),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -53,25 +61,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if args["preset"] == "cpu":
         _cpu(config)
     elif args["preset"] == "pod":
-        sections.set_pod(config, per_chip=32, num_steps=20_000, every=500)
-        config.optimizer.warmup_steps = 1_000
-        config.model.dtype, config.model.remat = "bfloat16", True
+        sections.set_big_pod(config, num_steps=20_000, every=500, warmup_steps=1_000)
     return config
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the values that only this experiment can judge.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
-    one_of("config.model.kind", config.model.kind, CHOICES["kind"])
-    one_of("config.model.inputs", config.model.inputs, INPUTS)
-    one_of("config.model.decoder", config.model.decoder, ("sitzmann", "additive"))
-    one_of("config.model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    one_of("config.data.name", config.data.name, CHOICES["dataset"])
-    one_of("config.task.target", config.task.target, ("siren", "image"))
-    one_of("config.task.loss", config.task.loss, ("mse", "l1"))
+    """Raises a ValueError where a value is wrong that only this experiment can judge."""
     at_least_one(config, "config", "batch_size", "evaluate_chunk", "retrieval_images")
     names = ("channels", "num_blocks", "num_heads", "ff_ratio", "num_latents", "latent_width")
     at_least_one(config.model, "config.model", *names)

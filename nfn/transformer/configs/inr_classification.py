@@ -12,11 +12,16 @@ argument chooses images and encoder too: ":paper,dataset=cifar10,kind=np".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import at_least_one, choices
 from nfn.tasks import sections
 from nfn.transformer.configs import inr2array
 
 CHOICES = inr2array.CHOICES  # of the encoder
+ALLOWED = {
+    **{f"encoder.{name}": values for name, values in inr2array.ALLOWED.items()},
+    "model.dtype": sections.FLOATS,
+    "array_dtype": sections.FLOATS,
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -63,14 +68,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the values that only this experiment can judge.
-
-    Raises:
-        ValueError: Naming field, value and what is allowed.
-    """
+    """Raises a ValueError where a value is wrong that only this experiment can judge."""
     inr2array.check(config.encoder)
-    for name, value in (("model.dtype", config.model.dtype), ("array_dtype", config.array_dtype)):
-        one_of(f"config.{name}", value, ("float32", "bfloat16"))
     at_least_one(config.model, "config.model", "width", "num_layers", "num_heads", "ff_width")
     at_least_one(config, "config", "batch_size", "evaluate_chunk", "encode_chunk")
     if config.mixup < 0:
