@@ -19,7 +19,7 @@ import numpy as np
 
 from common.errors import DataError, UserError, shortened
 from common.files import json_files
-from common.files.storage import publish, storage_errors, user_path
+from common.files.storage import storage_errors, user_path, write_file
 
 PyTree = Any
 Arrays = dict[str, np.ndarray]
@@ -84,13 +84,7 @@ def save(
     facts = json_files.sealed({**(metadata or {}), _CHECKSUM: _checksum(arrays)})
     text = json.dumps(facts, sort_keys=True)
     content = _npz(arrays, text) if path.suffix == ".npz" else _safetensors(arrays, text)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with storage_errors(path):
-        try:
-            temporary.write_bytes(content)
-            publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_file(path, content)
 
 
 def load(path: str | Path) -> Weights:

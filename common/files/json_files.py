@@ -8,14 +8,13 @@ itself.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
 from common.files import nonfinite
-from common.files.storage import publish, storage_errors
+from common.files.storage import storage_errors, write_file
 
 NUMBER, PLAIN = "a number", "plain JSON"  # forms
 MOST_LEVELS = 40  # of what we write; json itself and whoever walks the values stop at some hundreds
@@ -50,18 +49,13 @@ def write_json(path: str | Path, value: Any) -> None:
     Raises:
         DataError: If the file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            text = json.dumps(
-                nonfinite.to_json(value), indent=1, allow_nan=False, ensure_ascii=False
-            )
-            temporary.write_text(f"{text}\n")
-            publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    write_file(Path(path), text_of(value).encode())
+
+
+def text_of(value: Any) -> str:
+    """Returns the JSON of a file, one line for every value, for people and `git diff`."""
+    plain = nonfinite.to_json(value)
+    return json.dumps(plain, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def parse(content: bytes | str) -> Any:

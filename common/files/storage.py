@@ -178,3 +178,19 @@ def publish(temporary: Path, target: Path) -> None:
     sync(temporary)
     temporary.replace(target)
     sync(target.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file so that readers see the old content or all of the new; makes its folder.
+
+    Raises:
+        DataError: If it cannot be written; the old content is intact.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            publish(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

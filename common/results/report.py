@@ -11,6 +11,7 @@ from absl import logging
 
 from common import papers
 from common.errors import DataError, UserError
+from common.files.storage import write_file
 from common.results.claims_text import (
     LEGEND,
     MARKS,
@@ -34,7 +35,6 @@ from common.results.pages import (
     runs_grid,
 )
 from common.results.report_runs import runs_html
-from common.results.runner import write_file
 from common.results.table_files import read_table
 from common.verdicts import CONFIDENCE, HOLDS, KINDS, LEVEL, MISSED, NOT_RUN, REVERSED
 

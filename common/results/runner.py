@@ -1,7 +1,6 @@
 """Runs what is missing of a table and writes its JSON, Markdown and figure."""
 
 import json
-import os
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from common.aggregates import measured
 from common.config import config_hash, load_config
 from common.errors import DataError, Interrupted, UserError, nearest
 from common.files import json_files
-from common.files.storage import locked, publish, storage_errors
+from common.files.storage import locked, write_file
 from common.jobs import pool as job_list
 from common.jobs import trainings
 from common.jobs.trainings import LAB, Training, read_result
@@ -182,22 +181,6 @@ def plan(request: Request) -> tuple[TableRun, ...]:
     return tuple(found.values())
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file atomically: another process sees the old content or all of the new.
-
-    Raises:
-        DataError: If it cannot be written; the old content is intact.
-    """
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            publish(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
 def _seeds(table: Table, seeds: int | Sequence[int] | None) -> tuple[int, ...]:
     if seeds is None:
         return table.seeds
@@ -339,8 +322,7 @@ def _write(
     elif table.figures:
         logging.warning("table %s is not complete: its figure is not drawn", table.name)
     json_path, markdown_path = folder / f"{stem}.json", folder / f"{stem}.md"
-    sealed = json_files.sealed(data)  # an edit by hand will be noticed
-    text = json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_files.text_of(json_files.sealed(data))  # an edit by hand will be noticed
     data = json.loads(text)  # as everybody else will see it: tuples are lists
     write_file(json_path, text.encode())
     write_file(markdown_path, render(data).encode())

@@ -388,7 +388,7 @@ def test_json_files_are_old_or_new_but_never_half(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", fail)
+        patch.setattr(Path, "write_bytes", fail)
         with pytest.raises(DataError, match=r"result\.json: .*No space left"):
             write_json(path, {"x": 2})
     assert read_json(path)["x"] == 1 / 3
