@@ -41,7 +41,7 @@ def export(
 
     Raises:
         UserError: If the state has no params, the seed is none of the run's, its code has changed,
-            or the file is there or cannot hold these arrays.
+            JAX does not hold 64 bits and the run does, or the file is there or lacks a type.
         DataError: If there is no such checkpoint, it is damaged, or the file cannot be written.
     """
     to, member = weights.check_target(to, overwrite=overwrite), _member(run, seed)
@@ -54,6 +54,12 @@ def export(
         raise DataError(f"{run.path}: has no valid checkpoint")
     names = weights.names(wanted)
     arrays = {name: np.asarray(restored.state[path]) for name, path in names.items()}
+    for name, path in names.items():
+        if arrays[name].dtype != wanted[path].dtype:
+            raise UserError(
+                f"{run.path}: {name} is {wanted[path].dtype}, which JAX holds only if "
+                "jax_enable_x64 is set"
+            )
     if run.config.seed_group > 1:
         arrays = {name: array[member] for name, array in arrays.items()}
     facts = {

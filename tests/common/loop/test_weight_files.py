@@ -117,6 +117,13 @@ def test_of_a_seed_group_one_seed_is_exported(code: Path, tmp_path: Path) -> Non
     np.testing.assert_array_equal(arrays["slope"], slopes[1])
 
 
+def test_no_bit_is_lost_where_jax_holds_fewer(code: Path, tmp_path: Path) -> None:
+    with jax.enable_x64(True):
+        run = saved_run(tmp_path / "run", tiny(code, x64=True), {"params": np.ones(3) / 3})
+    with pytest.raises(UserError, match="params is float64, which JAX holds only if"):
+        export(run, tmp_path / "w.npz")
+
+
 def test_a_state_of_all_kinds_is_exported_and_no_code_is_run(tmp_path: Path, code: Path) -> None:
     config, state = tiny(code).copy_and_resolve_references(), make_state(1.0)
     config.config_dir = str(tmp_path)
