@@ -60,7 +60,7 @@ def choices(arg: str | None, offered: Mapping[str, Any], **defaults: Any) -> dic
         chosen[key] = convert(key, text, chosen[key])
     for key, value in chosen.items():
         if isinstance(offered[key], tuple) and value != defaults.get(key):
-            one_of(key, value, offered[key])
+            require_one_of(key, value, offered[key])
     return chosen
 
 
@@ -85,7 +85,7 @@ def _pairs(arg: str) -> Iterator[tuple[str, str]]:
             yield "preset", item
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Checks a choice, for `get_config` and `check` of config files.
 
     Raises:
@@ -97,7 +97,7 @@ def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-def at_least_one(section: ConfigDict, prefix: str, *names: str) -> None:
+def require_at_least_one(section: ConfigDict, prefix: str, *names: str) -> None:
     """Checks counts and sizes, for `check` of config files.
 
     Args:
@@ -156,7 +156,7 @@ def check_allowed(config: ConfigDict, allowed: Mapping[str, tuple[str, ...]]) ->
     values = flatten(config)
     for name, some in allowed.items():
         try:
-            one_of(f"config.{name}", values[name], some)
+            require_one_of(f"config.{name}", values[name], some)
         except ValueError as error:
             raise UserError(str(error)) from error
 

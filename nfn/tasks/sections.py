@@ -6,7 +6,7 @@ The small versions are for 2 cores. Loads no JAX: config files import it.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one
+from common.config import require_at_least_one
 
 POD_CHIPS = 256  # TPU v5e 16x16
 FLOATS = ("float32", "bfloat16")
@@ -198,7 +198,7 @@ def check_editing(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk")
     if len(config.data.shift) != 2:
         raise ValueError(f"config.data.shift={config.data.shift}: expected (rows, columns)")
 
@@ -234,7 +234,9 @@ def check_zoo(section: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    at_least_one(section, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots")
+    require_at_least_one(
+        section, "config.data", "train_runs", "valid_runs", "test_runs", "snapshots"
+    )
     used = sum(section[f"{part}_runs"] for part in ("train", "valid", "test"))
     if not section.files and used > section.runs:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, one_of
+from common.config import require_at_least_one, require_one_of
 from sciml.pdes.benchmarks import BENCHMARKS
 
 NETWORKS = {  # as every config file offers them
@@ -67,13 +67,13 @@ def check_sections(config: ConfigDict, names: tuple[str, ...]) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.data.name", config.data.name, names)
-    one_of("config.model.kind", config.model.kind, NETWORKS["kind"])
-    one_of("config.model.base", config.model.base, NETWORKS["base"])
-    at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    require_one_of("config.data.name", config.data.name, names)
+    require_one_of("config.model.kind", config.model.kind, NETWORKS["kind"])
+    require_one_of("config.model.base", config.model.base, NETWORKS["base"])
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk")
     sizes = ("width", "num_layers", "projection", "wavelet_order", "stencil_order")
-    at_least_one(config.model, "config.model", *sizes)
+    require_at_least_one(config.model, "config.model", *sizes)
     counts = ("points", "stored", "kept", "num_train", "num_valid", "num_test")
-    at_least_one(config.data, "config.data", *counts)
+    require_at_least_one(config.data, "config.data", *counts)
     if not 0 <= config.model.damping < 1:
         raise ValueError(f"config.model.damping={config.model.damping}: expected 0 <= damping < 1")

@@ -11,7 +11,7 @@ pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). Withou
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices
+from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 
 CHOICES = {
@@ -42,7 +42,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
     """Raises a ValueError where a value is wrong that only this experiment can judge."""
-    at_least_one(config.model, "config.model", "channels", "num_layers")
+    require_at_least_one(config.model, "config.model", "channels", "num_layers")
     sections.check_editing(config)
 
 

@@ -11,7 +11,7 @@ tests/nfn/test_pods.py). The argument chooses the images too: ":paper,dataset=ci
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices
+from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 
 CHOICES = {
@@ -60,11 +60,11 @@ def check(config: ConfigDict) -> None:
             f"config.model.inputs={config.model.inputs!r}: kind {config.model.kind} reads weights "
             "or canonical"
         )
-    at_least_one(config.model, "config.model", "channels", "num_layers", "num_probes")
+    require_at_least_one(config.model, "config.model", "channels", "num_layers", "num_probes")
     for name in ("head_dropout", "channel_dropout"):
         if not 0 <= config.model[name] < 1:
             raise ValueError(f"config.model.{name}={config.model[name]}: expected 0 <= rate < 1")
-    at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk")
 
 
 def _model(dataset: str) -> ConfigDict:

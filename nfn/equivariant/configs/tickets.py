@@ -11,7 +11,7 @@ chooses images and network too: ":paper,dataset=cifar10,network=cnn".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices
+from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 
 CHOICES = {
@@ -70,10 +70,10 @@ def check(config: ConfigDict) -> None:
     """Raises a ValueError where a value is wrong that only this experiment can judge."""
     if not 0 < config.data.sparsity < 1:
         raise ValueError(f"config.data.sparsity={config.data.sparsity}: expected 0 < share < 1")
-    at_least_one(config, "config", "batch_size", "evaluate_chunk")
-    at_least_one(config.model, "config.model", "channels", "num_layers", "latent_channels")
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    require_at_least_one(config.model, "config.model", "channels", "num_layers", "latent_channels")
     names = ("steps", "batch_size", "rounds", "chunk", "num_train", "num_valid")
-    at_least_one(config.data, "config.data", *names)
+    require_at_least_one(config.data, "config.data", *names)
     if config.data.num_test < 2:
         raise ValueError(f"config.data.num_test={config.data.num_test}: expected at least 2")
 

@@ -13,7 +13,7 @@ folder of the published Small CNN Zoo.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices
+from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 
 CHOICES = {"preset": ("cpu", "paper", "pod"), "dataset": ("fashion_mnist", "cifar10")}
@@ -46,5 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
     """Raises a ValueError where a value is wrong that only this experiment can judge."""
-    at_least_one(config.model, "config.model", "channels", "num_blocks", "num_heads", "ff_ratio")
+    require_at_least_one(
+        config.model, "config.model", "channels", "num_blocks", "num_heads", "ff_ratio"
+    )
     sections.check_zoo(config.data)

@@ -12,7 +12,7 @@ chooses the images and the encoder too: ":paper,dataset=cifar10,kind=np".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices
+from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 
 CHOICES = {
@@ -67,9 +67,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
     """Raises a ValueError where a value is wrong that only this experiment can judge."""
-    at_least_one(config, "config", "batch_size", "evaluate_chunk", "retrieval_images")
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk", "retrieval_images")
     names = ("channels", "num_blocks", "num_heads", "ff_ratio", "num_latents", "latent_width")
-    at_least_one(config.model, "config.model", *names)
+    require_at_least_one(config.model, "config.model", *names)
     copies = config.data.copies
     if config.task.aligned and config.batch_size % copies:
         raise ValueError(

@@ -12,7 +12,7 @@ argument chooses images and encoder too: ":paper,dataset=cifar10,kind=np".
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices
+from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 from nfn.transformer.configs import inr2array
 
@@ -70,7 +70,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def check(config: ConfigDict) -> None:
     """Raises a ValueError where a value is wrong that only this experiment can judge."""
     inr2array.check(config.encoder)
-    at_least_one(config.model, "config.model", "width", "num_layers", "num_heads", "ff_width")
-    at_least_one(config, "config", "batch_size", "evaluate_chunk", "encode_chunk")
+    require_at_least_one(
+        config.model, "config.model", "width", "num_layers", "num_heads", "ff_width"
+    )
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk", "encode_chunk")
     if config.mixup < 0:
         raise ValueError(f"config.mixup={config.mixup}: expected 0 or more")

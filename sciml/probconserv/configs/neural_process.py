@@ -11,7 +11,7 @@ law and a soft constraint in training: ":cpu,pde=pme,soft=1" is SoftC-ANP.
 
 from ml_collections import ConfigDict
 
-from common.config import at_least_one, choices, one_of
+from common.config import choices, require_at_least_one, require_one_of
 
 # Parameters: configuration files of the released code; U[low, high] in training.
 RANGES = {
@@ -79,10 +79,10 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    one_of("config.data.name", config.data.name, CHOICES["pde"])
-    at_least_one(config, "config", "batch_size", "evaluate_chunk")
+    require_one_of("config.data.name", config.data.name, CHOICES["pde"])
+    require_at_least_one(config, "config", "batch_size", "evaluate_chunk")
     sizes = ("width", "latent", "heads", "num_samples", "soft_points")
-    at_least_one(config.model, "config.model", *sizes)
+    require_at_least_one(config.model, "config.model", *sizes)
     if config.model.soft_weight < 0:
         raise ValueError(f"config.model.soft_weight={config.model.soft_weight}: expected >= 0")
     if config.constraint.shock_samples < 0 or min(config.constraint.sigmas, default=1) <= 0:
