@@ -89,8 +89,6 @@ def tables(paper: PaperInfo) -> dict[str, Any]:
     """
     file = paper.folder / "tables" / "__init__.py"
     if not file.exists():
-        file = paper.folder / "tables.py"  # of a paper with a single table
-    if not file.exists():
         return {}
     try:
         return dict(importlib.import_module(f"{paper.name}.tables").TABLES)

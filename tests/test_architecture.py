@@ -64,7 +64,10 @@ LIGHT = [
 LIGHT += ["common.pods.aot_report", "common.loop.metrics", "common.data.sample.make_sample"]
 LIGHT += [f"common.data.{name}" for name in ("images", "cache", "epochs", "fetch")]
 HEAVY = ("jax", "flax", "optax", "orbax", "matplotlib", "rich", "scipy")
-STANDARD_FILES = ("__init__.py", "experiments.py", "README.md")
+STANDARD_FILES = (
+    *("__init__.py", "experiments.py", "README.md"),
+    *("tables/__init__.py", "figures/__init__.py"),
+)
 
 
 def relative(path: Path) -> str:
@@ -255,10 +258,6 @@ def lacking(paper: PaperInfo) -> Iterator[str]:
     has_results = any((paper.folder / "results").glob("*.json"))
     if has_results == ("Not run yet" in (paper.folder / "README.md").read_text()):
         yield f'{paper.name} has both or none of results/ and "Not run yet" in its README.md'
-    for part in ("tables", "figures"):
-        package, module = paper.folder / part / "__init__.py", paper.folder / f"{part}.py"
-        if not package.is_file() and not module.is_file():
-            yield f"{paper.name} lacks {part}/__init__.py"
     modules = [path.stem for path in (paper.folder / "tables").glob("*.py")]
     for name in sorted(set(modules) - {"__init__"}):
         registry = parsed(paper.folder / "tables" / "__init__.py")

@@ -66,7 +66,8 @@ def write_paper(folder: Path) -> papers.PaperInfo:
     config.write_text(CONFIG)
     text = '"""Never called."""\nfake = other = None\n'
     (paper / "configs" / "experiment.py").write_text(text)
-    (paper / "tables.py").write_text(TABLES.replace("CONFIG_PATH", repr(str(config))))
+    (paper / "tables").mkdir()
+    (paper / "tables" / "__init__.py").write_text(TABLES.replace("CONFIG_PATH", repr(str(config))))
     return papers.PaperInfo("faketopic.fakepaper", "A fake paper", paper, {"fake": config})
 
 

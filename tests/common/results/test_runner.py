@@ -70,7 +70,7 @@ def calls(tmp_path: Path) -> list[str]:
 
 
 def edit_table(paper: papers.PaperInfo, old: str, new: str) -> None:
-    path = paper.folder / "tables.py"
+    path = paper.folder / "tables" / "__init__.py"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     sys.modules.pop("faketopic.fakepaper.tables", None)
