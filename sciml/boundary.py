@@ -136,6 +136,8 @@ def stencil(order: int) -> tuple[float, ...]:
 
     At the last point the same weights stand mirrored with the other sign. Exact on polynomials of
     degree `order`: the weights solve Σ_j c_j j^p = [p = 1].
+
+    Source: one-sided finite differences; released notebooks of Saad et al. (2023): order 3.
     """
     powers = np.arange(order + 1)
     system = np.arange(order + 1.0)[None, :] ** powers[:, None]
@@ -181,8 +183,10 @@ def impose(
     """Returns the field with its end values replaced, so that the condition holds.
 
     Dirichlet and periodic conditions then hold to the bit, neumann ones up to rounding: the end
-    value is solved from the one-sided difference. Source: BOON, the operators T_1 of its
-    refinement (periodic: both ends get their mean).
+    value is solved from the one-sided difference.
+
+    Source: Saad et al. (2023), the operators T_1 of the refinement (periodic: both ends get their
+    mean).
     """
     field = floating(field)
     low, high = _end_values(field, condition, data)
@@ -204,6 +208,8 @@ def violation(
     field: Float[Array, "*grid batch c"] | Numbers, condition: BoundaryCondition, data: FaceData
 ) -> Float[Array, "ends *others batch c"]:
     """Returns by how much a field misses a condition: |u - α|, |slope - α| or |u_0 - u_N|.
+
+    Source: Saad et al. (2023), the boundary error.
 
     Ends without a condition give 0.
     """

@@ -29,7 +29,7 @@ VARIANCE_FLOOR = 1e-3
 def trapezoid_weights(x: Float[Array, " n"] | Numbers) -> Float[Array, " n"]:
     """Returns g with Σ g_j u_j ≈ ∫ u from the first to the last point; exact for linear u.
 
-    Source: ProbConserv; nothing is extrapolated beyond the points.
+    Source: Hansen et al. (2023), the rule of the released code. Nothing is extrapolated.
 
     Raises:
         ValueError: If the abscissae are not increasing.
@@ -42,7 +42,7 @@ def trapezoid_weights(x: Float[Array, " n"] | Numbers) -> Float[Array, " n"]:
 def right_riemann_weights(x: Float[Array, " n"] | Numbers) -> Float[Array, " n"]:
     """Returns the rule that takes every interval's value at its right end; the first point has 0.
 
-    Source: ProbConserv, an ablation.
+    Source: Hansen et al. (2023), an ablation of the released code.
 
     Raises:
         ValueError: If the abscissae are not increasing.
@@ -59,6 +59,8 @@ def mass_constraint(
     sigma: Float[Array, ""] | float = 0.0,
 ) -> LinearConstraint:
     """Returns the one row of a time slice: its integral is `mass`.
+
+    Source: Hansen et al. (2023), the conservation law in integral form, G u = b.
 
     Args:
         x: Abscissae of the slice.
@@ -155,10 +157,10 @@ def difference_variance(
 ) -> Float[Array, " m"]:
     """Returns the variance of every second difference if neighbours correlate as correlation^|i-j|.
 
-    Source: ProbConserv, artificial diffusion: v_i = σ²_{i-1} + 4σ²_i + σ²_{i+1} - 4ασ_{i-1}σ_i
-    + 2α²σ_{i-1}σ_{i+1} - 4ασ_iσ_{i+1}, where σ_{i-1} and σ_{i+1} carry the weights that their
-    points have in `difference_rows`. Not below VARIANCE_FLOOR (σ²_{i-1} + 4σ²_i + σ²_{i+1}): with
-    α = 1 and equal σ it would be 0, and a straight line certain.
+    Source: Hansen et al. (2023), artificial diffusion. v_i = σ²_{i-1} + 4σ²_i + σ²_{i+1} -
+    4ασ_{i-1}σ_i + 2α²σ_{i-1}σ_{i+1} - 4ασ_iσ_{i+1}, where σ_{i-1} and σ_{i+1} carry the weights
+    that their points have in `difference_rows`. Not below VARIANCE_FLOOR (σ²_{i-1} + 4σ²_i +
+    σ²_{i+1}): with α = 1 and equal σ it would be 0, and a straight line certain.
 
     Raises:
         ValueError: If the correlation is not in [0, 1], or as `difference_rows`.
@@ -236,9 +238,9 @@ def shape_correction(
     Damps kinks and oscillations; a straight line in x is unchanged. Condition the result on a mass
     afterwards: its covariance is the inverse of a matrix of five diagonals.
 
-    Source: ProbConserv, "w/diff": Σ_1 = (Σ^{-1} + G^T diag(1/v) G)^{-1}, v of
-    `difference_variance`; μ_1 = Σ_1 Σ^{-1} μ, written as μ - Σ_1 G^T diag(1/v) G μ, whose rounding
-    errors are those of the change only. The paper's slices are equidistant.
+    Source: Hansen et al. (2023), artificial diffusion, "w/diff". Σ_1 = (Σ^{-1} + G^T diag(1/v)
+    G)^{-1}, v of `difference_variance`; μ_1 = Σ_1 Σ^{-1} μ, written as μ - Σ_1 G^T diag(1/v) G μ,
+    whose rounding errors are those of the change only. The paper's slices are equidistant.
 
     Args:
         prior: With independent points (a vector or `Diagonal`) of positive variance.

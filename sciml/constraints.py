@@ -137,8 +137,8 @@ def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
     Differentiable in everything. An exact constraint holds to rounding. Under `jit`, exact rows
     that follow from others may be there if their values do too; what cannot be satisfied is NaN.
 
-    Source: ProbConserv, the update of mean and covariance; Σ^{-1}-distances to fields that satisfy
-    an exact constraint never grow.
+    Source: Hansen et al. (2023), the update of mean and covariance. Σ^{-1}-distances to fields that
+    satisfy an exact constraint never grow.
 
     Raises:
         ValueError: If shapes disagree, or (numbers known) A is singular: exact constraints that
@@ -160,6 +160,8 @@ def condition_samples(
     noise: Float[Array, "*batch m"] | None = None,
 ) -> Float[Array, "*batch n"]:
     """Returns samples of the prior moved to samples of `condition(constraint, prior)`.
+
+    Source: Matheron's rule (Wilson et al. 2020).
 
     y + Σ G^T A^{-1} (b - noise - G y): each satisfies an exact constraint to rounding, and the
     singular covariance that they have is never factored.

@@ -13,7 +13,10 @@ from sciml.numbers import Numbers, floating
 def relative_l2(
     predicted: Float[Array, " batch *grid"], true: Float[Array, " batch *grid"]
 ) -> Float[Array, " batch"]:
-    """Returns ||predicted - true|| / ||true|| over all grid points and times."""
+    """Returns ||predicted - true|| / ||true|| over all grid points and times.
+
+    Source: Li et al. (2021) and Saad et al. (2023), the error of all tables.
+    """
     axes = tuple(range(1, true.ndim))
     return jnp.sqrt(jnp.sum((predicted - true) ** 2, axis=axes) / jnp.sum(true**2, axis=axes))
 
@@ -25,8 +28,10 @@ def gaussian_log_likelihood(
 ) -> Float[Array, " batch"]:
     """Returns the log density of N(mean, variance) at the truth, its mean over all grid points.
 
-    Of marginals: correlations do not enter. Source: the LL of ProbConserv's tables, which clamps
-    variances at 1e-8; here they are used as they are, and must be positive.
+    Of marginals: correlations do not enter. Variances must be positive; those of the released code
+    are clamped at 1e-8.
+
+    Source: Hansen et al. (2023), the LL of the tables.
     """
     log_density = -((true - mean) ** 2 / variance + jnp.log(2 * math.pi * variance)) / 2
     return jnp.mean(log_density, axis=tuple(range(1, true.ndim)))
@@ -39,8 +44,9 @@ def crps_gaussian(
 ) -> Float[Array, " batch"]:
     """Returns the continuous ranked probability score of N(mean, variance), mean over grid points.
 
-    In the unit of the field, lower is better; |true - mean| where the variance is 0. Source:
-    Gneiting and Raftery (2007), Eq. 21, with the sign of an error.
+    In the unit of the field, lower is better; |true - mean| where the variance is 0.
+
+    Source: Gneiting and Raftery (2007), Eq. 21, with the sign of an error.
     """
     is_certain = variance <= 0
     sigma = jnp.sqrt(jnp.where(is_certain, 1, variance))

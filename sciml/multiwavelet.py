@@ -56,8 +56,8 @@ class Filters(NamedTuple):
 def legendre_filters(order: int) -> Filters:
     """Returns the filters of polynomials of degree below `order`.
 
-    Source: Alpert (1993); Gupta et al. (2021), Eq. 4 to 6. Integrals by Gauss-Legendre quadrature,
-    exact for these polynomials.
+    Source: Gupta et al. (2021), Eq. 4 to 6, after Alpert (1993). Integrals by Gauss-Legendre
+    quadrature, exact for these polynomials.
     """
     nodes, weights = legendre.leggauss(order)
     x, weights = (nodes + 1) / 2, weights / 2
@@ -83,6 +83,8 @@ def init_multiwavelet(
     uniform: Uniform, *, modes: tuple[int, ...], width: int, order: int
 ) -> MultiwaveletParams:
     """Returns the parameters of a fresh layer, distributed as in the released code.
+
+    Source: Gupta et al. (2021), the released code.
 
     Args:
         uniform: Source of numbers, see `sciml.initialization.draw`.
@@ -148,7 +150,7 @@ def multiwavelet_kernel(
 ) -> LinearKernel:
     """Returns the layer as a LinearKernel of fields [*grid, batch, width].
 
-    Source: Gupta et al. (2021), the decomposition and reconstruction of their Fig. 2.
+    Source: Gupta et al. (2021), Fig. 2: decomposition and reconstruction.
 
     Raises:
         ValueError: As `check_grid`; and by its face, read, impulse and blocks for another axis

@@ -106,6 +106,8 @@ def init_operator(
 ) -> OperatorParams:
     """Draws parameters: pointwise maps U(±1/sqrt(c_in)), as PyTorch does in the released code.
 
+    Source: Li et al. (2021) and Gupta et al. (2021), the released codes.
+
     Args:
         key: Random key.
         spec: Sizes.

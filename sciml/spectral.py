@@ -38,7 +38,7 @@ def init_spectral(
 ) -> SpectralParams:
     """Returns fresh multipliers, U[0, 1) / (c_in c_out) for both parts.
 
-    Source: released code of the FNO and of BOON.
+    Source: Li et al. (2021), the released code; that of Saad et al. (2023) has the same.
 
     Args:
         uniform: Source of numbers, see `sciml.initialization.draw`.

@@ -128,6 +128,8 @@ def constrained_layer(spec: ModelSpec, faces: Sequence[FaceData]) -> ApplyLayer:
     """Returns what is done with a kernel layer: refinement, activation, end values.
 
     Every channel satisfies the condition after the activation too, so the next layer's input does.
+
+    Source: Saad et al. (2023), released code: the refinement in every layer of the operator.
     """
     method, conditions = METHODS[spec.kind], _internal_conditions(spec)
     refinement = _refinement(spec)

@@ -63,7 +63,7 @@ def refine(
 ) -> Float[Array, "*grid batch c"]:
     """Returns the output of the refined layer; all conditions hold in every channel.
 
-    Source: Saad, Gupta, Alizadeh, Maddix (2023), Algorithms 1 to 3, in block form for all channels.
+    Source: Saad et al. (2023), Algorithms 1 to 3, in block form for all channels.
 
     Args:
         layer: Any linear layer.
@@ -94,6 +94,8 @@ def refined(
     damping: float = 1e-4,
 ) -> Callable[[Float[Array, "batch *grid c"] | Numbers, FaceData], Float[Array, "batch *grid c"]]:
     """Returns any affine function of fields [batch, *grid, c] with a boundary condition.
+
+    Source: Saad et al. (2023), Algorithms 1 to 3, by calls of the layer as in the paper.
 
     The reference form: everything by calling `apply`, on the input, on unit sources, on the changed
     input, and on 0 for what it adds to every field, which sources do not move. The result takes the
@@ -154,7 +156,10 @@ def eliminate(
     data: Sequence[FaceData],
     refinement: Refinement,
 ) -> Float[Array, "*grid batch c"]:
-    """Returns `refine` before the end values are written."""
+    """Returns `refine` before the end values are written.
+
+    Source: Saad et al. (2023), T_2 of K' = T_1 K T_2: Gauss elimination of the boundary rows.
+    """
     state = layer.kernel.analyse(v)
     for condition, faces in zip(conditions, data, strict=True):
         if condition.axis in refinement.axes:
@@ -293,7 +298,10 @@ def _end_blocks(matrix: Float[Array, "blocks e p c f q d"], damping: float) -> _
 
 
 def _kept(inputs: Float[Array, "blocks batch e p c"], blocks: _EndBlocks) -> Array:
-    """Returns what elimination leaves of the boundary rows: S v_0 and K_NN v_N, or K_00 v_0."""
+    """Returns what elimination leaves of the boundary rows: S v_0 and K_NN v_N, or K_00 v_0.
+
+    Source: Saad et al. (2023), the target of the boundary rows, T_1.
+    """
     flat = _flat(inputs)
     kept = [flat[:, :, end] @ pivot for end, pivot in enumerate(blocks.pivots)]
     return jnp.stack(kept, axis=2).reshape(inputs.shape)

@@ -13,6 +13,7 @@ from common.verdicts import (
     at_most_times,
     beats,
     below,
+    every,
     near,
 )
 
@@ -85,8 +86,7 @@ def cells(
 
 def at_most_half(results: Results, row: str, other: str, pdes: Sequence[str]) -> Verdict:
     """Returns whether a row has at most half of another's mean relative L2 on all equations."""
-    places = [column(pde, ERROR) for pde in pdes]
-    return all_of(*(at_most_times(results[row, p], results[other, p], 0.5) for p in places))
+    return every(at_most_times, results, row, other, 0.5, on=[column(pde, ERROR) for pde in pdes])
 
 
 def lower_error(
@@ -105,7 +105,7 @@ def lower_error(
     places = [column(pde, ERROR) for pde in pdes]
 
     def judge(results: Results) -> Verdict:
-        return all_of(*(beats(results[row, p], results[other, p], lower=True) for p in places))
+        return every(beats, results, row, other, on=places, lower=True)
 
     return Claim(name, statement, judge, PAPER if source else OURS, source)
 

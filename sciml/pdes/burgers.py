@@ -45,8 +45,8 @@ def step_velocity(
     cancel nowhere that u depends on them: float32 is accurate to 1e-5 for nu >= 1e-3. At t = 0 and
     x = 1/2 it is the limit, the mean.
 
-    Source: Cole (1951), Hopf (1950). Which of this and the front the authors of BOON used is not
-    known.
+    Source: Saad et al. (2023), Burgers' equation, by Cole (1951) and Hopf (1950). Which of this and
+    the front the authors used is not known.
     """
     jump, speed, z = u_left - u_right, (u_left + u_right) / 2, x - CENTER
     started = t > 0

@@ -30,8 +30,8 @@ def sample_burgers_periodic(
 ) -> PeriodicParams:
     """Draws initial data from the Gaussian distribution N(0, amplitude² 625 (25 I - d²/dx²)^-2).
 
-    Source: the benchmark of BOON and of the FNO. Mode k has the standard deviation
-    25 / (4 pi² k² + 25), the mean (k = 0) amplitude.
+    Source: Li et al. (2021) and Saad et al. (2023), periodic Burgers. Mode k has the standard
+    deviation 25 / (4 pi² k² + 25), the mean (k = 0) amplitude.
 
     Args:
         key: Random key.
@@ -60,6 +60,8 @@ def solve_burgers_periodic(
     resolution: int = 1024,
 ) -> Solution:
     """Returns the solution on `points` grid points, the last of which is the first.
+
+    Source: Saad et al. (2023), periodic Burgers, by Cole (1951) and Hopf (1950).
 
     Exact up to rounding while exp(-Ψ / (2 nu)) is in the range of the precision. Where it is not
     (float32: nu below about 0.005 for draws of `sample_burgers_periodic`), values are NaN.

@@ -51,7 +51,7 @@ def solve_cavity(
     Wall values of the sheet depend on the solver's spacing h, as 1 / h. The loop over the steps has
     a length that depends on `times`, so that gradients are forward-mode only.
 
-    Source: Thom (1933); second order with explicit steps: E and Liu (1996).
+    Source: Saad et al. (2023), the lid-driven cavity, by Thom (1933) and E and Liu (1996).
 
     Args:
         lid: Lid speeds (side lengths per unit of time); the Reynolds number is lid / nu.

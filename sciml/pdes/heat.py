@@ -22,7 +22,7 @@ def solve_heat(
 ) -> Solution:
     """Returns the exact solution as a polynomial with the right flux and a cosine series.
 
-    Source: the benchmark of BOON (diffusivity 0.01, flux 5), separation of variables.
+    Source: Saad et al. (2023), the heat equation, by separation of variables.
 
     Args:
         omega: Half waves of the initial data per unit of length.

@@ -5,7 +5,9 @@ Porous medium (PME): u_t = (u^m u_x)_x on x of [0, 1], u = 0 at t = 0, u(t, 0) =
 coefficient vanishes with u, so the medium fills at a finite speed.
 
 All functions take scalars: one parameter, one time t >= 0, one place x. The flux F is that of
-u_t + F_x = 0. Source: ProbConserv (Hansen et al. 2023), problems "Diffusion" and "PME".
+u_t + F_x = 0.
+
+Source: Hansen et al. (2023), problems "Diffusion" and "PME".
 """
 
 import jax.numpy as jnp

@@ -6,7 +6,8 @@ inflow u(t, -1) = a. The ramp steepens to a shock at t = 1/a, which moves at spe
 
 All functions take scalars: one parameter a > 0, one time t >= 0, one place x; jumps may have left
 the domain. The flux F is that of u_t + F_x = 0.
-Source: ProbConserv (Hansen et al. 2023), problems "Linear advection" and "Burgers".
+
+Source: Hansen et al. (2023), problems "Linear advection" and "Burgers".
 """
 
 import jax.numpy as jnp

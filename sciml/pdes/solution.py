@@ -52,7 +52,7 @@ def uniform_grid(
 def frame_times(final_time: float, *, stored: int, kept: int) -> Float[Array, " kept"]:
     """Returns the last `kept` of `stored` equidistant times from 0 to `final_time`.
 
-    Source: notebooks of the released code of BOON, which learn the last 25 stored frames.
+    Source: Saad et al. (2023), the released notebooks, which learn the last 25 stored frames.
 
     Raises:
         ValueError: If the times do not exist.

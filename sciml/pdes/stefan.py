@@ -4,7 +4,9 @@ u_t = (k(u) u_x)_x with k = 1 for u >= u* and 0 below, u = 0 at t = 0, u(t, 0) =
 solution on x >= 0, of which [0, 1] is looked at, jumps from u* to 0 at x = 2 z sqrt(t).
 
 All functions take scalars: the threshold u*, one time t >= 0, one place x >= 0. The flux F is that
-of u_t + F_x = 0. Source: ProbConserv (Hansen et al. 2023), problem "Stefan".
+of u_t + F_x = 0.
+
+Source: Hansen et al. (2023), problem "Stefan".
 """
 
 import math
@@ -27,6 +29,8 @@ BISECTIONS = 66  # halve the bracket to below one rounding error of float64
 
 def stefan_root(threshold: Scalar) -> Scalar:
     """Returns z > 0 of u* erf(z) z e^{z^2} = (1 - u*) / sqrt(pi), half the front's x / sqrt(t).
+
+    Source: Hansen et al. (2023), the front of the Stefan problem.
 
     The equation is solved in logarithms, where it is monotone and overflows for no z, by bisection;
     derivatives of any order are those of the implicit function.

@@ -17,7 +17,7 @@ def stokes_velocity(
 ) -> Float[Array, ""]:
     """Returns amplitude e^{-kx} cos(kx - omega t) with k = sqrt(omega / (2 nu)) at one point.
 
-    Source: Stokes (1851); the benchmark of BOON with amplitude 2.
+    Source: Saad et al. (2023), Stokes' second problem (Stokes 1851), with amplitude 2.
 
     Args:
         omega: Angular frequency of the wall (radians per unit of time).

@@ -28,8 +28,8 @@ def solve_wave(
 ) -> Solution:
     """Returns the exact standing wave on points x points grid points, axes [batch, x, y, time].
 
-    Source: the benchmark of BOON. All solutions are multiples of one: an operator only has to find
-    the amplitude.
+    Source: Saad et al. (2023), the wave equation. All solutions are multiples of one: an operator
+    only has to find the amplitude.
 
     Args:
         amplitude: Heights at t = 0, where the waves are at rest.

@@ -106,6 +106,8 @@ class AnpParams(NamedTuple):
 def init_anp(key: PRNGKeyArray, *, spec: AnpSpec) -> AnpParams:
     """Draws the network: Xavier-uniform weights, those before a ReLU larger by sqrt(2).
 
+    Source: Hansen et al. (2023), the released code.
+
     Raises:
         ValueError: If heads do not divide the width, or a size, rate or scale makes no sense.
     """
@@ -217,6 +219,8 @@ def decode(
 ) -> Normal:
     """Returns the Gaussian at every target: ReLU layers on [found; z; Linear(point)].
 
+    Source: Hansen et al. (2023), the decoder of the released code.
+
     The first layer is taken apart. Its part of z is the same at all targets, and its part of a
     point is the product of two linear maps: together a third of the work of the whole layer.
     """
@@ -306,7 +310,7 @@ def negative_elbo(
 ) -> Float[Array, ""]:
     """Returns -Σ log N(target; mean, scale) + KL(q(z | targets) ‖ q(z | contexts)).
 
-    Source: Kim et al. (2019), the evidence lower bound; summed over functions and targets, with z
+    Source: Kim et al. (2019), the evidence lower bound. Summed over functions and targets, with z
     from the targets, as in the released code of Hansen et al. (2023).
 
     Args:

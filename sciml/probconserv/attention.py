@@ -149,8 +149,7 @@ def cross_attention(
     A_h = softmax(Q_h K_h^T / sqrt(c / heads)), head h = dropout(A_h) V_h, with projected queries,
     keys and values; the residual and the output map see the query as it came.
 
-    Source: Vaswani et al. (2017), Eq. 1; Kim et al. (2019); the released code of Hansen et al.
-    (2023).
+    Source: Hansen et al. (2023), the attention of the released code (Vaswani et al. 2017, Eq. 1).
 
     Args:
         params: Of the layer.

@@ -96,8 +96,8 @@ def functions(
 ) -> tuple[Float[Array, " batch"], AnpBatch]:
     """Returns parameters and functions of these numbers: contexts and targets with their values.
 
-    Source: released code: context times are one uniform draw in each of equal intervals, all other
-    coordinates uniform.
+    Source: Hansen et al. (2023), the released code. Context times are one uniform draw in each of
+    equal intervals, all other coordinates uniform.
     """
     keys = _keys(index, spec, stream)
 

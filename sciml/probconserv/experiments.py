@@ -34,10 +34,10 @@ PyTree = Any
 
 
 def neural_process(config: ConfigDict) -> Experiment:
-    """Trains a neural process on solutions of one law; its updates are measured at the end."""
+    """Trains a neural process on a conservation law; its updates are measured at the end."""
     spec = data_sets.data_spec(config.data, config.constraint.cells)
-    measure = measure_spec(config)
     model = model_spec(config.model)
+    measure = measure_spec(config, spec, model)
     quiet = model._replace(dropout=0.0)
     soft = (config.model.soft_weight, config.model.soft_points)
     loss = _loss(spec, model, config.batch_size, *soft)
@@ -54,7 +54,7 @@ def neural_process(config: ConfigDict) -> Experiment:
 
         def values(part: PyTree) -> dict[str, Array]:
             keys = jax.vmap(jax.random.fold_in, (None, 0))(key, part[1])
-            return measured(state.params, part[0], keys, model=model, spec=measure, law=spec)
+            return measured(state.params, part[0], keys, spec=measure)
 
         number = jnp.arange(rows.mass.size)
         found = values_over(values, (rows, number), chunk=config.evaluate_chunk)
@@ -69,7 +69,7 @@ def neural_process(config: ConfigDict) -> Experiment:
     def predict(state: TrainState, data: PyTree, rows: PyTree) -> PyTree:
         del data
         keys = jax.random.split(jax.random.key(0), rows.mass.size)
-        return predicted(state.params, rows, keys, model=model, spec=measure, law=spec)
+        return predicted(state.params, rows, keys, spec=measure)
 
     return Experiment(
         data=lambda: data_sets.load(spec),
@@ -101,7 +101,7 @@ def model_spec(section: ConfigDict) -> AnpSpec:
     return spec
 
 
-def measure_spec(config: ConfigDict) -> MeasureSpec:
+def measure_spec(config: ConfigDict, data: DataSpec, model: AnpSpec) -> MeasureSpec:
     """Returns what is measured at the end.
 
     Raises:
@@ -116,6 +116,8 @@ def measure_spec(config: ConfigDict) -> MeasureSpec:
             "front, expected 0"
         )
     return MeasureSpec(
+        data=data,
+        model=model,
         update=update,
         num_samples=config.model.num_samples,
         dropouts=tuple(bool(x) for x in config.model.inference_dropouts),
@@ -137,6 +139,8 @@ def pde_penalty(
 
     Each function has its own parameter: the released code broadcasts every parameter against every
     function for advection. z is from the contexts, dropout off.
+
+    Source: Hansen et al. (2023), SoftC-ANP: the soft constraint of the released code.
     """
     law = LAWS[spec.name]
 

@@ -27,6 +27,8 @@ class MeasureSpec(NamedTuple):
     """What is measured.
 
     Attributes:
+        data: What the functions are.
+        model: The network.
         update: How constraints are applied.
         num_samples: Draws of z.
         dropouts: Whether dropout is on in prediction, for each set of numbers: False are those
@@ -35,6 +37,8 @@ class MeasureSpec(NamedTuple):
         sigmas: Noise in the mass for which "probconserv" is measured besides `update.sigma`.
     """
 
+    data: DataSpec
+    model: AnpSpec
     update: UpdateSpec
     num_samples: int
     dropouts: tuple[bool, ...]
@@ -55,13 +59,7 @@ class Predicted(NamedTuple):
 
 
 def measured(
-    params: AnpParams,
-    rows: Slices,
-    keys: Array,
-    *,
-    model: AnpSpec,
-    spec: MeasureSpec,
-    law: DataSpec,
+    params: AnpParams, rows: Slices, keys: Array, *, spec: MeasureSpec
 ) -> dict[str, Float[Array, " batch"]]:
     """Returns all metrics of every test function, named "[dropout_]METHOD_METRIC".
 
@@ -76,27 +74,19 @@ def measured(
         for dropout in spec.dropouts:
             key_mode = jax.random.fold_in(key, int(dropout))
             prefix = "dropout_" if dropout else ""
-            numbers = _of_function(params, row, key_mode, model, spec, law, dropout)
+            numbers = _of_function(params, row, key_mode, spec, dropout)
             found |= {prefix + name: value for name, value in numbers}
         return found
 
     return jax.vmap(one)(rows, keys)
 
 
-def predicted(
-    params: AnpParams,
-    rows: Slices,
-    keys: Array,
-    *,
-    model: AnpSpec,
-    spec: MeasureSpec,
-    law: DataSpec,
-) -> Predicted:
+def predicted(params: AnpParams, rows: Slices, keys: Array, *, spec: MeasureSpec) -> Predicted:
     """Returns what every method predicts on the slices."""
 
     def one(row: Slices, key: PRNGKeyArray) -> Predicted:
         key_z, key_draws = jax.random.split(key)
-        samples, known = _samples(params, row, key_z, model, spec, False), _slice(row, law)
+        samples, known = _samples(params, row, key_z, spec, False), _slice(row, spec.data)
         moments = {m: _moments(m, samples, known, spec.update) for m in METHODS}
         return Predicted(moments, dict(_positions(samples, known, key_draws, spec)))
 
@@ -104,16 +94,11 @@ def predicted(
 
 
 def _of_function(
-    params: AnpParams,
-    row: Slices,
-    key: PRNGKeyArray,
-    model: AnpSpec,
-    spec: MeasureSpec,
-    law: DataSpec,
-    dropout: bool,
+    params: AnpParams, row: Slices, key: PRNGKeyArray, spec: MeasureSpec, dropout: bool
 ) -> Iterator[tuple[str, Array]]:
+    """Yields the metrics of one test function."""
     key_z, key_draws = jax.random.split(key)
-    samples, known = _samples(params, row, key_z, model, spec, dropout), _slice(row, law)
+    samples, known = _samples(params, row, key_z, spec, dropout), _slice(row, spec.data)
     weights = trapezoid_weights(known.x)
     truth = row.targets.values[None]
 
@@ -143,28 +128,23 @@ def _of_function(
 
 
 def _samples(
-    params: AnpParams,
-    row: Slices,
-    key: PRNGKeyArray,
-    model: AnpSpec,
-    spec: MeasureSpec,
-    dropout: bool,
+    params: AnpParams, row: Slices, key: PRNGKeyArray, spec: MeasureSpec, dropout: bool
 ) -> Normal:
     """Returns means and scales [samples n] of one function."""
-    law = predict_samples(
+    drawn = predict_samples(
         params,
         jax.tree.map(lambda x: x[None], row.contexts),
         row.targets.points[None],
         key,
-        spec=model,
+        spec=spec.model,
         num_samples=spec.num_samples,
         dropout=dropout,
     )
-    return Normal(law.mean[:, 0], law.scale[:, 0])
+    return Normal(drawn.mean[:, 0], drawn.scale[:, 0])
 
 
-def _slice(row: Slices, law: DataSpec) -> Slice:
-    x = jnp.linspace(*LAWS[law.name].domain, law.points)
+def _slice(row: Slices, data: DataSpec) -> Slice:
+    x = jnp.linspace(*LAWS[data.name].domain, data.points)
     return Slice(x, row.mass, row.cell_masses)
 
 

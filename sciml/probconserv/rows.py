@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from common.aggregates import Results
 from common.tables import Cell, Paper
-from common.verdicts import OURS, PAPER, Claim, Verdict, all_of, beats
+from common.verdicts import OURS, PAPER, Claim, Verdict, beats, every
 
 CONFIG = "sciml/probconserv/configs/neural_process.py"
 
@@ -98,7 +98,6 @@ def better(
     places = [column(param, what) for param in params]
 
     def judge(results: Results) -> Verdict:
-        pairs = ((results[row, place], results[other, place]) for place in places)
-        return all_of(*(beats(*pair, lower=what != LL) for pair in pairs))
+        return every(beats, results, row, other, on=places, lower=what != LL)
 
     return Claim(name, statement, judge, PAPER if source else OURS, source)

@@ -94,9 +94,9 @@ def updated(
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Returns mean and marginal variance of a slice after a method's update.
 
-    Source: Hansen et al. (2023): "probconserv" is the update with the predicted variances, "hard"
-    the one with Σ = 1 for the mean, its variances left as they were; "diffused" corrects the shape
-    first (w/diff). "local", ours, knows the mass of every cell.
+    Source: Hansen et al. (2023), the rows of the tables. "probconserv" is the update with the
+    predicted variances, "hard" the one with Σ = 1 for the mean, its variances left as they were;
+    "diffused" corrects the shape first (w/diff). "local", ours, knows the mass of every cell.
     """
     if method == "anp":
         return mean, scale**2
@@ -118,6 +118,8 @@ def draws(
     count: int,
 ) -> Float[Array, "count n"]:
     """Returns profiles after a method's update; those of exact constraints conserve, each of them.
+
+    Source: Hansen et al. (2023), the downstream task of the released code.
 
     "hard" has no covariance that knows of its constraint: independent noise around its mean. The
     released code draws with the standard deviation in place of the variance; here it is the
@@ -143,7 +145,7 @@ def mixture(
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Returns mean and variance of an equal mixture: mean variance + sample variance of means.
 
-    Source: released code; variances are not below VARIANCE_FLOOR.
+    Source: Hansen et al. (2023), the released code. Variances are not below VARIANCE_FLOOR.
     """
     between = jnp.var(means, axis=0, ddof=1) if means.shape[0] > 1 else jnp.zeros_like(means[0])
     variance = jnp.mean(variances, axis=0) + between
@@ -153,7 +155,10 @@ def mixture(
 def shock_positions(
     profiles: Float[Array, "count n"], x: Float[Array, " n"]
 ) -> Float[Array, " count"]:
-    """Returns the first x at which a profile is not above 0; the last x if it always is."""
+    """Returns the first x at which a profile is not above 0; the last x if it always is.
+
+    Source: Hansen et al. (2023), the position of the shock in the released code.
+    """
     is_zero = profiles <= 0
     first = jnp.where(jnp.any(is_zero, axis=-1), jnp.argmax(is_zero, axis=-1), x.size - 1)
     return jax.vmap(lambda place: x[place])(first)

@@ -1,4 +1,4 @@
-"""Burgers on a circle: an independent solver, conservation, periodicity, and its random law."""
+"""Burgers on a circle: an independent solver, conservation, periodicity, and its random start."""
 
 from collections.abc import Iterator
 
@@ -137,7 +137,7 @@ def test_the_heat_kernel_has_unit_mass_and_damps_waves() -> None:
     chex.assert_trees_all_close(damped, wanted, atol=1e-8)
 
 
-def test_the_amplitudes_have_the_law_of_the_benchmark() -> None:
+def test_the_amplitudes_have_the_distribution_of_the_benchmark() -> None:
     params = sample_burgers_periodic(jax.random.key(5), 20_000, modes=8)
     k = np.arange(1, 9)
 

@@ -209,7 +209,8 @@ def numbers_of(
 
 def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
     config = small(f"{CONFIG},pde=stefan", **{"constraint.shock_samples": "3"})
-    spec, model, measure = spec_of("stefan"), model_spec(config.model), measure_spec(config)
+    spec, model = spec_of("stefan"), model_spec(config.model)
+    measure = measure_spec(config, spec, model)
 
     @jax.jit
     def measured_and_predicted(key):
@@ -218,12 +219,8 @@ def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
         keys = jax.random.split(jax.random.key(1), spec.counts[2])
         # Numbers are measured with a key of their own for every mode, the first of which is 0.
         first = jax.vmap(partial(jax.random.fold_in, data=0))(jax.random.clone(keys))
-        fields = dict(model=model, spec=measure, law=spec)
-        return (
-            rows,
-            measured(params, rows, keys, **fields),
-            predicted(params, rows, first, **fields),
-        )
+        numbers = measured(params, rows, keys, spec=measure)
+        return rows, numbers, predicted(params, rows, first, spec=measure)
 
     rows, found, (moments, shocks) = measured_and_predicted(jax.random.key(0))
     assert set(moments) == set(shocks) == set(METHODS)

@@ -30,28 +30,26 @@ boon_mwt_beats_mwt = rows.lower_error(
     "BOON-MWT has a lower relative L2 than MWT on the heat equation by two standard errors.",
 )
 
-PERIODIC = "On periodic Burgers the refinement has no elimination to do."
+PERIODIC = "On periodic Burgers there is nothing to eliminate."
 TARGET = (
-    "On Burgers the target of the paper is what keeps BOON back: with the direct target it has a "
-    "fraction of the error."
+    "On Burgers it is the target of the paper that limits BOON: with the direct target the error "
+    "is a fraction of that."
 )
 REASONS = {
     "boon_beats_fno": PERIODIC,
     "elimination_beats_last_layer": PERIODIC,
     "boon_halves_the_error": f"{PERIODIC} {TARGET}",
-    "boon_beats_equal_information": "On Stokes and Burgers inputs serve better than the target of "
-    "the paper; the direct target beats inputs.",
-    "boon_mwt_beats_mwt": "Boundary blocks of the multiwavelet layer, which has no pointwise map, "
-    "are badly conditioned, and seeds differ.",
+    "boon_beats_equal_information": "On Stokes and Burgers the inputs are of more use than the "
+    "target of the paper; the direct target beats them.",
+    "boon_mwt_beats_mwt": "The boundary blocks of the multiwavelet layer, which has no pointwise "
+    "map, are badly conditioned, and seeds differ.",
 }
 
 TABLE = Table(
-    name="multi_step",
     title="Relative L2 and boundary error of multi-step predictions",
     source="Saad et al. (2023), multi-step experiments",
     config="sciml/boon/configs/multi_step.py",
     cells=rows.cells(ROWS, PDES, PUBLISHED),
-    seeds=(0, 1, 2),
     claims=(
         rows.boundaries_hold_exactly(ROWS),
         *rows.claims_on_all(PDES),
@@ -61,14 +59,13 @@ TABLE = Table(
     headline=("boon_beats_fno", "boundaries_hold_exactly"),
     split=by_last_comma,
     notes=(
-        "The paper's tables could not be read. Published values are of the logs in the released "
-        "notebooks, whose refinement differs (see the README): on other grids, with more steps.",
+        "The paper's tables could not be read. Published values are from the logs in the released "
+        "notebooks, whose refinement differs (see the README), on other grids and with more steps.",
         "Boundary error: largest |u - α|, |slope - α| or |u(0) - u(1)| of a test sample at any "
         "time, mean over samples.",
         "Cavity: vorticity. Its wall values, which BOON reads from the solution as the released "
         "code does, are most of the norm: a network that has them has most of the answer.",
         "All solutions of the wave equation here are multiples of one.",
     ),
-    figures="sciml.boon.figures.multi_step:draw",
     reasons=REASONS,
 )

@@ -89,35 +89,35 @@ BURGERS = (
     "right without being told."
 )
 PERIODIC = (
-    "On periodic Burgers the refinement has no elimination: data that are periodic need none."
+    "On periodic Burgers there is nothing to eliminate: data that are periodic need no refinement."
 )
 REASONS = {
     "boon_beats_fno": f"{BURGERS} {PERIODIC}",
     "boon_halves_the_error": f"{BURGERS} {PERIODIC} The released notebooks train 8 times as many "
     "steps on 8 times as many points.",
     "boon_mwt_beats_mwt": "The multiwavelet layer has no pointwise map, and its boundary blocks "
-    "are badly conditioned (see the condition numbers below); seeds of MWT itself differ widely on "
-    "both Burgers equations.",
+    "are badly conditioned (see the condition numbers below); runs of MWT itself differ widely "
+    "from seed to seed on both Burgers equations.",
     "boon_beats_equal_information": "On Stokes most of what BOON adds is information, which the "
-    "inputs give too. On Burgers inputs serve better than the "
-    "target of the paper.",
-    "boon_helps_beside_inputs": "On Burgers the inputs already hold all that the boundary says.",
+    "inputs give too. On Burgers the inputs are of more use than the target of the paper.",
+    "boon_helps_beside_inputs": "On Burgers the inputs already contain everything that the "
+    "boundary data say.",
     "elimination_beats_last_layer": f"{BURGERS} {PERIODIC}",
-    "elimination_beats_writing": "Hidden layers that are overwritten learn around the jump at the "
-    "boundary; three seeds do not tell that from elimination on Stokes and Burgers.",
-    "direct_target_beats_fno": "One damping for all rows is not the best for each: with the "
-    "damping at which this row does better on Burgers, BOON-MWT does not learn (commit 62d53e9).",
+    "elimination_beats_writing": "Hidden layers whose ends are overwritten learn to cope with the "
+    "jump at the boundary; on Stokes and Burgers three seeds are too few to tell that from "
+    "elimination.",
+    "direct_target_beats_fno": "One damping for all rows is not the best one for each row: with "
+    "the damping at which this row does better on Burgers, BOON-MWT does not learn (commit "
+    "62d53e9).",
     "direct_target_beats_equal_information": "On Burgers one damping for all rows is not the best "
-    "for each; seeds differ by more than the two rows do.",
+    "one for each row; seeds differ by more than the two rows do.",
 }
 
 TABLE = Table(
-    name="single_step",
     title="Relative L2 and boundary error of single-step predictions",
     source="Saad et al. (2023), single-step experiments",
     config=CONFIG,
     cells=(*rows.cells(ROWS, PDES), *_condition_cells()),
-    seeds=(0, 1, 2),
     claims=(
         rows.boundaries_hold_exactly(ROWS),
         fno_misses_the_boundary,
@@ -136,19 +136,18 @@ TABLE = Table(
         "Boundary error: largest |u - α|, |slope - α| or |u(0) - u(1)| of a test sample, mean over "
         "samples. Slopes are one-sided differences of third order.",
         "BOON and its variants read boundary values at the target time, as the released code does. "
-        "The FNO does not have them; 'FNO + boundary inputs' has, as constant input channels. For "
+        "The FNO is not given them; 'FNO + boundary inputs' is, as constant input channels. For "
         "heat they are the same for all samples.",
-        "Condition: the largest condition number of the boundary blocks that are inverted; their "
-        "directions below a tenth of the mean are not eliminated (damping 0.1).",
+        "Condition: the largest condition number of the boundary blocks that are inverted; "
+        "directions of a block below a tenth of its mean are not eliminated (damping 0.1).",
         "BOON-FNO: block elimination of the paper's kernel products, the whole layer at once. "
         "'Direct target' solves for the boundary value itself. The periodic refinement has no "
         "elimination: both ends get their mean.",
-        "The two claims on the direct target were added when their numbers had been seen.",
+        "The two claims on the direct target were added after their numbers had been seen.",
         "Not reproduced: defects of the released code. Its base FNO computes a fourth layer and "
         "discards it, its refinement eliminates with a scalar read off one channel, and in 1-D its "
         "activation acts on the boundary too; no number here depends on them.",
     ),
-    figures="sciml.boon.figures.single_step:draw",
     repeat={"FNO": ("heat, relative L2",), "BOON-FNO": ("heat, relative L2",)},
     reasons=REASONS,
 )

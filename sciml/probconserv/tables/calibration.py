@@ -52,7 +52,6 @@ def _crps_claim(other: str, short: str) -> Claim:
 
 
 TABLE = Table(
-    name="calibration",
     title="Calibration: coverage of central 90 % intervals and CRPS, before and after updates",
     source="ours; the paper reports likelihoods",
     config=CONFIG,
@@ -67,7 +66,6 @@ TABLE = Table(
             title=title,
         )
     ),
-    seeds=(0, 1, 2),
     claims=(coverage_is_not_worse, _crps_claim(ANP, "anp"), _crps_claim(HARD, "hard")),
     split=by_last_comma,
     drawn_from_cells=True,
@@ -75,12 +73,11 @@ TABLE = Table(
     notes=(
         NOT_READ,
         "Marginals of the mixture over draws of z; sd: mean over the points of the slice.",
-        "The claims on CRPS were written after its values had been seen.",
+        "The claims about CRPS were written after its values had been seen.",
     ),
-    figures="sciml.probconserv.figures.calibration:draw",
     reasons=dict.fromkeys(
         ("crps_better_than_anp", "crps_better_than_hard"),
-        "On diffusion the mass is 0 and says nothing of an amplitude; at a = 3 seeds of the "
-        "network differ by more than the update moves.",
+        "On diffusion the mass is 0 and says nothing about the amplitude; at a = 3 networks of "
+        "different seeds differ by more than the update changes them.",
     ),
 )

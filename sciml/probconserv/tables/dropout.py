@@ -19,7 +19,6 @@ from sciml.probconserv.rows import (
 )
 
 TABLE = Table(
-    name="dropout",
     title="Stefan problem and PME with dropout on in prediction, as in the released code",
     source="Hansen et al. (2023); a setting that its text may not mention",
     config=CONFIG,
@@ -35,7 +34,6 @@ TABLE = Table(
             title=title,
         )
     ),
-    seeds=(0, 1, 2),
     claims=(
         better(
             "ll_better_than_anp",

@@ -46,13 +46,10 @@ likelihood_does_not_fall = better(
 )
 
 TABLE = Table(
-    name="precision",
     title="PME: from no constraint to an exact one, by the noise sigma of the mass",
     source="Hansen et al. (2023), figure on the precision 1 / sigma^2",
     config=CONFIG,
     cells=cells("pme", PME, (ABS_CE, LL, MSE), rows=LEVELS),
-    seeds=(0, 1, 2),
-    claims=(error_falls_with_sigma, likelihood_does_not_fall),
     headline=("error_falls_with_sigma", "likelihood_does_not_fall"),
     split=by_last_comma,
     notes=(

@@ -114,9 +114,9 @@ class Anp(nn.Module):
     def loss(self, points: Any, values: Any, targets: Any, target_values: Any) -> Any:
         posterior, prior = self.latent(targets, target_values), self.latent(points, values)
         found = self.deterministic(points, values, targets)
-        law = self.decoder(found, posterior.rsample(), targets)
+        normal = self.decoder(found, posterior.rsample(), targets)
         divergence = torch.distributions.kl_divergence(posterior, prior)
-        return divergence.sum() - law.log_prob(target_values).sum()
+        return divergence.sum() - normal.log_prob(target_values).sum()
 
 
 def step_case(size: str) -> Case:
