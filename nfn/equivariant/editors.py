@@ -15,9 +15,6 @@ from nfn.tasks.editing import Editor, EditorParams, residual_editor
 from nfn.trunk import Trunk
 from nfn.weights import Params, WeightSpace
 
-EQUIVARIANT_KINDS = ("np", "hnp", "pt")
-KINDS = (*EQUIVARIANT_KINDS, "mlp", "mlp_aug")
-
 
 class EditorSpec(NamedTuple):
     """Sizes of an editor.
@@ -61,12 +58,7 @@ def editor(space: WeightSpace, spec: EditorSpec, *, omega: float) -> Editor:
         space: The weights, all neurons permutable.
         spec: Sizes.
         omega: Frequency of the SIRENs.
-
-    Raises:
-        ValueError: If `spec.kind` is unknown.
     """
-    if spec.kind not in KINDS:
-        raise ValueError(f"config.model.kind={spec.kind!r}: expected one of {', '.join(KINDS)}")
     network = residual_editor(
         _mlp(space, spec) if spec.kind.startswith("mlp") else _stack(space, spec),
         omega=omega,

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from common.errors import nearest
 from common.networks import Network, from_linen
 from nfn import encodings, features
 from nfn.probes import activation_channels, initial_points, sine_invariant_channels
@@ -16,9 +15,6 @@ from nfn.siren import SirenParams
 from nfn.stack import StackSpec, linear_trunk, stack_space
 from nfn.symmetry import canonical_siren
 from nfn.weights import Params, WeightSpace, hidden_only
-
-KINDS = ("np", "hnp", "pt", "mlp", "mlp_aug")
-INPUTS = ("weights", "canonical", "invariant", "weights+probes", "canonical+probes")
 
 
 class ClassifierSpec(NamedTuple):
@@ -94,19 +90,9 @@ def classifier(
     `weights` is a params tree with a leading batch axis, `statistics` are those of
     `main_features` of training networks; with a `key` dropout is on (and mlp_aug permutes its
     inputs).
-
-    Raises:
-        ValueError: If `spec.kind` or `spec.inputs` are unknown or do not go together.
     """
-    if spec.inputs not in INPUTS:
-        hint = nearest(spec.inputs, INPUTS)
-        allowed = ", ".join(INPUTS)
-        raise ValueError(f"config.model.inputs={spec.inputs!r}{hint}: expected one of {allowed}")
-    if spec.kind in ("mlp", "mlp_aug"):
-        return vector_classifier(space, spec, num_classes=num_classes, function=function)
-    if spec.kind in ("np", "hnp", "pt"):
-        return equivariant_classifier(space, spec, num_classes=num_classes, function=function)
-    raise ValueError(f"config.model.kind={spec.kind!r}: expected one of {', '.join(KINDS)}")
+    make = vector_classifier if spec.kind in ("mlp", "mlp_aug") else equivariant_classifier
+    return make(space, spec, num_classes=num_classes, function=function)
 
 
 def main_features(

@@ -22,8 +22,6 @@ from nfn.trunk import Trunk
 from nfn.weights import WeightSpace
 
 PyTree = Any
-KINDS = ("nft", "np", "hnp")
-INPUTS = ("weights", "canonical")
 DECODERS = ("sitzmann", "additive")
 
 
@@ -114,12 +112,7 @@ def encoder(space: WeightSpace, spec: AutoencoderSpec, *, drawing: Drawing) -> E
 
     Source: Zhou et al. (2023), "Neural Functional Transformers", INR2ARRAY. Canonical inputs and
     probes are not in the paper.
-
-    Raises:
-        ValueError: If kind or inputs are unknown.
     """
-    if spec.inputs not in INPUTS:
-        raise ValueError(f"config.model.inputs={spec.inputs!r}: expected one of {INPUTS}")
     trunk = _trunk(space, spec)
     inner = trunk.space
 
