@@ -14,6 +14,7 @@ from common import contract
 from common.errors import LabError, UserError, from_machine, nearest, place
 from common.papers import builder_folder
 from common.provenance import source
+from common.seeds import is_group, seeds_of
 
 PyTree = Any
 SumCount = tuple[jax.Array, jax.Array]
@@ -68,14 +69,10 @@ def build(config: ConfigDict) -> Experiment:
         UserError: If there is no such builder, or it refuses the config (ValueError).
     """
     builder = _builder(config)
-    if config.seed_group == 1:
+    if not is_group(config):
         return _call(builder, config)
-    members = []
-    for offset in range(config.seed_group):
-        member = ConfigDict(config.to_dict())
-        member.seed = config.seed + offset
-        members.append(_call(builder, member.lock()))
-    return _group(members)
+    members = (ConfigDict({**config.to_dict(), "seed": seed}).lock() for seed in seeds_of(config))
+    return _group([_call(builder, member) for member in members])
 
 
 def abstract(tree: PyTree) -> PyTree:

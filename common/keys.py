@@ -6,15 +6,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from common.seeds import is_group, seeds_of
+
 INIT, STEP, EVALUATE = 0, 1, 2  # streams; step i of a run sees stream(stream(root, STEP), i)
 
 
 def root_key(config: ConfigDict) -> jax.Array:
     """Returns the key of the seed; of a seed group, the keys of its members, stacked."""
-    if config.seed_group == 1:
+    if not is_group(config):
         return jax.random.key(config.seed)
-    seeds = np.arange(config.seed, config.seed + config.seed_group)
-    return jax.vmap(jax.random.key)(seeds)
+    return jax.vmap(jax.random.key)(np.array(seeds_of(config)))
 
 
 def stream(key: jax.Array, number: Any) -> jax.Array:

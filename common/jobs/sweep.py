@@ -22,6 +22,7 @@ from common.jobs.sweep_file import Sweep, check_arrived, read_sweep
 from common.jobs.trainings import LAB, Training
 from common.provenance import source
 from common.run_folders.records import run_directory
+from common.seeds import in_groups, result_name
 
 
 def run_sweep(
@@ -131,7 +132,7 @@ def plan(
             settings = load_config(config, fields)
             check_arrived(path, point, settings)
             seeds = (settings.seed,) if sweep.seeds is None else sweep.seeds
-            groups = trainings.seed_groups(seeds, settings.seed_group)
+            groups = in_groups(seeds, settings.seed_group)
         except UserError as error:
             said = str(error).removeprefix(f"--sweep={path}: ")
             raise UserError(f"--sweep={path}: {said}") from error
@@ -142,7 +143,7 @@ def plan(
             label = f"{shown} seed {','.join(map(str, group))}".strip()
             command = trainings.train_command(lab, config, fields, group[0], workdir)
             training = Training(name, label, command, group, trainings.data_key(settings))
-            results = {seed: folder / f"seed{seed}" / "result.json" for seed in group}
+            results = {seed: folder / result_name(seed) / "result.json" for seed in group}
             members.setdefault(name, Member(point, key, training, results))
     return tuple(members.values())
 

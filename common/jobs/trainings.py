@@ -68,22 +68,6 @@ def texts(overrides: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def seed_groups(seeds: Sequence[int], size: int) -> tuple[tuple[int, ...], ...]:
-    """Returns the seeds in groups of `size` successive ones, as `config.seed_group` trains them.
-
-    Raises:
-        UserError: If they are not whole groups.
-    """
-    groups = tuple(tuple(seeds[i : i + size]) for i in range(0, len(seeds), size))
-    for group in groups:
-        if group != tuple(range(group[0], group[0] + size)):
-            raise UserError(
-                f"seeds {','.join(map(str, seeds))}: config.seed_group={size} trains {size} "
-                f"successive seeds together; {','.join(map(str, group))} is no such group"
-            )
-    return groups
-
-
 def read_result(path: Path, wanted_hash: str) -> dict[str, Any] | None:
     """Returns a result file's content if it says that the run of this config hash is complete."""
     if not path.exists():

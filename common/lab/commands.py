@@ -27,6 +27,7 @@ from common.pods import chips
 from common.run_folders.locate import locate
 from common.run_folders.records import run_directory
 from common.run_folders.trust import check_unchanged
+from common.seeds import in_words
 
 StartJax = Callable[..., None]
 FAILED_START = "ended before its first step; `lab runs prune --failed-starts` removes it"
@@ -371,10 +372,8 @@ def _check_start(config: ConfigDict, directory: Path, allow_changed_code: bool) 
 def _plan(config: ConfigDict) -> str:
     """Returns what a training run is about to do, in one line."""
     mesh = ", ".join(f"{axis}={size}" for axis, size in config.mesh.items())
-    seeds = f"seed {config.seed}"
-    if config.seed_group > 1:
-        seeds = f"seeds {config.seed} to {config.seed + config.seed_group - 1}"
-    return f"{config.experiment}: {config.num_steps} steps, {seeds}, mesh {mesh} (-1: all devices)"
+    steps = f"{config.num_steps} steps, {in_words(config)}"
+    return f"{config.experiment}: {steps}, mesh {mesh} (-1: all devices)"
 
 
 def _metrics(values: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from common.errors import DataError, UserError
 from common.loop.loading import chosen_step
 from common.run_folders.records import Run
 from common.run_folders.trust import check_unchanged
+from common.seeds import in_words, is_group, of_seed, seeds_of
 
 FORMAT = 1  # of the metadata
 _KEYS = ("threefry2x32", "rbg", "unsafe_rbg")
@@ -44,7 +45,7 @@ def export(
             JAX does not hold 64 bits and the run does, or the file is there or lacks a type.
         DataError: If there is no such checkpoint, it is damaged, or the file cannot be written.
     """
-    to, member = weights.check_target(to, overwrite=overwrite), _member(run, seed)
+    to, seed = weights.check_target(to, overwrite=overwrite), _seed(run, seed)
     check_unchanged(run, allow_changed_code=allow_changed_code)
     with Checkpoints(run.path / "checkpoints", read_only=True) as checkpoints:
         newest = manifest.newest(run.path / "checkpoints")
@@ -53,21 +54,20 @@ def export(
     if newest is None or restored is None:
         raise DataError(f"{run.path}: has no valid checkpoint")
     names = weights.names(wanted)
-    arrays = {name: np.asarray(restored.state[path]) for name, path in names.items()}
+    stored = {name: np.asarray(restored.state[path]) for name, path in names.items()}
     for name, path in names.items():
-        if arrays[name].dtype != wanted[path].dtype:
+        if stored[name].dtype != wanted[path].dtype:
             raise UserError(
                 f"{run.path}: {name} is {wanted[path].dtype}, which JAX holds only if "
                 "jax_enable_x64 is set"
             )
-    if run.config.seed_group > 1:
-        arrays = {name: array[member] for name, array in arrays.items()}
+    arrays = of_seed(run.config, seed, stored)
     facts = {
         "format": FORMAT,
         "experiment": run.config.experiment,
         "config": {k: v for k, v in run.config.to_dict().items() if k != "config_dir"},
         "config_hash": config_hash(run.config),
-        "seed": run.config.seed + member,
+        "seed": seed,
         "step": restored.step,
         "state_sha256": snapshot.digest_of(newest.leaves, snapshot.take(restored.state)[1]),
         "code": restored.extra.get("code"),
@@ -77,17 +77,13 @@ def export(
     return restored.step
 
 
-def _member(run: Run, seed: int | None) -> int:
-    """Returns the place of a seed in its group, 0 for a run of one seed."""
-    first, count = run.config.seed, run.config.seed_group
-    if seed is None and count > 1:
-        raise UserError(
-            f"{run.path}: --seed says which of the seeds {first} to {first + count - 1}"
-        )
-    if seed is not None and seed not in range(first, first + count):
-        has = f"seed {first}" if count == 1 else f"the seeds {first} to {first + count - 1}"
-        raise UserError(f"--seed={seed}: {run.path} has {has}")
-    return 0 if seed is None else seed - first
+def _seed(run: Run, seed: int | None) -> int:
+    """Returns a seed of the run, its only one if none is named."""
+    if seed is None and is_group(run.config):
+        raise UserError(f"{run.path}: --seed says which of {in_words(run.config)}")
+    if seed is not None and seed not in seeds_of(run.config):
+        raise UserError(f"--seed={seed}: {run.path} has {in_words(run.config)}")
+    return run.config.seed if seed is None else seed
 
 
 def _abstract(leaf: Leaf) -> jax.ShapeDtypeStruct:

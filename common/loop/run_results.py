@@ -11,6 +11,7 @@ from common.config import config_hash
 from common.files.json_files import read_json, sealed, write_json
 from common.fingerprint import Fingerprint
 from common.loop import program
+from common.seeds import is_group, of_seed, result_name, seeds_of
 
 PyTree = Any
 Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
@@ -72,13 +73,9 @@ def write_results(
         "state_sha256": snapshot.digest(result.state),  # of the last state; of a group, all of it
         "environment": read_json(directory / "environment.json"),
     }
-    for offset in range(config.seed_group if config.seed_group > 1 else 0):
-        seed = config.seed + offset
-        metrics = {
-            name: {key: value[offset] for key, value in values.items()}
-            for name, values in result.metrics.items()
-        }
-        folder = directory.parent / f"seed{seed}"
+    for seed in seeds_of(config) if is_group(config) else ():
+        metrics = {which: of_seed(config, seed, v) for which, v in result.metrics.items()}
+        folder = directory.parent / result_name(seed)
         write_json(
             folder / "result.json",
             sealed({**shared, "seed": seed, "metrics": metrics, "group": directory.name}),

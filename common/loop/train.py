@@ -45,6 +45,15 @@ class Best(NamedTuple):
     value: float
 
 
+class _Start(NamedTuple):
+    """Where a run begins, or goes on: the state after `step` steps, `seconds` of work so far."""
+
+    state: PyTree
+    step: int = 0
+    best: Best | None = None
+    seconds: float = 0.0
+
+
 class _Run(NamedTuple):
     """Everything of a run that does not change while it runs."""
 
@@ -114,12 +123,12 @@ def fit(
         stop = None if distributed.is_single() else stack.enter_context(first_signal())
         if distributed.is_lead():
             _write_start(directory, config, command)
-        run, state, start, best, elapsed = _prepare(
+        run, start = _prepare(
             experiment, config, directory, mesh, stack, code, tensorboard=tensorboard, wandb=wandb
         )
-        started -= elapsed
+        started -= start.seconds
         stop = stop or stack.enter_context(first_signal())
-        state, best = _loop(run, state, start, best, stop, started)
+        state, best = _loop(run, start, stop, started)
         if distributed.is_single():  # nothing can be lost now: a long evaluation ends at once
             stack.enter_context(saved(_stopped(config.num_steps, config)))
         metrics = _final_metrics(run, state, best)
@@ -141,8 +150,8 @@ def _prepare(
     *,
     tensorboard: bool,
     wandb: bool,
-) -> tuple[_Run, PyTree, int, Best | None, float]:
-    """Compiles, restores or initializes; returns the run, state, step, best and past seconds."""
+) -> tuple[_Run, _Start]:
+    """Compiles, and restores the newest checkpoint or initializes."""
     host_data = jax.tree.map(np.asarray, experiment.data())
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
@@ -177,28 +186,23 @@ def _prepare(
     if restored is None:
         state = program.lower_init(experiment, layout).compile()(key)
         state, origin = warm_start.warm_start(state, config, code.may_change)
-        return run._replace(origin=origin), state, 0, None, 0.0
+        return run._replace(origin=origin), _Start(state)
     stops.require_same_data(from_record(restored.extra), run.fingerprint)
     logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     origin = {k: v for k, v in restored.extra.items() if k == WEIGHTS}
-    return (
-        run._replace(origin=origin),
-        restored.state,
-        restored.step,
-        _best(restored),
-        restored.extra["seconds"],
-    )
+    start = _Start(restored.state, restored.step, _best(restored), restored.extra["seconds"])
+    return run._replace(origin=origin), start
 
 
 def _loop(
-    run: _Run, state: PyTree, start: int, best: Best | None, stop: threading.Event, started: float
+    run: _Run, start: _Start, stop: threading.Event, started: float
 ) -> tuple[PyTree, Best | None]:
-    config, k = run.config, run.config.steps_per_call
-    label = f"{config.experiment} seed {config.seed}"
-    progress = Progress(config.num_steps, start=start, label=label, enabled=distributed.is_lead())
+    config, k, state, best = run.config, run.config.steps_per_call, start.state, start.best
+    label, is_lead = f"{config.experiment} seed {config.seed}", distributed.is_lead()
+    progress = Progress(config.num_steps, start=start.step, label=label, enabled=is_lead)
     pending: tuple[int, Any] | None = None
     with contextlib.closing(progress):
-        for step in range(start, config.num_steps, k):
+        for step in range(start.step, config.num_steps, k):
             if _asked_to_stop(stop, config, step):
                 if pending is not None:
                     _consume(run, pending, state, progress)

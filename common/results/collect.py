@@ -15,6 +15,7 @@ from common.jobs.trainings import read_result
 from common.loop_fields import NOT_HASHED
 from common.papers import PaperInfo
 from common.results.table_files import FORMAT
+from common.seeds import seeds_of
 from common.tables import Cell, Table, evaluate_claims
 
 # What of environment.json stands below a table: nothing that names a person's machine or folders.
@@ -56,6 +57,11 @@ class TableRun(NamedTuple):
         """Returns what identifies the run in its table, up to the seed."""
         suffix = f".{self.function.replace(':', '.')}" if self.function else ""
         return config_hash(self.config) + suffix
+
+    @property
+    def group_size(self) -> int:
+        """Returns how many seeds one process makes; its time is that of all of them."""
+        return 1 if self.function else len(seeds_of(self.config))
 
     def spec(self, preset: str) -> str:
         """Returns what follows --config= at a preset."""
@@ -223,7 +229,6 @@ def _cell_json(
 def _run_json(
     run: TableRun, results: Mapping[int, Mapping[str, Any]], table: Table
 ) -> dict[str, Any]:
-    group = 1 if run.function else run.config.seed_group  # a group's time is that of all its seeds
     foreign = {} if run.file == table.config else {"config": run.file}
     foreign |= {"variant": run.variant} if run.variant else {}
     return {
@@ -234,7 +239,8 @@ def _run_json(
         "function": run.function,
         "cells": [[cell.row, cell.column] for cell in run.cells],
         "wall_time_s": {
-            str(seed): round(result["wall_time_s"] / group, 3) for seed, result in results.items()
+            str(seed): round(result["wall_time_s"] / run.group_size, 3)
+            for seed, result in results.items()
         },
     }
 

@@ -25,6 +25,7 @@ from common.results.collect import TableRun, collect, config_spec, judged, metri
 from common.results.pages import render, result_stem
 from common.results.table_files import read_table
 from common.run_folders.records import run_directory
+from common.seeds import in_groups, result_name
 from common.tables import Table, aggregate, check_table
 
 Problems = dict[tuple[str, int], str]  # why a run has no result, by (name of the run, seed)
@@ -174,7 +175,7 @@ def plan(request: Request) -> tuple[TableRun, ...]:
             continue
         folder = run_directory(request.workdir, config).parent
         name = f"cells/{cell.run.replace(':', '.')}.json" if cell.run else "result.json"
-        results = {seed: folder / f"seed{seed}" / name for seed in request.seeds}
+        results = {seed: folder / result_name(seed) / name for seed in request.seeds}
         found[key] = TableRun(
             config, file, dict(cell.overrides), cell.run, (cell,), results, cell.variant
         )
@@ -270,9 +271,8 @@ def _outlook(
 
 
 def _missing_groups(run: TableRun) -> list[tuple[int, ...]]:
-    size = 1 if run.function else run.config.seed_group
     missing = run.missing()
-    groups = trainings.seed_groups(tuple(run.results), size)
+    groups = in_groups(tuple(run.results), run.group_size)
     return [group for group in groups if any(seed in missing for seed in group)]
 
 

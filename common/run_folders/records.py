@@ -25,6 +25,7 @@ from common.files.json_files import NUMBER, PLAIN, read_json, write_json
 from common.files.storage import locked, user_path
 from common.provenance.environment import environment
 from common.provenance.places import FOLDER_FROM_RUN, moved_along
+from common.seeds import run_name
 
 FILES = "*/*/*/seed*"  # where run folders are in a work folder
 _METRIC = (float, int, str, None)  # what is not finite may be a word
@@ -64,10 +65,7 @@ def run_directory(workdir: str | Path, config: ConfigDict) -> Path:
     """Returns the folder in which this config trains with its seed (or seed group)."""
     left, _, name = config.experiment.rpartition(":")
     paper = Path(config.config_dir).name or "root" if left.endswith(".py") else left
-    seeds = f"seed{config.seed}"
-    if config.seed_group > 1:
-        seeds = f"seeds{config.seed}-{config.seed + config.seed_group - 1}"
-    return user_path(workdir) / paper / name / config_hash(config) / seeds
+    return user_path(workdir) / paper / name / config_hash(config) / run_name(config)
 
 
 def find(workdir: str | Path) -> list[Run]:

@@ -105,9 +105,9 @@ def test_of_a_seed_group_one_seed_is_exported(code: Path, tmp_path: Path) -> Non
     slopes = np.arange(8, dtype=np.float32).reshape(2, 4)
     config = tiny(code, seed=3, seed_group=2)
     group = saved_run(tmp_path / "seeds3-4", config, {"params": {"slope": slopes}})
-    with pytest.raises(UserError, match="--seed says which of the seeds 3 to 4"):
+    with pytest.raises(UserError, match="--seed says which of seeds 3 to 4"):
         export(group, tmp_path / "w.npz")
-    with pytest.raises(UserError, match="--seed=5: .* has the seeds 3 to 4"):
+    with pytest.raises(UserError, match="--seed=5: .* has seeds 3 to 4"):
         export(group, tmp_path / "w.npz", seed=5)
 
     export(group, tmp_path / "w.npz", seed=4)
