@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import app
 
-from tests.benchmarks.nfn_vs_torch import record
+from tests.benchmarks.nfn_vs_torch import preamble, record, side_by_side
 
 CASES = {
     "anp step": "ANP of width 128, training step",
@@ -26,28 +26,11 @@ CASES = {
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Returns the table of a measurement: ms of wall time and ratios."""
-    facts = result["environment"]
-    lines = [
-        f"{facts['cpu']}, jax {facts['packages']['jax']}, torch {result['torch']}, load average "
-        f"{result['load_before']:.1f}; ms of wall time, least of {result['rounds']} rounds. Ratio: "
-        "torch / ours. Kept: both told by MALLOC_... to keep freed memory.",
-        "",
-        "| | threads | ours | torch | ratio | ours, kept | torch, kept | ratio |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for case, title in CASES.items():
-        for threads, part in result["threads"].items():
-            sides = part["times"].get(case, {})
-            if "ours" not in sides or "torch" not in sides:
-                continue
-            ours, torch, ours_kept, torch_kept = (
-                sides[name]["wall"] for name in ("ours", "torch", "ours, kept", "torch, kept")
-            )
-            lines.append(
-                f"| {title} | {threads} | {ours:.3g} | {torch:.3g} | {torch / ours:.1f} "
-                f"| {ours_kept:.3g} | {torch_kept:.3g} | {torch_kept / ours_kept:.1f} |"
-            )
-    return "\n".join(lines)
+    how = (
+        f"ms of wall time, least of {result['rounds']} rounds. Ratio: torch / ours. Kept: both "
+        "told by MALLOC_... to keep freed memory."
+    )
+    return "\n".join([preamble(result, how), *side_by_side(result, CASES)])
 
 
 def main(_: list[str]) -> None:

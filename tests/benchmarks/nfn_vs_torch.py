@@ -152,14 +152,46 @@ def ratios(times: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, 
     return found
 
 
+def preamble(result: Mapping[str, Any], how: str) -> str:
+    """Returns the machine and versions of a measurement, and `how` it is to be read."""
+    facts = result["environment"]
+    return (
+        f"{facts['cpu']}, jax {facts['packages']['jax']}, torch {result['torch']}, load average "
+        f"{result['load_before']:.1f}; {how}"
+    )
+
+
+def side_by_side(result: Mapping[str, Any], titles: Mapping[str, str]) -> list[str]:
+    """Returns rows of the cases with these titles: ms of both sides with either allocator."""
+    lines = [
+        "",
+        "| | threads | ours | torch | ratio | ours, kept | torch, kept | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case, title in titles.items():
+        for threads, part in result["threads"].items():
+            sides = part["times"].get(case, {})
+            if "ours" not in sides or "torch" not in sides:
+                continue
+            ours, torch, ours_kept, torch_kept = (
+                sides[name]["wall"] for name in ("ours", "torch", "ours, kept", "torch, kept")
+            )
+            lines.append(
+                f"| {title} | {threads} | {ours:.3g} | {torch:.3g} | {torch / ours:.1f} "
+                f"| {ours_kept:.3g} | {torch_kept:.3g} | {torch_kept / ours_kept:.1f} |"
+            )
+    return lines
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """Returns the table of a measurement: ms of wall time, and how many times ours is faster."""
-    facts = result["environment"]
     lines = [
-        f"{facts['cpu']}, jax {facts['packages']['jax']}, torch {result['torch']}, load average "
-        f"{result['load_before']:.1f}; ms (networks: ms per step of one network), least of "
-        f"{result['rounds']} rounds; ratio: torch / ours. Kept: both told by MALLOC_... "
-        "to keep freed memory; else big buffers are faulted in at every call.",
+        preamble(
+            result,
+            f"ms (networks: ms per step of one network), least of {result['rounds']} rounds; "
+            "ratio: torch / ours. Kept: both told by MALLOC_... to keep freed memory; else big "
+            "buffers are faulted in at every call.",
+        ),
         "",
         "| | threads | ours | torch | ratio | ours, kept | torch, kept | ratio | share of peak |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app
 
-from tests.benchmarks.nfn_vs_torch import record
+from tests.benchmarks.nfn_vs_torch import preamble, record
 
 SIZES = {
     "fno1d": "1-D, 500 points, width 64, 16 modes",
@@ -28,11 +28,12 @@ CASES = tuple(
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Returns the table of a measurement: ms of wall time and ratios."""
-    facts = result["environment"]
     lines = [
-        f"{facts['cpu']}, jax {facts['packages']['jax']}, torch {result['torch']}, load average "
-        f"{result['load_before']:.1f}; ms of wall time, least of {result['rounds']} rounds. Ratio: "
-        "neuraloperator / ours. BOON: times our FNO in the same run.",
+        preamble(
+            result,
+            f"ms of wall time, least of {result['rounds']} rounds. Ratio: neuraloperator / ours. "
+            "BOON: times our FNO in the same run.",
+        ),
         "",
         "| | threads | FNO | neuraloperator | ratio | plain | ratio | BOON | direct target |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -1,8 +1,6 @@
 """The cases of `probconserv_vs_torch` on our side: training steps, k of them in a scan."""
 
 import math
-import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +10,8 @@ import numpy as np
 import optax
 
 from sciml.probconserv.anp import AnpBatch, AnpSpec, Observations, init_anp, negative_elbo
-from tests.benchmarks.peers.timed_cases import Case, serve
+from tests.benchmarks.peers.jax_cases import donated_case, serve_jax
+from tests.benchmarks.peers.timed_cases import Case
 
 STEPS = 10
 POINTS = 100
@@ -43,35 +42,17 @@ def step_case(size: str) -> Case:
         updates, moments = optimizer.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), moments, key), value
 
-    @partial(jax.jit, donate_argnums=0)
-    def run(state: Any, batch: AnpBatch) -> Any:
-        return jax.lax.scan(step, state, batch)
-
     params = jax.jit(partial(init_anp, spec=spec))(jax.random.key(0))
-    state = [(params, optimizer.init(params), jax.random.key(1))]
-    data = batches(functions)
-
-    def once() -> None:
-        state[0], _ = jax.block_until_ready(run(state[0], data))
-
-    return Case(once, units=STEPS)
-
-
-def matmul_case() -> Case:
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(1024, 1024)), jnp.float32)
-    multiply = jax.jit(jnp.matmul)
-    return Case(lambda: jax.block_until_ready(multiply(a, a)), flops=2 * 1024**3)
+    state = (params, optimizer.init(params), jax.random.key(1))
+    return donated_case(partial(jax.lax.scan, step), state, batches(functions), units=STEPS)
 
 
 def main() -> None:
-    cases: dict[str, Callable[[], Case]] = {"matmul": matmul_case}
     parameters = {}
     for size, (spec, _) in SIZES.items():
-        cases[size] = partial(step_case, size)
         params = jax.eval_shape(partial(init_anp, spec=spec), jax.random.key(0))
         parameters[size] = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
-    threads = len(os.sched_getaffinity(0))
-    serve(cases, {"jax": jax.__version__, "threads": threads, "parameters": parameters})
+    serve_jax({size: partial(step_case, size) for size in SIZES}, parameters=parameters)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ PyTorch: modules, fused attention with its own dropout, fused layer norm, fused 
 """
 
 import math
-import os
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch  # pyrefly: ignore
 import torch.nn.functional as F  # pyrefly: ignore  # noqa: N812
-from timed_cases import Case, serve  # pyrefly: ignore
+from timed_cases import Case  # pyrefly: ignore
 from torch import nn  # pyrefly: ignore
+from torch_cases import serve_torch, step_case  # pyrefly: ignore
 
 HEADS, RATE, MIN_SCALE = 4, 0.1, 1e-3
 # Width, functions; contexts and targets.
@@ -119,7 +118,7 @@ class Anp(nn.Module):
         return divergence.sum() - normal.log_prob(target_values).sum()
 
 
-def step_case(size: str) -> Case:
+def training_case(size: str) -> Case:
     """One training step: negative ELBO with dropout, Adam."""
     width, batch = SIZES[size]
     points, targets = torch.rand(2, batch, POINTS, 2)
@@ -127,29 +126,14 @@ def step_case(size: str) -> Case:
     net = Anp(width)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True)
 
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        net.loss(points, values, targets, target_values).backward()
-        optimizer.step()
-
-    return Case(run)
-
-
-def matmul_case() -> Case:
-    a = torch.randn(1024, 1024)
-    return Case(lambda: a @ a, flops=2 * 1024**3)
+    return step_case(optimizer, partial(net.loss, points, values, targets, target_values))
 
 
 def main() -> None:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.manual_seed(0)
-    cases: dict[str, Callable[[], Case]] = {"matmul": matmul_case}
-    parameters = {}
-    for size, (width, _) in SIZES.items():
-        cases[size] = partial(step_case, size)
-        parameters[size] = sum(p.numel() for p in Anp(width).parameters())
-    threads = torch.get_num_threads()
-    serve(cases, {"torch": torch.__version__, "threads": threads, "parameters": parameters})
+    parameters = {
+        size: sum(p.numel() for p in Anp(width).parameters()) for size, (width, _) in SIZES.items()
+    }
+    serve_torch({size: partial(training_case, size) for size in SIZES}, parameters=parameters)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import os
 from functools import partial
 from typing import Any
 
@@ -14,13 +13,14 @@ import optax
 from common.config import load_config
 from common.experiment import build
 from nfn import layers
-from nfn.features import Features, feature_shapes
+from nfn.features import Features
 from nfn.sine import SineMethod
 from nfn.siren import fit_siren, siren_space
 from nfn.weights import WeightSpace, hidden_only
 from nfn.zoo import train_networks, zoo_images
 from nfn.zoo_recipes import Recipe, draw_hyperparameters
-from tests.benchmarks.peers.timed_cases import Case, serve
+from tests.benchmarks.peers.jax_cases import experiment_case, random_features, serve_jax
+from tests.benchmarks.peers.timed_cases import Case
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py:cpu"
 SHAPES = {"64": (64, 64), "512": (8, 512)}  # batch, channels
@@ -58,11 +58,7 @@ def layer_case(kind: str, shape: str, *, backward: bool) -> Case:
     else:
         init, layer = layers.init_equivariant_linear, layers.equivariant_linear
     params = init(jax.random.key(0), space=space, c_in=c, c_out=c)
-    generator = np.random.default_rng(0)
-    x = {
-        path: jnp.asarray(generator.normal(size=(batch, *size)), jnp.float32)
-        for path, size in feature_shapes(space, c).items()
-    }
+    x = random_features(space, c, batch)
 
     def loss(params: Any, x: Features) -> jax.Array:
         y = layer(params, x, space=space)
@@ -115,43 +111,23 @@ def classifier_case() -> Case:
 
     assert experiment.abstract_data is not None
     data = jax.tree.map(fill, experiment.abstract_data())
-    batches = [experiment.batch(step) for step in range(steps)]
-    batches = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
-    key = jax.random.key(0)
-
-    @partial(jax.jit, donate_argnums=0)
-    def run(state: Any, data: Any, batches: Any) -> Any:
-        return jax.lax.scan(lambda s, b: experiment.step(s, data, b, key), state, batches)
-
-    state = [jax.jit(experiment.init)(key)]
-
-    def once() -> None:
-        state[0], _ = jax.block_until_ready(run(state[0], data, batches))
-
-    return Case(once, units=steps)
-
-
-def matmul_case() -> Case:
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(1024, 1024)), jnp.float32)
-    multiply = jax.jit(jnp.matmul)
-    return Case(lambda: jax.block_until_ready(multiply(a, a)), flops=2 * 1024**3)
+    return experiment_case(experiment, data, steps=steps)
 
 
 def main() -> None:
-    cases = {
-        "matmul": matmul_case,
+    layers = {
+        f"{kind} {shape} {name}": partial(layer_case, kind, shape, backward=name == "both")
+        for kind in ("np", "hnp", "pt")
+        for shape in SHAPES
+        for name in ("forward", "both")
+    }
+    whole = {
         "siren": partial(siren_case, "polynomial"),
         "siren jnp.sin": partial(siren_case, "jnp"),
         "zoo": zoo_case,
         "classifier": classifier_case,
     }
-    for kind in ("np", "hnp", "pt"):
-        for shape in SHAPES:
-            for name, backward in (("forward", False), ("both", True)):
-                cases[f"{kind} {shape} {name}"] = partial(
-                    layer_case, kind, shape, backward=backward
-                )
-    serve(cases, {"jax": jax.__version__, "threads": len(os.sched_getaffinity(0))})
+    serve_jax({**whole, **layers})
 
 
 if __name__ == "__main__":

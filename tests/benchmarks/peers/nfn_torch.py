@@ -6,13 +6,14 @@ networks at once, the fused Adam.
 """
 
 import math
-import os
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import torch  # pyrefly: ignore
-from timed_cases import Case, serve  # pyrefly: ignore
+from timed_cases import Case  # pyrefly: ignore
 from torch.nn.functional import cross_entropy  # pyrefly: ignore
+from torch_cases import features_case, serve_torch, step_case  # pyrefly: ignore
 
 peer: Any = import_module("nfn.layers")  # by name: to our tools `nfn` is the other one
 common: Any = import_module("nfn.common")
@@ -35,17 +36,7 @@ def layer_case(kind: str, shape: str, *, backward: bool) -> Case:
     x = random_features(batch, channels, (2, 32, 32, 1))
     spec = common.network_spec_from_wsfeat(x, set_all_dims=True)
     net = getattr(peer, LAYERS[kind])(spec, channels, channels)
-
-    def forward() -> None:
-        with torch.no_grad():
-            net(x)
-
-    def both() -> None:
-        net.zero_grad(set_to_none=True)
-        y = net(x)
-        torch.stack([t.square().mean() for t in (*y.weights, *y.biases)]).sum().backward()
-
-    return Case(both if backward else forward)
+    return features_case(net, x, backward=backward)
 
 
 def siren_case() -> Case:
@@ -98,14 +89,11 @@ def zoo_case() -> Case:
     net = small_cnn()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
 
-    def run() -> None:
-        for _ in range(steps):
-            chosen = torch.randint(len(images), (64,))
-            optimizer.zero_grad(set_to_none=True)
-            cross_entropy(net(images[chosen]), labels[chosen]).backward()
-            optimizer.step()
+    def loss() -> Any:
+        chosen = torch.randint(len(images), (64,))
+        return cross_entropy(net(images[chosen]), labels[chosen])
 
-    return Case(run, units=steps)
+    return step_case(optimizer, loss, steps=steps)
 
 
 def zoo_together_case() -> Case:
@@ -156,37 +144,27 @@ def classifier_case() -> Case:
         x = [(row - m) / s for row, (m, s) in zip(rows, statistics, strict=True)]
         return common.WeightSpaceFeatures(x[: len(data.weights)], x[len(data.weights) :])
 
-    def run() -> None:
+    def loss() -> Any:
         chosen = torch.randint(len(labels), (batch,))
-        optimizer.zero_grad(set_to_none=True)
-        cross_entropy(net(normalized(chosen)), labels[chosen]).backward()
-        optimizer.step()
+        return cross_entropy(net(normalized(chosen)), labels[chosen])
 
-    return Case(run)
-
-
-def matmul_case() -> Case:
-    a = torch.randn(1024, 1024)
-    return Case(lambda: a @ a, flops=2 * 1024**3)
+    return step_case(optimizer, loss)
 
 
 def main() -> None:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.manual_seed(0)
-    cases = {
-        "matmul": matmul_case,
+    layers = {
+        f"{kind} {shape} {name}": partial(layer_case, kind, shape, backward=name == "both")
+        for kind in LAYERS
+        for shape in SHAPES
+        for name in ("forward", "both")
+    }
+    whole = {
         "siren": siren_case,
         "zoo": zoo_case,
         "zoo together": zoo_together_case,
         "classifier": classifier_case,
     }
-    for kind in LAYERS:
-        for shape in SHAPES:
-            for name, backward in (("forward", False), ("both", True)):
-                cases[f"{kind} {shape} {name}"] = lambda k=kind, s=shape, b=backward: layer_case(
-                    k, s, backward=b
-                )
-    serve(cases, {"torch": torch.__version__, "threads": torch.get_num_threads()})
+    serve_torch({**whole, **layers})
 
 
 if __name__ == "__main__":

@@ -6,16 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from common.sharding import make_mesh
 from nfn import attention, transformer_stack
-from nfn.features import Features, feature_shapes
+from nfn.features import Features
 from nfn.transformer_stack import TransformerSpec
 from nfn.weights import mlp_space
-from tests.benchmarks.peers.nfn_jax import matmul_case
-from tests.benchmarks.peers.timed_cases import Case, serve
+from tests.benchmarks.peers.jax_cases import random_features, serve_jax
+from tests.benchmarks.peers.timed_cases import Case
 
 # Widths, batch, networks at a time on each device, sizes of the block.
 SIZES = {
@@ -32,11 +31,8 @@ SIZES = {
 def case(kind: str, size: str, *, backward: bool) -> Case:
     """One layer or block on a batch of SIRENs; the gradient is that of the parameters."""
     widths, batch, networks, spec = SIZES[size]
-    space, key, generator = mlp_space(widths), jax.random.key(0), np.random.default_rng(0)
-    x = {
-        path: jnp.asarray(generator.normal(size=(batch, *shape)), jnp.float32)
-        for path, shape in feature_shapes(space, spec.channels).items()
-    }
+    space, key = mlp_space(widths), jax.random.key(0)
+    x = random_features(space, spec.channels, batch)
     if kind == "attention":
         params: Any = attention.init_attention(key, space=space, c=spec.channels)
         layer: Any = partial(attention.attention, space=space, num_heads=spec.num_heads)
@@ -60,12 +56,13 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
 def main() -> None:
     threads = len(os.sched_getaffinity(0))
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={threads}"
-    cases = {"matmul": matmul_case}
-    for kind in ("attention", "block"):
-        for size in SIZES:
-            for name, backward in (("forward", False), ("both", True)):
-                cases[f"{kind} {size} {name}"] = partial(case, kind, size, backward=backward)
-    serve(cases, {"jax": jax.__version__, "threads": threads})
+    cases = {
+        f"{kind} {size} {name}": partial(case, kind, size, backward=name == "both")
+        for kind in ("attention", "block")
+        for size in SIZES
+        for name in ("forward", "both")
+    }
+    serve_jax(cases)
 
 
 if __name__ == "__main__":

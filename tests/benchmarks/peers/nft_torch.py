@@ -1,12 +1,13 @@
 """The cases of `nft_vs_torch` in PyTorch, with the authors' package `nfn`; see `nfn_torch`."""
 
-import os
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import torch  # pyrefly: ignore
-from nfn_torch import common, matmul_case, peer, random_features  # pyrefly: ignore
-from timed_cases import Case, serve  # pyrefly: ignore
+from nfn_torch import common, peer, random_features  # pyrefly: ignore
+from timed_cases import Case  # pyrefly: ignore
+from torch_cases import features_case, serve_torch  # pyrefly: ignore
 
 regularize: Any = import_module("nfn.layers.regularize")
 # Widths, batch, channels, heads, ratio of the feed-forward maps.
@@ -48,30 +49,17 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
         net = peer.NPAttention(spec, channels, num_heads=heads)
     else:
         net = Block(spec, channels, heads, ratio)
-
-    def forward() -> None:
-        with torch.no_grad():
-            net(x)
-
-    def both() -> None:
-        net.zero_grad(set_to_none=True)
-        y = net(x)
-        torch.stack([t.square().mean() for t in (*y.weights, *y.biases)]).sum().backward()
-
-    return Case(both if backward else forward)
+    return features_case(net, x, backward=backward)
 
 
 def main() -> None:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.manual_seed(0)
-    cases = {"matmul": matmul_case}
-    for kind in ("attention", "block"):
-        for size in SIZES:
-            for name, backward in (("forward", False), ("both", True)):
-                cases[f"{kind} {size} {name}"] = lambda k=kind, s=size, b=backward: case(
-                    k, s, backward=b
-                )
-    serve(cases, {"torch": torch.__version__, "threads": torch.get_num_threads()})
+    cases = {
+        f"{kind} {size} {name}": partial(case, kind, size, backward=name == "both")
+        for kind in ("attention", "block")
+        for size in SIZES
+        for name in ("forward", "both")
+    }
+    serve_torch(cases)
 
 
 if __name__ == "__main__":

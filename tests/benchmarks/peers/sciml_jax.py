@@ -1,6 +1,5 @@
 """The cases of `sciml_vs_torch` on our side: steps of the very experiments, k of them in a scan."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from common.config import load_config
 from common.experiment import build
 from common.loop.program import count_parameters
-from tests.benchmarks.peers.timed_cases import Case, serve
+from tests.benchmarks.peers.jax_cases import experiment_case, serve_jax
+from tests.benchmarks.peers.timed_cases import Case
 
 STEPS = 10
 SINGLE = "sciml/boon/configs/single_step.py:paper,pde=stokes"
@@ -45,20 +45,7 @@ def experiment_of(size: str, kind: str) -> tuple[Any, Any]:
 def step_case(size: str, kind: str) -> Case:
     """Training steps as the loop runs them, with donated state."""
     experiment, data = experiment_of(size, kind)
-    batches = [experiment.batch(step) for step in range(STEPS)]
-    batches = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
-    key = jax.random.key(0)
-
-    @partial(jax.jit, donate_argnums=0)
-    def run(state: Any, data: Any, batches: Any) -> Any:
-        return jax.lax.scan(lambda s, b: experiment.step(s, data, b, key), state, batches)
-
-    state = [jax.jit(experiment.init)(key)]
-
-    def once() -> None:
-        state[0], _ = jax.block_until_ready(run(state[0], data, batches))
-
-    return Case(once, units=STEPS)
+    return experiment_case(experiment, data, steps=STEPS)
 
 
 def forward_case(size: str, kind: str) -> Case:
@@ -71,14 +58,8 @@ def forward_case(size: str, kind: str) -> Case:
     return Case(lambda: jax.block_until_ready(answer(state, {}, rows)))
 
 
-def matmul_case() -> Case:
-    a = jnp.asarray(np.random.default_rng(0).normal(size=(1024, 1024)), jnp.float32)
-    multiply = jax.jit(jnp.matmul)
-    return Case(lambda: jax.block_until_ready(multiply(a, a)), flops=2 * 1024**3)
-
-
 def main() -> None:
-    cases: dict[str, Callable[[], Case]] = {"matmul": matmul_case}
+    cases: dict[str, Callable[[], Case]] = {}
     parameters = {}
     for size in FIELDS:
         for options in ("default", "plain"):  # what the peer calls its two networks
@@ -89,8 +70,7 @@ def main() -> None:
             cases[f"{size} forward {kind}"] = partial(forward_case, size, kind)
         state = jax.eval_shape(experiment_of(size, "plain")[0].init, jax.random.key(0))
         parameters[size] = count_parameters(state)
-    threads = len(os.sched_getaffinity(0))
-    serve(cases, {"jax": jax.__version__, "threads": threads, "parameters": parameters})
+    serve_jax(cases, parameters=parameters)
 
 
 if __name__ == "__main__":

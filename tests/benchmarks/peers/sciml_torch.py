@@ -6,7 +6,6 @@ network of Li et al. (2021) but for a second GELU after each layer. The fused Ad
 complex multipliers.
 """
 
-import os
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -14,7 +13,8 @@ from importlib.metadata import version
 from typing import Any
 
 import torch  # pyrefly: ignore
-from timed_cases import Case, serve  # pyrefly: ignore
+from timed_cases import Case  # pyrefly: ignore
+from torch_cases import serve_torch, step_case  # pyrefly: ignore
 
 FNO: Any = import_module("neuralop.models").FNO
 BATCH = 20
@@ -38,19 +38,16 @@ def network(size: str, options: str) -> Any:
     )
 
 
-def step_case(size: str, options: str) -> Case:
+def training_case(size: str, options: str) -> Case:
     """One training step: sum over the batch of relative L2 errors, Adam with l2."""
     x, y = torch.randn(2, BATCH, 1, *SIZES[size][0])
     net = network(size, options)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4)
 
-    def run() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        error = (net(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
-        error.sum().backward()
-        optimizer.step()
+    def loss() -> Any:
+        return ((net(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)).sum()
 
-    return Case(run)
+    return step_case(optimizer, loss)
 
 
 def forward_case(size: str, options: str) -> Case:
@@ -63,28 +60,20 @@ def forward_case(size: str, options: str) -> Case:
     return Case(run)
 
 
-def matmul_case() -> Case:
-    a = torch.randn(1024, 1024)
-    return Case(lambda: a @ a, flops=2 * 1024**3)
-
-
 def num_parameters(net: Any) -> int:
     """Counts real numbers: a complex multiplier is two."""
     return sum(p.numel() * (2 if p.is_complex() else 1) for p in net.parameters())
 
 
 def main() -> None:
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.manual_seed(0)
-    cases: dict[str, Callable[[], Case]] = {"matmul": matmul_case}
+    cases: dict[str, Callable[[], Case]] = {}
     parameters = {}
     for size in SIZES:
         for options in OPTIONS:
-            cases[f"{size} step {options}"] = partial(step_case, size, options)
+            cases[f"{size} step {options}"] = partial(training_case, size, options)
             cases[f"{size} forward {options}"] = partial(forward_case, size, options)
             parameters[f"{size} {options}"] = num_parameters(network(size, options))
-    facts = {"torch": torch.__version__, "neuraloperator": version("neuraloperator")}
-    serve(cases, {**facts, "threads": torch.get_num_threads(), "parameters": parameters})
+    serve_torch(cases, neuraloperator=version("neuraloperator"), parameters=parameters)
 
 
 if __name__ == "__main__":
