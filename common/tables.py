@@ -31,8 +31,8 @@ class Cell(NamedTuple):
         column: Column label.
         overrides: Config fields that make this cell, dotted: {"model.layer": "np"}. Cells with the
             same overrides share their runs.
-        metric: Name in the run's result. Metrics of the best checkpoint are taken if the run has
-            one, else the last step's; "last/NAME" and "best/NAME" say which.
+        metric: Name in the run's result, as `common.metric_names` reads it: of the best checkpoint
+            if the run has one, else of the last step; "last/NAME" and "best/NAME" say which.
         paper: The published number, or None if there is none.
         run: "package.module:function" for a cell that is not a training run: a function
             `config -> {metric: number}`, called in a process of its own.

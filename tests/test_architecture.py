@@ -63,7 +63,7 @@ LIGHT = [
 # These besides: they are used where there is no JAX.
 LIGHT += ["common.pods.aot_report", "common.loop.metrics", "common.data.sample.make_sample"]
 LIGHT += [f"common.data.{name}" for name in ("images", "cache", "epochs", "fetch")]
-HEAVY = ("jax", "flax", "optax", "orbax", "matplotlib", "rich", "scipy")
+HEAVY = ("jax", "flax", "optax", "orbax", "safetensors", "matplotlib", "rich", "scipy")
 STANDARD_FILES = (
     *("__init__.py", "experiments.py", "README.md"),
     *("tables/__init__.py", "figures/__init__.py"),

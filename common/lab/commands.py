@@ -366,7 +366,8 @@ def _check_start(config: ConfigDict, directory: Path, allow_changed_code: bool) 
     from common.loop import warm_start
 
     storage.check_writable(directory)
-    warm_start.check_source(config, allow_changed_code)
+    if not allow_changed_code:  # refused before JAX is imported; the loop checks, and warns, too
+        warm_start.check_source(config)
 
 
 def _plan(config: ConfigDict) -> str:
