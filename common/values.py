@@ -32,7 +32,8 @@ def convert(name: str, text: str, like: Any) -> Any:
         return _number(name, text, like)
     value = literal(text, None)
     if not isinstance(value, list | tuple):
-        raise UserError(f"{name}={shown(text)}: expected a list, such as {shown(like)}")
+        example = f", such as {shown(like)}" if like else ""
+        raise UserError(f"{name}={shown(text)}: expected a list{example}")
     try:
         return _fitted(value, like)
     except TypeError as error:
