@@ -11,6 +11,8 @@ def get_config(arg=None):
     return ConfigDict(dict(experiment="experiment.py:own", num_steps=20))
 """
 OWN = """import jax.numpy as jnp, numpy as np
+from common.optim import make_optimizer
+from common.steps import gradient_step, init_train_state
 from tests.common.toys import *
 X = np.ones(8, np.float32)
 def sums(s, d, k): return sums_over(lambda r: r, {"x": d["x"], "y": d["x"][:6]}, chunk=4)
@@ -150,8 +152,8 @@ MORE = {
     "mean for sums": own("evaluate=lambda s, d, key: {'e': s.params.sum()}", "'e'", "(sum, count)"),
     "metric called step": own("step=lambda s, d, b, key: (s, {'step': 1.0})", "'step'", "rename"),
     "another state": own("step=lambda s, d, b, key: (s.params, {})", "structure of the state"),
-    "typo in a step": own("step=lambda s, d, b, key: (s.parms, {})", "parms", "line 5"),
-    "missing field": own("batch=config.bach", "bach", "line 5"),
+    "typo in a step": own("step=lambda s, d, b, key: (s.parms, {})", "parms", "line 7"),
+    "missing field": own("batch=config.bach", "bach", "line 7"),
     "unknown field of an optimizer": Mistake(
         ("train", "--config={tmp}/config.py", "--workdir={tmp}/runs", "--devices=2"),
         ("config.optimizer.rate", "allowed: learning_rate, name"),
@@ -163,6 +165,6 @@ MORE = {
         },
         loads_jax=True,
     ),
-    "rows of two lengths": own("evaluate=sums", "x has 8, y has 6", "line 4"),
+    "rows of two lengths": own("evaluate=sums", "x has 8, y has 6", "line 6"),
     "data of 64 bits": own("data=lambda: {'t': np.array([2**40])}", "data/t holds 1099511627776"),
 }
