@@ -1,5 +1,8 @@
-"""A small experiment in the process of the test, without checkpoints: trained, or drawn."""
+"""A small experiment: in the process of the test, trained or drawn, or in one of its own."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +14,7 @@ from common import sharding
 from common.experiment import Experiment, build
 from common.keys import root_key
 from common.loop import program
+from tests.processes import Child
 
 
 def train(config: ConfigDict) -> tuple[Experiment, Any, Any]:
@@ -46,6 +50,19 @@ def draws_like(shapes: Any, *, scale: float = 0.3) -> Any:
     return jax.tree.map(
         lambda leaf: jnp.asarray(scale * random.standard_normal(leaf.shape), leaf.dtype), shapes
     )
+
+
+def last_metrics(
+    child: Child, spec: str, fields: Mapping[str, str], folder: Path, *, devices: int
+) -> dict[str, float]:
+    """Returns the last metrics of a run in a process of its own, on so many devices."""
+    workdir = folder / str(devices)
+    arguments = ["train", f"--config={spec}", f"--workdir={workdir}"]
+    arguments += [f"--config.{name}={value}" for name, value in fields.items()]
+    done = child(arguments, devices=devices, seconds=300)
+    assert done.returncode == 0, done.stderr
+    (path,) = workdir.glob("*/*/*/seed0/result.json")
+    return json.loads(path.read_text())["metrics"]["last"]
 
 
 def power_cut(experiment: Experiment, step: int) -> Experiment:

@@ -7,19 +7,15 @@ u_left > u_right, values given at both ends.
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
-from jaxtyping import Array, Float
+
+from sciml.pdes.jets import Scalar
 
 CENTER = 0.5  # where the step is at t = 0
 
 
 def front_velocity(
-    u_left: Float[Array, ""],
-    x: Float[Array, ""],
-    t: Float[Array, ""],
-    *,
-    nu: float,
-    u_right: float = 0.0,
-) -> Float[Array, ""]:
+    u_left: Scalar, x: Scalar, t: Scalar, *, nu: float, u_right: float = 0.0
+) -> Scalar:
     """Returns the front that travels at speed (u_left + u_right) / 2, at one point and any time.
 
     (u_left + u_right) / 2 - (jump / 2) tanh(jump (x - 1/2 - speed t) / (4 nu)), as a logistic
@@ -30,13 +26,8 @@ def front_velocity(
 
 
 def step_velocity(
-    u_left: Float[Array, ""],
-    x: Float[Array, ""],
-    t: Float[Array, ""],
-    *,
-    nu: float,
-    u_right: float = 0.0,
-) -> Float[Array, ""]:
+    u_left: Scalar, x: Scalar, t: Scalar, *, nu: float, u_right: float = 0.0
+) -> Scalar:
     """Returns the velocity at one point and t >= 0 after a step at x = 1/2.
 
     Cole-Hopf transform in logarithms: u_right + jump / (1 + f), z = x - 1/2,

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from sciml.numbers import Numbers, floating
 from sciml.pdes import porous_medium, shocks, stefan
+from sciml.pdes.jets import Scalar
 
 Batched = Callable[..., Float[Array, "n p"]]
 
@@ -54,7 +55,7 @@ class ConservationLaw(NamedTuple):
     window_mass: Batched
     mass: Batched
     front: Batched | None
-    residual: Callable[..., Float[Array, ""]]
+    residual: Callable[..., Scalar]
 
 
 def _batched(point: Callable[..., Array]) -> Batched:

@@ -7,19 +7,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Scalar = Float[Array, ""]
 Field = Callable[[Array, Array], Array]  # u(t, x) of two scalars
 
 
 class Jet(NamedTuple):
     """Value and derivatives of a field at one point."""
 
-    u: Float[Array, ""]
-    u_t: Float[Array, ""]
-    u_x: Float[Array, ""]
-    u_xx: Float[Array, ""]
+    u: Scalar
+    u_t: Scalar
+    u_x: Scalar
+    u_xx: Scalar
 
 
-def jet(fn: Field, t: Float[Array, ""], x: Float[Array, ""]) -> Jet:
+def jet(fn: Field, t: Scalar, x: Scalar) -> Jet:
     """Returns u, u_t, u_x and u_xx of a scalar function fn(t, x) at one point.
 
     Forward mode, so that a loss of them is differentiated backwards through `fn` once; inside

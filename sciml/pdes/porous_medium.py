@@ -11,11 +11,8 @@ Source: Hansen et al. (2023), problems "Diffusion" and "PME".
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from sciml.pdes.jets import Field, jet
-
-Scalar = Float[Array, ""]
+from sciml.pdes.jets import Field, Scalar, jet
 
 
 def diffusion(k: Scalar, t: Scalar, x: Scalar) -> Scalar:

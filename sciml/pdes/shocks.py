@@ -11,12 +11,10 @@ Source: Hansen et al. (2023), problems "Linear advection" and "Burgers".
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from sciml.pdes.fronts import is_behind
-from sciml.pdes.jets import Field, jet
-
-Scalar = Float[Array, ""]
+from sciml.pdes.jets import Field, Scalar, jet
 
 
 def advection_front(a: Scalar, t: Scalar) -> Scalar:

@@ -15,12 +15,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from sciml.pdes.fronts import is_behind
-from sciml.pdes.jets import Field, jet
-
-Scalar = Float[Array, ""]
+from sciml.pdes.jets import Field, Scalar, jet
 
 # Of log z: from 1 - u* = 1e-25, less than any float64 below 1 leaves, to the least u* there is.
 BRACKET = (math.log(1e-13), math.log(1e15))

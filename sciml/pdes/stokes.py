@@ -4,17 +4,11 @@ u_t = nu u_xx on 0 < x < 1, u(0, t) = amplitude cos(omega t), values given at bo
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+
+from sciml.pdes.jets import Scalar
 
 
-def stokes_velocity(
-    omega: Float[Array, ""],
-    x: Float[Array, ""],
-    t: Float[Array, ""],
-    *,
-    nu: float,
-    amplitude: float,
-) -> Float[Array, ""]:
+def stokes_velocity(omega: Scalar, x: Scalar, t: Scalar, *, nu: float, amplitude: float) -> Scalar:
     """Returns amplitude e^{-kx} cos(kx - omega t) with k = sqrt(omega / (2 nu)) at one point.
 
     Source: Saad et al. (2023), Stokes' second problem (Stokes 1851), with amplitude 2.

@@ -7,17 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sciml.numbers import floating
+from sciml.pdes.jets import Scalar
 from sciml.pdes.solution import Ends, Solution, uniform_grid
 
 
-def wave_height(
-    amplitude: Float[Array, ""],
-    x: Float[Array, ""],
-    y: Float[Array, ""],
-    t: Float[Array, ""],
-    *,
-    speed: float,
-) -> Float[Array, ""]:
+def wave_height(amplitude: Scalar, x: Scalar, y: Scalar, t: Scalar, *, speed: float) -> Scalar:
     """Returns amplitude cos(pi x) cos(pi y) cos(sqrt(2) pi speed t) at one point."""
     swing = jnp.cos(math.sqrt(2) * math.pi * speed * t)
     return amplitude * jnp.cos(jnp.pi * x) * jnp.cos(jnp.pi * y) * swing

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from sciml.conservation import trapezoid_weights
 from sciml.metrics import coverage, crps_gaussian, gaussian_log_likelihood
 from sciml.pdes.conservation import LAWS
-from sciml.probconserv.anp import AnpParams, AnpSpec, Normal, predict_samples
+from sciml.probconserv.anp import AnpParams, AnpSpec, predict_samples
 from sciml.probconserv.data import DataSpec, Slices
+from sciml.probconserv.normal import Normal
 from sciml.probconserv.updates import (
     METHODS,
     Slice,
@@ -151,10 +152,7 @@ def _slice(row: Slices, data: DataSpec) -> Slice:
 def _moments(
     method: str, samples: Normal, known: Slice, update: UpdateSpec
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    means, variances = jax.vmap(lambda mean, scale: updated(method, mean, scale, known, update))(
-        samples.mean, samples.scale
-    )
-    return mixture(means, variances)
+    return mixture(*jax.vmap(lambda sample: updated(method, sample, known, update))(samples))
 
 
 def _positions(
@@ -167,9 +165,9 @@ def _positions(
     keys = jax.random.split(key, samples.mean.shape[0])
     for method in METHODS:
 
-        def of_one(mean: Array, scale: Array, key: PRNGKeyArray, method: str = method) -> Array:
-            profiles = draws(method, mean, scale, known, spec.update, key, count=count)
+        def of_one(sample: Normal, key: PRNGKeyArray, method: str = method) -> Array:
+            profiles = draws(method, sample, known, spec.update, key, count=count)
             return shock_positions(profiles, known.x)
 
         cloned = jax.vmap(jax.random.clone)(keys)
-        yield method, jax.vmap(of_one)(samples.mean, samples.scale, cloned).reshape(-1)
+        yield method, jax.vmap(of_one)(samples, cloned).reshape(-1)

@@ -14,6 +14,7 @@ from sciml import covariances
 from sciml.conservation import cell_constraint, mass_constraint, shape_correction
 from sciml.constraints import Gaussian, LinearConstraint, condition, condition_samples, project
 from sciml.covariances import Diagonal
+from sciml.probconserv.normal import Normal
 
 METHODS = ("anp", "hard", "probconserv", "diffused", "local")
 VARIANCE_FLOOR = 1e-8  # of the mixture, as in the released code
@@ -71,26 +72,16 @@ def constraint_of(method: str, known: Slice, spec: UpdateSpec) -> LinearConstrai
     return mass_constraint(known.x, known.mass, sigma=spec.sigma)
 
 
-def prior_of(
-    method: str,
-    mean: Float[Array, " n"],
-    scale: Float[Array, " n"],
-    x: Float[Array, " n"],
-    spec: UpdateSpec,
-) -> Gaussian:
+def prior_of(method: str, predicted: Normal, x: Float[Array, " n"], spec: UpdateSpec) -> Gaussian:
     """Returns the Gaussian that is conditioned."""
-    prior = Gaussian(mean, Diagonal(scale**2))
+    prior = Gaussian(predicted.mean, Diagonal(predicted.scale**2))
     if method != "diffused":
         return prior
     return shape_correction(prior, correlation=spec.correlation, x=x)
 
 
 def updated(
-    method: str,
-    mean: Float[Array, " n"],
-    scale: Float[Array, " n"],
-    known: Slice,
-    spec: UpdateSpec,
+    method: str, predicted: Normal, known: Slice, spec: UpdateSpec
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Returns mean and marginal variance of a slice after a method's update.
 
@@ -99,23 +90,16 @@ def updated(
     "diffused" corrects the shape first (w/diff). "local", ours, knows the mass of every cell.
     """
     if method == "anp":
-        return mean, scale**2
+        return predicted.mean, predicted.scale**2
     constraint = constraint_of(method, known, spec)
     if method == "hard":
-        return project(constraint, mean), scale**2
-    posterior = condition(constraint, prior_of(method, mean, scale, known.x, spec))
+        return project(constraint, predicted.mean), predicted.scale**2
+    posterior = condition(constraint, prior_of(method, predicted, known.x, spec))
     return posterior.mean, covariances.marginal_variance(posterior.covariance)
 
 
 def draws(
-    method: str,
-    mean: Float[Array, " n"],
-    scale: Float[Array, " n"],
-    known: Slice,
-    spec: UpdateSpec,
-    key: PRNGKeyArray,
-    *,
-    count: int,
+    method: str, predicted: Normal, known: Slice, spec: UpdateSpec, key: PRNGKeyArray, *, count: int
 ) -> Float[Array, "count n"]:
     """Returns profiles after a method's update; those of exact constraints conserve, each of them.
 
@@ -131,10 +115,10 @@ def draws(
     if spec.sigma > 0:
         raise ValueError(f"config.constraint.sigma={spec.sigma}: profiles are drawn for 0 only")
     if method in ("anp", "hard"):
-        center, _ = updated(method, mean, scale, known, spec)
-        noise = covariances.draw(key, Diagonal(scale**2), (count,))
+        center, _ = updated(method, predicted, known, spec)
+        noise = covariances.draw(key, Diagonal(predicted.scale**2), (count,))
         return jnp.broadcast_to(center, noise.shape) + noise
-    prior = prior_of(method, mean, scale, known.x, spec)
+    prior = prior_of(method, predicted, known.x, spec)
     noise = covariances.draw(key, prior.covariance, (count,))
     samples = jnp.broadcast_to(prior.mean, noise.shape) + noise
     return condition_samples(constraint_of(method, known, spec), prior, samples)

@@ -1,6 +1,5 @@
 """The networks and experiments of BOON: exact boundaries, what is read, sizes, refusals."""
 
-import json
 import re
 from functools import cache, partial
 from typing import Any
@@ -18,7 +17,7 @@ from sciml.boon import data as data_sets
 from sciml.boon.experiments import model_spec
 from sciml.boon.model import METHODS, boundary_misses, init_model, predict
 from sciml.metrics import relative_l2
-from tests.small_runs import train
+from tests.small_runs import last_metrics, train
 
 SINGLE, MULTI = (f"sciml/boon/configs/{name}.py:cpu" for name in ("single_step", "multi_step"))
 SMALL = {
@@ -199,19 +198,13 @@ def test_relative_l2_is_one_for_zero_and_scales() -> None:
 
 @pytest.mark.slow  # two processes that train; tests/common has the loop on eight devices
 def test_eight_devices_train_as_one_does_and_keep_the_boundary(child, tmp_path) -> None:
-    fields = [f"--config.{k}={v}" for k, v in (SMALL | {"batch_size": "8"}).items()]
-    losses = []
-    for devices in (1, 8):
-        workdir = tmp_path / str(devices)
-        arguments = ["train", f"--config={SINGLE},pde=stokes", f"--workdir={workdir}", *fields]
-        done = child(arguments, devices=devices, seconds=300)
-        assert done.returncode == 0, done.stderr
-        (path,) = workdir.glob("*/*/*/seed0/result.json")
-        metrics = json.loads(path.read_text())["metrics"]["last"]
-        assert metrics["test_boundary_error"] == 0.0
-        losses.append(metrics["test_relative_l2"])
+    fields = SMALL | {"batch_size": "8"}
+    one, eight = (
+        last_metrics(child, f"{SINGLE},pde=stokes", fields, tmp_path, devices=n) for n in (1, 8)
+    )
+    assert one["test_boundary_error"] == eight["test_boundary_error"] == 0.0
     # Sums over the batch in another order, four steps of Adam.
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert eight["test_relative_l2"] == pytest.approx(one["test_relative_l2"], rel=1e-3)
 
 
 @pytest.mark.parametrize(

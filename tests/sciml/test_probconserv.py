@@ -1,6 +1,5 @@
 """The experiment of ProbConserv: its data, its updates, what is measured, and refusals."""
 
-import json
 import re
 from functools import partial
 from typing import Any
@@ -18,19 +17,13 @@ from common.steps import TrainState
 from sciml.conservation import trapezoid_weights
 from sciml.pdes.conservation import LAWS
 from sciml.probconserv import data as data_sets
+from sciml.probconserv import updates
 from sciml.probconserv.anp import init_anp, negative_elbo
 from sciml.probconserv.experiments import measure_spec, model_spec, pde_penalty
 from sciml.probconserv.measure import measured, predicted
-from sciml.probconserv.updates import (
-    METHODS,
-    Slice,
-    UpdateSpec,
-    draws,
-    mixture,
-    shock_positions,
-    updated,
-)
-from tests.small_runs import train
+from sciml.probconserv.normal import Normal
+from sciml.probconserv.updates import METHODS, Slice, UpdateSpec
+from tests.small_runs import last_metrics, train
 
 CONFIG = "sciml/probconserv/configs/neural_process.py:cpu"
 SMALL = {
@@ -76,8 +69,9 @@ def applied(
     method: str, mean: jax.Array, scale: jax.Array, known: Slice
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Returns mean and variance after a method's update, and 4000 draws."""
-    profiles = draws(method, mean, scale, known, UPDATE, jax.random.key(1), count=4_000)
-    return *updated(method, mean, scale, known, UPDATE), profiles
+    predicted = Normal(mean, scale)
+    profiles = updates.draws(method, predicted, known, UPDATE, jax.random.key(1), count=4_000)
+    return *updates.updated(method, predicted, known, UPDATE), profiles
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -112,7 +106,7 @@ def test_local_rows_give_every_cell_its_mass() -> None:
 
 def test_a_mixture_has_the_moments_of_its_draws() -> None:
     means = jnp.asarray([[0.0, 1.0], [2.0, 1.0], [4.0, 1.0]])
-    mean, variance = mixture(means, jnp.asarray([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
+    mean, variance = updates.mixture(means, jnp.asarray([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]]))
     np.testing.assert_allclose(mean, [2, 1])
     np.testing.assert_allclose(variance, [2 + 4, 1e-8])  # sample variance of 0, 2, 4
 
@@ -120,7 +114,7 @@ def test_a_mixture_has_the_moments_of_its_draws() -> None:
 def test_a_shock_is_at_the_first_point_that_is_not_above_zero() -> None:
     x = jnp.linspace(0, 1, 5)
     profiles = jnp.asarray([[1, 1, -1, 1, 1], [1, 1, 1, 1, 1], [0, 1, 1, 1, 1]], jnp.float32)
-    np.testing.assert_allclose(shock_positions(profiles, x), [0.5, 1.0, 0.0])
+    np.testing.assert_allclose(updates.shock_positions(profiles, x), [0.5, 1.0, 0.0])
 
 
 def test_functions_are_numbered_and_contexts_cover_all_times() -> None:
@@ -287,19 +281,13 @@ def test_the_soft_constraint_changes_the_gradient() -> None:
 
 @pytest.mark.slow
 def test_eight_devices_train_as_one_does(child, tmp_path) -> None:
-    fields = [f"--config.{k}={v}" for k, v in SMALL.items()]
-    losses = []
-    for devices in (1, 8):
-        workdir = tmp_path / str(devices)
-        arguments = ["train", f"--config={CONFIG},pde=stefan", f"--workdir={workdir}", *fields]
-        done = child(arguments, devices=devices, seconds=300)
-        assert done.returncode == 0, done.stderr
-        (path,) = workdir.glob("*/*/*/seed0/result.json")
-        metrics = json.loads(path.read_text())["metrics"]["last"]
-        assert metrics["test_u*=0.6_probconserv_abs_ce"] < 1e-6
-        losses.append(metrics["test_u*=0.6_probconserv_mse"])
+    one, eight = (
+        last_metrics(child, f"{CONFIG},pde=stefan", SMALL, tmp_path, devices=n) for n in (1, 8)
+    )
+    assert eight["test_u*=0.6_probconserv_abs_ce"] < 1e-6
     # Sums over the batch in another order, four steps of Adam.
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    name = "test_u*=0.6_probconserv_mse"
+    assert eight[name] == pytest.approx(one[name], rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,7 @@ TIMED = ("stokes", "heat", "burgers_periodic", "wave")
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws the errors of all rows, boundary errors over time, and the cavity's vorticity.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Run folders by (row, column) and seed.
-        out_path: The PNG to write.
-    """
+    """Draws the errors of all rows, boundary errors over time, and the cavity's vorticity."""
     with page(out_path, (11, 10), dpi=120) as figure:
         top, middle, bottom = stacked(figure, (1.1, 0.9, 1))
         errors(top.subplots(), data, PDES)

@@ -17,13 +17,7 @@ STYLES = tuple(  # of lines that must be told apart, in gray too
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws relative L2 against the resolution, for every equation.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Not used.
-        out_path: The PNG to write.
-    """
+    """Draws relative L2 against the resolution, for every equation."""
     del run_directories
     coarse, *fine = MOVED.values()
     labels, shown = (coarse, TRAINED, *fine), cells(data)

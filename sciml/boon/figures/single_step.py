@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws the errors of all rows, a test solution of every equation, and boundary errors.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Run folders by (row, column) and seed.
-        out_path: The PNG to write.
-    """
+    """Draws the errors of all rows, a test solution of every equation, and boundary errors."""
     with page(out_path, (11, 9), dpi=120) as figure:
         top, middle, bottom = stacked(figure, (1.2, 1, 0.9))
         errors(top.subplots(), data, PDES)

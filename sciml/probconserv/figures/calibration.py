@@ -10,13 +10,7 @@ from sciml.probconserv.rows import ANP, COVERAGE, DIFFUSED, PROBCONSERV
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws the coverage of the central 90 % on every conservation law, each seed as a point.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Not used.
-        out_path: The PNG to write.
-    """
+    """Draws the coverage of the central 90 % on every conservation law, each seed as a point."""
     del run_directories
     shown = cells(data)
     places = list(dict.fromkeys(place for _, place in shown if place.endswith(COVERAGE)))

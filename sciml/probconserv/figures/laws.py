@@ -18,13 +18,7 @@ LINES = {ANP: "-", PROBCONSERV: "--", DIFFUSED: ":"}
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws bands of one test function for every parameter, its mass over time, and errors.
-
-    Args:
-        data: The table's JSON.
-        run_directories: Run folders by (row, column) and seed.
-        out_path: The PNG to write.
-    """
+    """Draws bands of one test function for every parameter, its mass over time, and errors."""
     network = Network(run_directories)
     params = network.spec.test_params
     labels = [data_sets.label(network.spec, param) for param in params]

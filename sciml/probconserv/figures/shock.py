@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws histograms of shock positions over all test functions.
-
-    Args:
-        data: Not used.
-        run_directories: Run folders by (row, column) and seed.
-        out_path: The PNG to write.
-    """
+    """Draws histograms of shock positions over all test functions."""
     del data
     network = Network(run_directories)
     params = network.spec.test_params
