@@ -5,30 +5,23 @@ import math
 import jax
 from ml_collections import ConfigDict
 
+from nfn import weights
 from nfn.couplings import num_constants, num_linear_parameters
 from nfn.layers import init_equivariant_linear
-from nfn.weights import (
-    WeightSpace,
-    cnn_space,
-    hidden_only,
-    mlp_space,
-    residual_mlp_space,
-    rnn_space,
-)
 
 # The rows of `tables.counts.ROWS`.
 SPACES = {
-    "MLP 2-3-2": mlp_space((2, 3, 2)),
-    "MLP 2-3-3-2": mlp_space((2, 3, 3, 2)),
-    "MLP 2-2-3-2-2": mlp_space((2, 2, 3, 2, 2)),
-    "MLP 784-128-128-10": mlp_space((784, 128, 128, 10)),
-    "SIREN 2-32-32-1": mlp_space((2, 32, 32, 1)),
-    "SIREN 2-32-32-3": mlp_space((2, 32, 32, 3)),
-    "CNN 1-16-16-16-10": cnn_space(
+    "MLP 2-3-2": weights.mlp_space((2, 3, 2)),
+    "MLP 2-3-3-2": weights.mlp_space((2, 3, 3, 2)),
+    "MLP 2-2-3-2-2": weights.mlp_space((2, 2, 3, 2, 2)),
+    "MLP 784-128-128-10": weights.mlp_space((784, 128, 128, 10)),
+    "SIREN 2-32-32-1": weights.mlp_space((2, 32, 32, 1)),
+    "SIREN 2-32-32-3": weights.mlp_space((2, 32, 32, 3)),
+    "CNN 1-16-16-16-10": weights.cnn_space(
         channels=(1, 16, 16, 16), filters=((3, 3), (3, 3), (3, 3)), dense=(10,)
     ),
-    "RNN 8-16-4": rnn_space((8, 16, 4)),
-    "residual MLP 8-16-4, 2 blocks": residual_mlp_space(
+    "RNN 8-16-4": weights.rnn_space((8, 16, 4)),
+    "residual MLP 8-16-4, 2 blocks": weights.residual_mlp_space(
         inputs=8, width=16, blocks=2, outputs=4, inner=32
     ),
 }
@@ -43,7 +36,7 @@ def layer_parameters(config: ConfigDict) -> dict[str, float]:
     del config  # no training: the spaces are those of this file
     counts: dict[str, float] = {}
     for row, space in SPACES.items():
-        for column, group in (("NP", space), ("HNP", hidden_only(space))):
+        for column, group in (("NP", space), ("HNP", weights.hidden_only(space))):
             counts[f"{row}: {column}"] = _stored(group)
             counts[f"{row}: {column}, predicted"] = num_linear_parameters(group) + num_constants(
                 group
@@ -52,7 +45,7 @@ def layer_parameters(config: ConfigDict) -> dict[str, float]:
     return counts
 
 
-def _stored(space: WeightSpace) -> int:
+def _stored(space: weights.WeightSpace) -> int:
     params = jax.eval_shape(
         lambda key: init_equivariant_linear(key, space=space, c_in=1, c_out=1), jax.random.key(0)
     )

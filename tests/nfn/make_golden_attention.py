@@ -5,14 +5,11 @@ Not a test and not needed to run the tests; made as golden_package.npz is, and w
     python tests/nfn/make_golden_attention.py
 """
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch  # pyrefly: ignore
-from make_golden_package import common, layers, to_arrays  # pyrefly: ignore
+from make_golden_package import layers, record  # pyrefly: ignore
 
-BATCH, CHANNELS, HEADS = 2, 4, 2
+CHANNELS, HEADS = 4, 2
 # Kernels (out, in, *filter) of every layer.
 SPACES = {
     "3-4-5-2": [(4, 3), (5, 4), (2, 5)],
@@ -41,30 +38,14 @@ MODULES = {
 }
 
 
-@torch.no_grad()
 def main() -> None:
-    """Runs every module on random features of every space."""
-    torch.manual_seed(0)
-    arrays = {}
-    for space, kernels in SPACES.items():
-        x = common.WeightSpaceFeatures(
-            [2 * torch.randn(BATCH, CHANNELS, *shape) for shape in kernels],
-            [2 * torch.randn(BATCH, CHANNELS, shape[0]) for shape in kernels],
-        )
-        spec = common.network_spec_from_wsfeat(x, set_all_dims=True)
-        arrays |= {f"{space}/in{end}": array for end, array in to_arrays(x).items()}
-        for name, make in MODULES.items():
-            if space == "cnn" and name.startswith("shared"):
-                continue  # Folded filters have channels of their own.
-            module = make(spec)
-            for parameter in module.parameters():  # Soft-max far from uniform.
-                parameter.normal_()
-            for key, value in module.state_dict().items():
-                arrays[f"{space}/{name}/state/{key}"] = value.numpy()
-            outputs = to_arrays(module(x))
-            arrays |= {f"{space}/{name}/out{end}": array for end, array in outputs.items()}
-    assert all(array.dtype == np.float32 for array in arrays.values())
-    np.savez_compressed(Path(__file__).with_name("golden_attention.npz"), **arrays)
+    def modules(space: str) -> dict[str, Any]:
+        # Folded filters have channels of their own.
+        left_out = "shared" if space == "cnn" else "none"
+        return {name: make for name, make in MODULES.items() if not name.startswith(left_out)}
+
+    # Parameters and features are drawn large: a soft-max far from uniform.
+    record("golden_attention.npz", SPACES, CHANNELS, modules, drawn=lambda name: True, scale=2)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ Names in the file: <space>/in/weights.<i> and biases.<i>; <space>/<module>/state
 """
 
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,29 +55,52 @@ def to_arrays(value: Any) -> dict[str, np.ndarray]:
 
 
 @torch.no_grad()
-def main() -> None:
-    """Runs every module on random features of every space."""
+def record(
+    file: str,
+    spaces: Mapping[str, Sequence[tuple[int, ...]]],
+    channels: int,
+    modules: Callable[[str], Mapping[str, Callable[[Any], Any]]],
+    *,
+    drawn: Callable[[str], bool],
+    scale: float = 1.0,
+) -> None:
+    """Runs modules on random features of every space and writes what they compute.
+
+    Args:
+        file: Written beside this one.
+        spaces: Kernels of every space.
+        channels: Of the features.
+        modules: Space -> the modules by name, made from its spec.
+        drawn: Which modules get random parameters instead of those they start from.
+        scale: Standard deviation of the features.
+    """
     torch.manual_seed(0)
     arrays = {}
-    for space, kernels in SPACES.items():
+    for space, kernels in spaces.items():
         x = common.WeightSpaceFeatures(
-            [torch.randn(BATCH, C_IN, *shape) for shape in kernels],
-            [torch.randn(BATCH, C_IN, shape[0]) for shape in kernels],
+            [scale * torch.randn(BATCH, channels, *shape) for shape in kernels],
+            [scale * torch.randn(BATCH, channels, shape[0]) for shape in kernels],
         )
         spec = common.network_spec_from_wsfeat(x, set_all_dims=True)
         arrays |= {f"{space}/in{end}": array for end, array in to_arrays(x).items()}
-        names = ("np", "hnp") if space in LINEAR_ONLY else MODULES
-        for name in names:
-            module = MODULES[name](spec)
-            if name == "layer norm":  # Starts as 1 and 0.
-                for parameter in module.parameters():
-                    parameter.normal_()
+        for name, make in modules(space).items():
+            module = make(spec)
+            for parameter in module.parameters() if drawn(name) else ():
+                parameter.normal_()
             for key, value in module.state_dict().items():
                 arrays[f"{space}/{name}/state/{key}"] = value.numpy()
             outputs = to_arrays(module(x))
             arrays |= {f"{space}/{name}/out{end}": array for end, array in outputs.items()}
     assert all(array.dtype == np.float32 for array in arrays.values())
-    np.savez_compressed(Path(__file__).with_name("golden_package.npz"), **arrays)
+    np.savez_compressed(Path(__file__).with_name(file), **arrays)
+
+
+def main() -> None:
+    def modules(space: str) -> dict[str, Any]:
+        return {k: MODULES[k] for k in (("np", "hnp") if space in LINEAR_ONLY else MODULES)}
+
+    # The layer norm starts as 1 and 0.
+    record("golden_package.npz", SPACES, C_IN, modules, drawn=lambda name: name == "layer norm")
 
 
 if __name__ == "__main__":

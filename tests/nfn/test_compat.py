@@ -1,8 +1,5 @@
 """Side by side with the authors' package: golden_package.npz, from make_golden_package.py."""
 
-from functools import cache
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,14 +22,9 @@ from nfn.couplings import num_linear_parameters
 from nfn.features import Features, fold, refold, unfold
 from nfn.statistics import tensor_statistics
 from nfn.weights import WeightSpace, cnn_space, hidden_only, mlp_space, rnn_space
+from tests.nfn.golden import SPACES, Golden
 
-SPACES = {
-    "2-3-2": mlp_space([2, 3, 2]),
-    "3-4-5-2": mlp_space([3, 4, 5, 2]),
-    "3-2-2-1": mlp_space([3, 2, 2, 1]),
-    "2-3-4-3-2": mlp_space([2, 3, 4, 3, 2]),
-    "cnn": cnn_space(channels=(2, 3, 4), filters=((1, 2), (2, 1)), dense=(3,)),
-}
+GOLDEN = Golden("golden_package.npz")
 BOTH = ("3-4-5-2", "cnn")
 # float32: at most 60 terms of size 1 in a sum, in another order.
 TOLERANCE = 1e-5
@@ -46,25 +38,6 @@ io_encoding = jax.jit(
 layer_norm = jax.jit(layers.layer_norm)
 statistics = jax.jit(tensor_statistics, static_argnames="space")
 pointwise = jax.jit(layers.pointwise, static_argnames="space")
-
-
-@cache
-def golden() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).with_name("golden_package.npz")) as arrays:
-        return dict(arrays)
-
-
-def part(prefix: str) -> dict[str, np.ndarray]:
-    """Returns the arrays below a name."""
-    cut = len(prefix) + 1
-    return {k[cut:]: array for k, array in golden().items() if k.startswith(f"{prefix}/")}
-
-
-def package_features(prefix: str, space: WeightSpace) -> Features:
-    arrays = part(prefix)
-    count = len(space.tensors) // 2
-    weights, biases = ([arrays[f"{k}.{i}"] for i in range(count)] for k in ("weights", "biases"))
-    return features_from_package(space, weights, biases)
 
 
 def assert_close(actual: Features, expected: Features, atol: float = TOLERANCE) -> None:
@@ -91,14 +64,14 @@ def assert_close(actual: Features, expected: Features, atol: float = TOLERANCE) 
 def test_layers_compute_what_the_package_computes(name: str, kind: str) -> None:
     space = SPACES[name]
     inner = hidden_only(space) if kind == "hnp" else space
-    state = part(f"{name}/{kind}/state")
+    state = GOLDEN.part(f"{name}/{kind}/state")
     family: Kind = "hnp" if kind == "hnp" else "pt" if kind == "pt" else "np"
     params = linear_from_package(state, space, family)
     init = layers.init_pointwise if kind == "pt" else layers.init_equivariant_linear
     ours = jax.eval_shape(lambda key: init(key, space=inner, c_in=2, c_out=3), jax.random.key(0))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, ours)
 
-    x = package_features(f"{name}/in", space)
+    x = GOLDEN.features(f"{name}/in", space)
     if kind == "np io":
         embedding = io_embedding_from_package(state, space)
         shapes = encodings.init_io_embedding(jax.random.key(0), space=space, c=2)
@@ -107,14 +80,14 @@ def test_layers_compute_what_the_package_computes(name: str, kind: str) -> None:
     x = refold(space, inner, x)
     layer = pointwise if kind == "pt" else equivariant_linear
     y = refold(inner, space, layer(params, x, space=inner))
-    assert_close(y, package_features(f"{name}/{kind}/out", space))
+    assert_close(y, GOLDEN.features(f"{name}/{kind}/out", space))
 
 
 @pytest.mark.parametrize(
     ("name", "kind"), [(name, kind) for name in BOTH for kind in ("np", "np io", "hnp", "pt")]
 )
 def test_the_counts_are_the_sizes_of_the_stored_arrays(name: str, kind: str) -> None:
-    state = part(f"{name}/{kind}/state")
+    state = GOLDEN.part(f"{name}/{kind}/state")
     matrices = sum(array.size for key, array in state.items() if key.endswith("weight"))
     biases = sum(array.size for key, array in state.items() if key.endswith(".bias"))
     family: Kind = "hnp" if kind == "hnp" else "pt" if kind == "pt" else "np"
@@ -177,8 +150,8 @@ def parameter_map(space: WeightSpace, kind: Kind) -> np.ndarray:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_features_go_there_and_back(name: str) -> None:
-    space, arrays = SPACES[name], part(f"{name}/in")
-    weights, biases = features_to_package(space, package_features(f"{name}/in", space))
+    space, arrays = SPACES[name], GOLDEN.part(f"{name}/in")
+    weights, biases = features_to_package(space, GOLDEN.features(f"{name}/in", space))
     for key, back in (("weights", weights), ("biases", biases)):
         for i, array in enumerate(back):
             np.testing.assert_array_equal(array, arrays[f"{key}.{i}"])
@@ -187,8 +160,8 @@ def test_features_go_there_and_back(name: str) -> None:
 @pytest.mark.parametrize("name", ["cnn", pytest.param("3-4-5-2", marks=pytest.mark.slow)])
 def test_statistics_agree(name: str) -> None:
     space = SPACES[name]
-    x = package_features(f"{name}/in", space)
-    expected = golden()[f"{name}/statistics/out"]  # [batch, c, 14 a layer]
+    x = GOLDEN.features(f"{name}/in", space)
+    expected = GOLDEN.arrays[f"{name}/statistics/out"]  # [batch, c, 14 a layer]
     for channel in range(expected.shape[1]):
         one = {spec.path: unfold(spec, x[spec.path])[..., [channel]] for spec in space.tensors}
         folded = {spec.path: fold(spec, one[spec.path]) for spec in space.tensors}
@@ -199,31 +172,31 @@ def test_statistics_agree(name: str) -> None:
 @pytest.mark.parametrize("name", ["cnn", pytest.param("3-4-5-2", marks=pytest.mark.slow)])
 def test_pools_encodings_and_norms_agree(name: str) -> None:
     space = SPACES[name]
-    x = package_features(f"{name}/in", space)
+    x = GOLDEN.features(f"{name}/in", space)
     for kind, inner in (("np", space), ("hnp", hidden_only(space))):
         pooled = invariant_pool(refold(space, inner, x), space=inner)
-        expected = golden()[f"{name}/{kind} pool/out"]
+        expected = GOLDEN.arrays[f"{name}/{kind} pool/out"]
         arranged = jax.jit(pool_to_package, static_argnums=0)(inner, pooled)
         np.testing.assert_allclose(arranged, expected, atol=TOLERANCE)
 
-    frequencies = jnp.asarray(golden()[f"{name}/fourier/state/_B"])
+    frequencies = jnp.asarray(GOLDEN.arrays[f"{name}/fourier/state/_B"])
     waves = fourier_features(encodings.FourierParams(frequencies), x, space=space)
     # Phases of tens of radians: a unit in their last place is 4e-6.
-    assert_close(waves, package_features(f"{name}/fourier/out", space), atol=1e-4)
+    assert_close(waves, GOLDEN.features(f"{name}/fourier/out", space), atol=1e-4)
 
     coded = io_encoding(x, space=space, num_bands=2, max_frequency=3)
-    assert_close(coded, package_features(f"{name}/io code/out", space))
+    assert_close(coded, GOLDEN.features(f"{name}/io code/out", space))
 
-    norm = layer_norm_from_package(part(f"{name}/layer norm/state"), space)
+    norm = layer_norm_from_package(GOLDEN.part(f"{name}/layer norm/state"), space)
     normed = layer_norm(norm, x)
     # Two channels may be close to each other: their rounding is divided by their spread.
-    for path, leaf in package_features(f"{name}/layer norm/out", space).items():
+    for path, leaf in GOLDEN.features(f"{name}/layer norm/out", space).items():
         spread = np.std(x[path], axis=-1, ddof=1, keepdims=True) + 1e-5
         np.testing.assert_allclose(normed[path] * spread, leaf * spread, rtol=0, atol=TOLERANCE)
 
 
 def test_a_layer_of_a_whole_model_is_taken_by_its_name() -> None:
-    space, state = SPACES["3-4-5-2"], part("3-4-5-2/np/state")
+    space, state = SPACES["3-4-5-2"], GOLDEN.part("3-4-5-2/np/state")
     model = {f"nfnet.0.{k}": v for k, v in state.items()} | {"head.weight": np.ones((2, 2))}
     with pytest.raises(ValueError, match=r"layer_0.weight: missing in the .* `.*submodule\("):
         linear_from_package(model, space, "np")
@@ -237,7 +210,7 @@ def test_a_layer_of_a_whole_model_is_taken_by_its_name() -> None:
 
 def test_states_in_double_precision_are_not_rounded() -> None:
     space = SPACES["3-4-5-2"]
-    state = {k: v.astype(np.float64) for k, v in part("3-4-5-2/np/state").items()}
+    state = {k: v.astype(np.float64) for k, v in GOLDEN.part("3-4-5-2/np/state").items()}
     weights, biases = ([np.ones((1, 1, *shape))] for shape in ((3, 2), (3,)))
     with pytest.raises(ValueError, match=r"layer_0.weight: float64, but JAX computes in float32"):
         linear_from_package(state, space, "np")
@@ -253,7 +226,7 @@ def test_states_in_double_precision_are_not_rounded() -> None:
 
 
 def test_what_the_package_cannot_have_is_refused_by_name() -> None:
-    state = part("3-4-5-2/np/state")
+    state = GOLDEN.part("3-4-5-2/np/state")
     with pytest.raises(ValueError, match=r"Dense_0/kernel: the package knows only chains"):
         linear_from_package(state, hidden_only(SPACES["3-4-5-2"]), "np")
     with pytest.raises(ValueError, match=r"SimpleCell_0/h/kernel: the package knows only chains"):
