@@ -4,6 +4,7 @@ Fields are [*grid, batch, channel] on uniform grids that include both ends of ev
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -44,6 +45,10 @@ class FaceData(NamedTuple):
 
     low: Float[Array, "*others batch c"]
     high: Float[Array, "*others batch c"]
+
+
+# Conditions, one for each constrained grid axis, with their data.
+Given = Sequence[tuple[BoundaryCondition, FaceData]]
 
 
 def check_condition(condition: BoundaryCondition, grid: tuple[int, ...]) -> None:
@@ -201,6 +206,13 @@ def impose(
         field = put(field, 0, low)
     if condition.ends != "low":
         field = put(field, points - 1, high)
+    return field
+
+
+def impose_all(field: Float[Array, "*grid batch c"], given: Given) -> Float[Array, "*grid batch c"]:
+    """Returns the field with the end values of all axes replaced, one after the other."""
+    for condition, faces in given:
+        field = impose(field, condition, faces)
     return field
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.boon.refinement import Refinement, conditioning, eliminate
-from sciml.boundary import BoundaryCondition, FaceData, impose, violation
+from sciml.boundary import BoundaryCondition, FaceData, Given, impose_all, violation
 from sciml.kernels import Layer
 from sciml.numbers import floating
 from sciml.operators import (
@@ -104,43 +104,40 @@ def predict(
     space, has_time = initial.shape[1:], num_axes > initial.ndim - 1
     faces = [_faces(ends, has_time=has_time) for ends in boundary]
     grid = (*space, faces[0].low.shape[0]) if has_time else space
-    conditions = _internal_conditions(spec)
+    given = list(zip(_internal_conditions(spec), faces, strict=True))
     field = to_internal(_inputs(initial, grid))
     if method.inputs:
         channels = [
-            _as_channel(x, c.axis, field.shape[:-1])
-            for c, f in zip(conditions, faces, strict=True)
-            for x in f
+            _as_channel(end, condition.axis, field.shape[:-1])
+            for condition, face in given
+            for end in face
         ]
         field = jnp.concatenate([field, *channels], axis=-1)
     layer = plain_layer
     if method.writes_layers:
-        layer = constrained_layer(spec, [_pad_time(f, spec, grid) for f in faces])
+        padded = [(condition, _pad_time(face, spec, grid)) for condition, face in given]
+        layer = constrained_layer(spec, padded)
     out = operator(params, field, spec=spec.operator, layer=layer)
     if method.writes_last:
-        for condition, face in zip(conditions, faces, strict=True):
-            out = impose(out, condition, face)
+        out = impose_all(out, given)
     return to_external(out)[..., 0]
 
 
-def constrained_layer(spec: ModelSpec, faces: Sequence[FaceData]) -> ApplyLayer:
+def constrained_layer(spec: ModelSpec, given: Given) -> ApplyLayer:
     """Returns what is done with a kernel layer: refinement, activation, end values.
 
     Every channel satisfies the condition after the activation too, so the next layer's input does.
 
     Source: Saad et al. (2023), released code: the refinement in every layer of the operator.
     """
-    method, conditions = METHODS[spec.kind], _internal_conditions(spec)
-    refinement = _refinement(spec)
+    method, refinement = METHODS[spec.kind], _refinement(spec)
 
     def layer(made: Layer, v: Array, activation: Activation) -> Array:
         if method.target:
-            v = activation(eliminate(made, v, conditions, faces, refinement))
+            v = activation(eliminate(made, v, given, refinement))
         else:
             v = plain_layer(made, v, activation)
-        for condition, face in zip(conditions, faces, strict=True):
-            v = impose(v, condition, face)
-        return v
+        return impose_all(v, given)
 
     return layer
 

@@ -9,7 +9,7 @@ kernel's matter: `sciml.kernels.kernel_of` calls the layer again, `sciml.spectra
 `sciml.multiwavelet` correct the modes before their only inverse transform.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,12 +20,14 @@ from jaxtyping import Array, Float
 from sciml.boundary import (
     BoundaryCondition,
     FaceData,
+    Given,
     apply_functionals,
     check_condition,
     check_face,
     constrained_ends,
     functionals,
     impose,
+    impose_all,
 )
 from sciml.constraints import condition_number
 from sciml.kernels import Layer, add_states, finish_layer, kernel_of
@@ -55,11 +57,7 @@ class Refinement(NamedTuple):
 
 
 def refine(
-    layer: Layer,
-    v: Float[Array, "*grid batch c"],
-    conditions: Sequence[BoundaryCondition],
-    data: Sequence[FaceData],
-    refinement: Refinement,
+    layer: Layer, v: Float[Array, "*grid batch c"], given: Given, refinement: Refinement
 ) -> Float[Array, "*grid batch c"]:
     """Returns the output of the refined layer; all conditions hold in every channel.
 
@@ -68,22 +66,19 @@ def refine(
     Args:
         layer: Any linear layer.
         v: Its input.
-        conditions: One for each constrained grid axis. Where two meet, in corners, the last wins.
-        data: Values or slopes of each, the same for all channels (c = 1) or for each.
+        given: One condition for each constrained grid axis, with its values or slopes, the same for
+            all channels (c = 1) or for each. Where two meet, in corners, the last wins.
         refinement: What is eliminated, and how.
 
     Raises:
         ValueError: If conditions, data and grid do not fit together, or numbers that can be looked
             at make a singular boundary block (only without damping).
     """
-    for condition, faces in zip(conditions, data, strict=True):
+    for condition, faces in given:
         check_condition(condition, v.shape[:-2])
         check_face(faces, condition, v.shape)
     check_refinement(refinement)
-    z = eliminate(layer, v, conditions, data, refinement)
-    for condition, faces in zip(conditions, data, strict=True):
-        z = impose(z, condition, faces)
-    return z
+    return impose_all(eliminate(layer, v, given, refinement), given)
 
 
 def refined(
@@ -126,7 +121,7 @@ def refined(
         left = FaceData(faces.low - ends[0], faces.high - ends[1])
         layer = Layer(kernel_of(linear, field.shape[:-2], channels=field.shape[-1]))
         how = Refinement(target, damping, (condition.axis,))
-        out = refine(layer, field, [condition], [left], how)
+        out = refine(layer, field, [(condition, left)], how)
         out = impose(out + jnp.broadcast_to(constant, out.shape), condition, faces)
         return jnp.moveaxis(out, -2, 0)
 
@@ -150,18 +145,14 @@ def _check_linear(linear: Callable[[Array], Array], field: Float[Array, "*grid b
 
 
 def eliminate(
-    layer: Layer,
-    v: Float[Array, "*grid batch c"],
-    conditions: Sequence[BoundaryCondition],
-    data: Sequence[FaceData],
-    refinement: Refinement,
+    layer: Layer, v: Float[Array, "*grid batch c"], given: Given, refinement: Refinement
 ) -> Float[Array, "*grid batch c"]:
     """Returns `refine` before the end values are written.
 
     Source: Saad et al. (2023), T_2 of K' = T_1 K T_2: Gauss elimination of the boundary rows.
     """
     state = layer.kernel.analyse(v)
-    for condition, faces in zip(conditions, data, strict=True):
+    for condition, faces in given:
         if condition.axis in refinement.axes:
             state = _correct(layer, v, state, condition, faces, refinement)
     return finish_layer(layer, layer.kernel.evaluate(state), v)

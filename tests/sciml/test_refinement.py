@@ -69,7 +69,7 @@ def test_gradients_of_a_refined_layer_agree_with_finite_differences(target) -> N
     @jax.value_and_grad
     def loss(params):
         layer = Layer(spectral_kernel(params, (12,)), jnp.eye(2))
-        out = refine(layer, v, [condition], [data], Refinement(target))
+        out = refine(layer, v, [(condition, data)], Refinement(target))
         return jnp.sum(jnp.sin(out))
 
     noise = 1e-2 * jax.random.normal(key_step, (2, *params.re.shape))
@@ -88,13 +88,13 @@ def test_a_zero_kernel_has_the_slope_of_what_it_does_without_sources() -> None:
 
     def loss(weight):
         layer = Layer(kernel_of(lambda u: weight * u, (12,), channels=2))
-        return jnp.sum(refine(layer, v, [condition], [ones], Refinement("value")))
+        return jnp.sum(refine(layer, v, [(condition, ones)], Refinement("value")))
 
     value, grad = jax.jit(jax.value_and_grad(loss))(jnp.zeros(()))
     assert value == 4.0 and grad == 20.0  # two ends of two channels are written, ten points are not
     layer = Layer(kernel_of(lambda u: 0 * u, (12,), channels=2))
     with pytest.raises(ValueError, match="singular refinement: the boundary block of axis 0"):
-        refine(layer, v, [condition], [ones], Refinement(damping=0.0))
+        refine(layer, v, [(condition, ones)], Refinement(damping=0.0))
 
 
 def dense_layer(matrix: jax.Array, v: jax.Array) -> jax.Array:
@@ -177,7 +177,7 @@ def test_vmap_over_weights_gives_exact_ends_in_every_member() -> None:
     data = FaceData(jnp.full((3, 1), 2.0), jnp.full((3, 1), -1.0))
 
     def run(key):
-        return refine(small_layer(key), v, [BoundaryCondition("dirichlet")], [data], Refinement())
+        return refine(small_layer(key), v, [(BoundaryCondition("dirichlet"), data)], Refinement())
 
     out = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), 4))
     assert (out[:, 0] == 2.0).all() and (out[:, -1] == -1.0).all()
