@@ -117,9 +117,9 @@ def attention(
 ) -> Features:
     """Returns attention inside every neuron layer plus attention among the means of all tensors.
 
-    Source: Zhou et al. (2023), "Neural Functional Transformers", in the form of `NPAttention` of
-    the authors' package 0.1.2: several heads, and the global head of `paper_attention` only among
-    tensors. No output projection if the maps are shared. For large batches see `by_networks`.
+    Source: Zhou et al. (2023b), Eq. 4-6, in the form of `NPAttention` of package 0.1.2: several
+    heads, and the global head of `paper_attention` only among tensors. No output projection if the
+    maps are shared. For large batches see `by_networks`.
 
     Args:
         params: Made by `init_attention`.
@@ -155,8 +155,8 @@ def paper_attention(
 ) -> Features:
     """Returns attention inside every neuron layer plus attention among all weights, one head.
 
-    Source: Zhou et al. (2023), "Neural Functional Transformers", Eq. 4-6; a bias is one more
-    token of its layer. Costs dim(U)^2 scores: see `query_chunk` of `attention`.
+    Source: Zhou et al. (2023b), Eq. 4-6; a bias is one more token of its layer. Costs dim(U)^2
+    scores: see `query_chunk` of `attention`.
     """
     _check(params, x, space=space, num_heads=1)
     weights = {spec.path: _with_labels(spec, x[spec.path]) for spec in space.tensors}

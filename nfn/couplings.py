@@ -95,6 +95,9 @@ def partitions(groups: tuple[str, ...]) -> tuple[Blocks, ...]:
 def couplings(space: WeightSpace) -> tuple[Coupling, ...]:
     """Returns every multiset of groups that some tensor carries, smaller ones first.
 
+    Source: Maron et al. (2019), Theorem 1, for several groups; for MLPs Zhou et al. (2023a),
+    Proposition 1.
+
     All orders of equal groups are on the side of the reads, so that no map is counted twice.
     """
     rank = {group: place for place, group in enumerate(space.group_sizes)}
@@ -123,7 +126,7 @@ def _views(spec: TensorSpec) -> Iterator[View]:
 def num_linear_parameters(space: WeightSpace, c_in: int = 1, c_out: int = 1) -> int:
     """Returns the number of matrix entries of `equivariant_linear`, a sum of Bell numbers.
 
-    Source: Zhou et al. (2023), Table 1, exactly: with m_A the multiplicity of tensor A and a_g(A)
+    Source: Zhou et al. (2023a), Table 1, exactly: with m_A the multiplicity of tensor A and a_g(A)
     the number of its axes with group g, sum_{A,B} m_A m_B prod_g Bell(a_g(A) + a_g(B)) for every
     pair of channels. Bell(2) = 2; a kernel that carries a group twice has Bell(4) = 15 maps to
     itself. It is the dimension of the space of equivariant maps if no group has fewer neurons

@@ -18,6 +18,8 @@ def dot_attention(
 ) -> Float[Array, "batch h t e"]:
     """Returns soft-max(q k / sqrt(d)) v, the soft-max in float32 or wider.
 
+    Source: Vaswani et al. (2017), "Attention Is All You Need", Eq. 1.
+
     Args:
         q: Queries.
         k: Keys.

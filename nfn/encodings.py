@@ -47,7 +47,7 @@ def init_fourier_features(
 def fourier_features(params: FourierParams, features: Features, *, space: WeightSpace) -> Features:
     """Maps every weight x to [sin 2 pi x B, cos 2 pi x B]; B gets no gradient.
 
-    Source: Zhou et al. (2023), App. D.3 and the authors' package 0.1.2 (x itself is not kept).
+    Source: Zhou et al. (2023a), App. D.3, and package 0.1.2 (x itself is not kept).
     """
     num_channels(space, features)
     frequencies = jax.lax.stop_gradient(params.frequencies)
@@ -66,7 +66,7 @@ def io_encoding(
 ) -> Features:
     """Appends 2 num_bands + 1 channels that tell which input or output a weight belongs to.
 
-    Source: Zhou et al. (2023), Sec. 2.4, and the authors' package 0.1.2: the position x in [-1, 1]
+    Source: Zhou et al. (2023a), Sec. 2.4, and package 0.1.2: the position x in [-1, 1]
     becomes [sin pi s x, cos pi s x, x], s = linspace(1, max_frequency / 2, num_bands). Tensors
     with an axis "input" or "output" get the code of that axis (the sum, if they have both), others
     zeros. A convolution as last layer gets the code of its outputs; the package gives it that of
@@ -130,7 +130,7 @@ def _io_axes(spec: TensorSpec) -> list[int]:
 def io_embedding(params: Features, features: Features) -> Features:
     """Adds the learned vectors of inputs and outputs; used before every layer NP.
 
-    Source: the authors' package 0.1.2, `NPLinear(io_embed=True)`.
+    Source: Zhou et al. (2023a), package 0.1.2, `NPLinear(io_embed=True)`.
     """
     return {
         path: x + align_rank(params[path], x) if path in params else x
@@ -162,9 +162,9 @@ def learned_encoding(
 ) -> Features:
     """Adds to every weight the vector of its tensor, and those of its input and output.
 
-    Source: Zhou et al. (2023), "Neural Functional Transformers", Eq. 9, and `LearnedPosEmbedding`
-    of the authors' package 0.1.2; filter positions share a vector. What follows is equivariant
-    under permutations of hidden neurons only.
+    Source: Zhou et al. (2023b), Eq. 9, and `LearnedPosEmbedding` of the authors' package 0.1.2;
+    filter positions share a vector. What follows is equivariant under permutations of hidden
+    neurons only.
     """
     num_channels(space, features)
     outputs = {}
@@ -184,6 +184,9 @@ def learned_encoding(
 
 def normalization_statistics(features: Features, *, space: WeightSpace) -> NormalizationStatistics:
     """Returns mean and std over the batch and the permuted axes, for every folded channel.
+
+    Source: Zhou et al. (2023a), released code, `compute_mean_std`; there entry by entry, which is
+    not invariant.
 
     Statistics per weight, as in the authors' package, would break the invariance of the whole
     model; these are the same for every permuted copy of a network. A std below 1e-5 becomes 1.

@@ -185,7 +185,7 @@ def permute_features(
 ) -> Features:
     """Returns sigma U: place j of an axis receives what was at place `permutations[group][j]`.
 
-    Source: Zhou et al. (2023), Eq. 1, with `permutations` = sigma^{-1}; the same permutation acts
+    Source: Zhou et al. (2023a), Eq. 1, with `permutations` = sigma^{-1}; the same permutation acts
     on all axes of a group, groups left out stay. One permutation per network: `jax.vmap`.
     """
     num_channels(space, features)

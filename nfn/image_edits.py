@@ -33,7 +33,7 @@ WHITE = XYZ_FROM_RGB.sum(axis=1)
 def dilate(images: Float[Array, "n h w *c"], *, window: int = 3) -> Float[Array, "n h w *c"]:
     """Returns the maximum over the window around every pixel, channel by channel.
 
-    Source: Zhou et al. (2023), App. D.4, edit "Dilate" (3 x 3, one pass). Commutes with increasing
+    Source: Zhou et al. (2023a), App. D.4, edit "Dilate" (3 x 3, one pass). Commutes with increasing
     maps of the values, hence the same in [0, 1] and in [-1, 1].
     """
     return _over_windows(images, lax.max, -jnp.inf, window)
@@ -42,7 +42,7 @@ def dilate(images: Float[Array, "n h w *c"], *, window: int = 3) -> Float[Array,
 def erode(images: Float[Array, "n h w *c"], *, window: int = 2) -> Float[Array, "n h w *c"]:
     """Returns the minimum over the window around every pixel, channel by channel.
 
-    Source: the released code (2 x 2), used by the follow-up "Neural Functional Transformers".
+    Source: Zhou et al. (2023b), INR editing; released code of Zhou et al. (2023a) (2 x 2).
     """
     return _over_windows(images, lax.min, jnp.inf, window)
 
@@ -50,7 +50,7 @@ def erode(images: Float[Array, "n h w *c"], *, window: int = 2) -> Float[Array, 
 def gradient(images: Float[Array, "n h w *c"], *, window: int = 2) -> Float[Array, "n h w *c"]:
     """Returns the morphological gradient, `dilate` - `erode` with the same window, in [0, 1].
 
-    Source: the released code (2 x 2), used by the follow-up "Neural Functional Transformers".
+    Source: Zhou et al. (2023b), INR editing; released code of Zhou et al. (2023a) (2 x 2).
     """
     return dilate(images, window=window) - erode(images, window=window)
 
@@ -70,9 +70,9 @@ def contrast(
 ) -> Float[np.ndarray, "n h w *c"]:
     """Returns images after `clahe` of their lightness; values are rounded to 8 bits first.
 
-    Source: Zhou et al. (2023), App. D.4, edit "Contrast" (L of CIELAB, clip 1.0, 3 x 3 tiles). Gray
-    images have no hue: `clahe` acts on the gray value itself. Where the new lightness leaves the
-    colors that RGB can show, RGB is clipped to [0, 1].
+    Source: Zhou et al. (2023a), App. D.4, edit "Contrast" (L of CIELAB, clip 1.0, 3 x 3 tiles).
+    Gray images have no hue: `clahe` acts on the gray value itself. Where the new lightness leaves
+    the colors that RGB can show, RGB is clipped to [0, 1].
     """
     if images.ndim == 3:
         return (clahe(_bytes(images), clip_limit=clip_limit, tiles=tiles) / 255).astype(np.float32)

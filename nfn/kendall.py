@@ -12,6 +12,8 @@ def kendall_tau(
 ) -> Float[Array, ""]:
     """Returns tau-b: (concordant - discordant) / sqrt(pairs that differ in x * those in y).
 
+    Source: Kendall (1945), "The Treatment of Ties in Ranking Problems"; SciPy's `kendalltau`.
+
     x and y have shape [n].
     Exact up to the last rounding: all pairs are counted in integers, `chunk` rows at a time.
     Where x or y is constant it is 0 (SciPy: NaN), where one of their values is NaN it is NaN.

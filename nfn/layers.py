@@ -1,7 +1,7 @@
 """Permutation equivariant layers on weight-space features, for any `WeightSpace`.
 
 With the full space `equivariant_linear` is the layer NP, with `hidden_only(space)` the layer HNP of
-Zhou et al. (2023), "Permutation Equivariant Neural Functionals". Features: see `nfn.features`.
+Zhou et al. (2023a), "Permutation Equivariant Neural Functionals". Features: `nfn.features`.
 A pointwise nonlinearity is `jax.tree.map(jax.nn.relu, features)`.
 """
 
@@ -46,8 +46,8 @@ def init_equivariant_linear(
 ) -> LinearParams:
     """Draws `equivariant_linear` so that all maps into one tensor share their fan-in F.
 
-    Source: the authors' package 0.1.2, `set_init_`: weights and biases ~ U(-F^-1/2, F^-1/2), or,
-    with "kaiming_normal", weights ~ N(0, 2 / F) and biases 0.
+    Source: Zhou et al. (2023a), package 0.1.2, `set_init_`: weights and biases ~ U(-F^-1/2,
+    F^-1/2), or, with "kaiming_normal", weights ~ N(0, 2 / F) and biases 0.
     """
     sets = couplings(space)
     fan_in = {
@@ -266,7 +266,7 @@ def _put_on_diagonals(x: Float[Array, "..."], blocks: Blocks) -> Float[Array, ".
 def pointwise(params: LinearParams, features: Features, *, space: WeightSpace) -> Features:
     """Maps the channels of every weight by a matrix and bias of its tensor; weights do not mix.
 
-    Source: Zhou et al. (2023), ablation PT of Tables 5 and 6. Equivariant under more than the
+    Source: Zhou et al. (2023a), ablation PT of Tables 5 and 6. Equivariant under more than the
     coupled neuron permutations: every axis of every tensor may be permuted on its own.
     """
     num_channels(space, features)
@@ -281,7 +281,7 @@ def pointwise(params: LinearParams, features: Features, *, space: WeightSpace) -
 def invariant_pool(features: Features, *, space: WeightSpace) -> Float[Array, "*batch pooled"]:
     """Returns the means over all permuted axes, tensor by tensor.
 
-    Source: Zhou et al. (2023), Eq. 17 without its redundant entries, as in the authors' package:
+    Source: Zhou et al. (2023a), Eq. 17 without its redundant entries, as in the authors' package:
     pool P on the full space, pool P~ on `hidden_only(space)`, with `num_constants(space, c)`
     entries. A tensor that carries a group twice is followed by the mean over its diagonal.
     """
@@ -295,8 +295,8 @@ def channel_dropout(
 ) -> Features:
     """Zeroes whole channels of kernels and single entries of biases, scaling up the rest.
 
-    Source: the authors' package 0.1.2, `ChannelDropout`. The mask of a kernel is constant along
-    its permuted axes, one value per network and folded channel; rate is in [0, 1).
+    Source: Zhou et al. (2023a), package 0.1.2, `ChannelDropout`. The mask of a kernel is constant
+    along its permuted axes, one value per network and folded channel; rate is in [0, 1).
     """
     num_channels(space, features)
     if not 0 <= rate < 1:
@@ -332,7 +332,7 @@ def init_layer_norm(*, space: WeightSpace, c: int) -> LayerNormParams:
 def layer_norm(params: LayerNormParams, features: Features) -> Features:
     """Normalizes the folded channels at every position, (x - mean) / (std + 1e-5), then scales.
 
-    Source: the authors' package 0.1.2, `SimpleLayerNorm` (unbiased std).
+    Source: Zhou et al. (2023a), package 0.1.2, `SimpleLayerNorm` (unbiased std).
     """
 
     def normalize(

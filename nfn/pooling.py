@@ -89,9 +89,9 @@ def perceiver_pool(
 ) -> Float[Array, "*batch M d"]:
     """Returns the latents after they have attended to the tokens, in any order of the tokens.
 
-    Source: INR2ARRAY of Zhou et al. (2023), "Neural Functional Transformers", released code: one
-    head as wide as the latents, then GELU(gate) * inner, both added to the latents they read. The
-    softmax is in float32, whatever the type of the tokens.
+    Source: Zhou et al. (2023b), released code of INR2ARRAY, `PerceiverPooling`: one head as wide as
+    the latents, then GELU(gate) * inner, both added to the latents they read. The softmax is in
+    float32, whatever the type of the tokens.
     """
     z = params.latents.astype(tokens.dtype)
     read = _norm(params.norm_tokens, tokens)

@@ -40,8 +40,8 @@ def activation_channels(
     """Returns what neurons and weights pass on at every point.
 
     A bias gets the output of its neuron, a weight its summand: the weight times the output of the
-    neuron it reads. Source: probe features of Kofinas et al. (2024), "Graph Neural Networks for
-    Learning Equivariant Representations of Neural Networks", here for weights as well.
+    neuron it reads. Source: Kofinas et al. (2024), "Graph Neural Networks for Learning Equivariant
+    Representations of Neural Networks", probe features; here for weights as well.
     """
 
     def at(point: Float[Array, " d_in"]) -> SirenParams:

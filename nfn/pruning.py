@@ -37,7 +37,7 @@ class Recipe(NamedTuple):
 def init_network(key: PRNGKeyArray, *, space: WeightSpace) -> Params:
     """Draws kernels from N(0, 2 / (fan_in + fan_out)); biases are 0.
 
-    Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", Sec. 1 (Gaussian Glorot).
+    Source: Frankle & Carbin (2019), Sec. 1 (Gaussian Glorot).
     """
     leaves = {}
     for k, spec in zip(jax.random.split(key, len(space.tensors)), space.tensors, strict=True):
@@ -185,7 +185,7 @@ def magnitude_ticket(
     """Returns the ticket of a network that starts at `params`: train, prune, rewind, repeat.
 
     Source: Frankle & Carbin (2019), Sec. 2, iterative magnitude pruning. Every round keeps the
-    same share of what is left; Zhou et al. (2023), Sec. 3.3, make one round.
+    same share of what is left; Zhou et al. (2023a), Sec. 3.3, make one round.
     """
     mask = full_mask(params)
     for i in range(rounds):

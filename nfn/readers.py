@@ -44,7 +44,7 @@ def invariant_reader(
 ) -> Network:
     """Returns a network of weights: `apply(params, x, extra=None, key=None) -> [batch, outputs]`.
 
-    Source: Zhou et al. (2023), App. D: equivariant layers, pool P~ (also after NP, as in the
+    Source: Zhou et al. (2023a), App. D: equivariant layers, pool P~ (also after NP, as in the
     released code), MLP. Invariant under permutations of hidden neurons if the trunk commutes with
     them. `x` and `extra` are features with a batch axis in the layout of `trunk.space`; with a
     `key` dropout is on.

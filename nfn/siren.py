@@ -43,7 +43,7 @@ class FittedSirens(NamedTuple):
 def init_siren(key: PRNGKeyArray, *, widths: Sequence[int], omega: float) -> SirenParams:
     """Draws a SIREN with layers of `widths`, (2, 32, 32, 1) for gray images.
 
-    Source: Zhou et al. (2023), App. D.3 and released code: W_1 ~ U(±1 / n_0), W_i ~ U(±sqrt(6 /
+    Source: Zhou et al. (2023a), App. D.3 and released code: W_1 ~ U(±1 / n_0), W_i ~ U(±sqrt(6 /
     n_(i-1)) / omega) for i > 1, every b_i ~ U(±1 / sqrt(n_(i-1))).
     """
     params = {}
@@ -67,6 +67,8 @@ def siren(
     sine: SineMethod = "jnp",
 ) -> Float[Array, "*batch d_out"]:
     """Returns pixel values in the [-1, 1] scale: x <- sin(omega (W x + b)), last layer linear.
+
+    Source: Sitzmann et al. (2020), Sec. 3, with the frequency in every hidden layer.
 
     Args:
         params: One network; `jax.vmap` for a stack.
@@ -103,6 +105,8 @@ def fit_siren(
     sine: SineMethod = "jnp",
 ) -> tuple[SirenParams, Float[Array, ""]]:
     """Returns a SIREN drawn from `key` and fitted to one image, and its last mean square error.
+
+    Source: Zhou et al. (2023a), App. D.3, where the optimizer is Adam.
 
     Every step sees all pixels. Valid under `jax.vmap` and `lax.map`; `fit_sirens` fits many.
     """

@@ -109,7 +109,7 @@ def stack(
 ) -> features.Features:
     """Returns `widths[-1]` channels per weight, in float32; commutes with neuron permutations.
 
-    Source: Zhou et al. (2023), App. D: Fourier features, code of inputs and outputs, layers.
+    Source: Zhou et al. (2023a), App. D: Fourier features, code of inputs and outputs, layers.
 
     Args:
         params: Made by `init_stack`.

@@ -15,7 +15,7 @@ PER_TENSOR = 2 + len(QUANTILES)
 def tensor_statistics(features: Features, *, space: WeightSpace) -> Float[Array, "batch k"]:
     """Returns mean, unbiased variance and five quantiles of every tensor, tensor by tensor.
 
-    Source: Unterthiner et al. (2020), Sec. 4, and Zhou et al. (2023), released code. Invariant
+    Source: Unterthiner et al. (2020), Sec. 4, and Zhou et al. (2023a), released code. Invariant
     under every permutation of the weights within a tensor.
 
     Raises:

@@ -136,8 +136,8 @@ def transformer(
 ) -> features.Features:
     """Returns `linear_output` or `channels` channels per weight, in float32.
 
-    Source: Zhou et al. (2023), "Neural Functional Transformers". Commutes with permutations of
-    hidden neurons.
+    Source: Zhou et al. (2023b), NFT: encodings, then blocks of attention. Commutes with
+    permutations of hidden neurons.
 
     Args:
         params: Made by `init_transformer`.
@@ -181,7 +181,7 @@ def block(
 ) -> features.Features:
     """Returns x + attention, then plus feed-forward maps with GELU, both after a layer norm.
 
-    Source: the authors' experiments with the package 0.1.2 (`Block`).
+    Source: Zhou et al. (2023b), released code, `Block`.
     """
     params = _cast(params, spec.dtype)
     keys = [None] * 3 if key is None else jax.random.split(key, 3)

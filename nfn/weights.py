@@ -118,7 +118,7 @@ def weight_space(tensors: Iterable[TensorSpec]) -> WeightSpace:
 def mlp_space(widths: Sequence[int]) -> WeightSpace:
     """Returns the weight space of an MLP n_0-n_1-...-n_L with biases, all neurons permutable.
 
-    Source: Zhou et al. (2023), Sec. 2.1 (group NP; `hidden_only` turns it into HNP).
+    Source: Zhou et al. (2023a), Sec. 2.1 (group NP; `hidden_only` turns it into HNP).
     """
     return cnn_space(channels=widths[:1], filters=(), dense=widths[1:])
 
@@ -128,7 +128,7 @@ def cnn_space(
 ) -> WeightSpace:
     """Returns the weight space of convolutions, global average pooling, then dense layers.
 
-    Source: Zhou et al. (2023), Sec. 2.1 and App. B (convolutions). Layers are named as Flax
+    Source: Zhou et al. (2023a), Sec. 2.1 and App. B (convolutions). Layers are named as Flax
     names them in a compact module: Conv_0, Conv_1, ..., Dense_0, ...
 
     Args:

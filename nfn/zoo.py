@@ -93,6 +93,8 @@ def train_zoo(
 ) -> Trained:
     """Trains networks number `index` of the zoo that images, recipe and seed define.
 
+    Source: Unterthiner et al. (2020), "Predicting Neural Network Accuracy from Weights".
+
     A network whose weights or logits stop being finite is drawn again, hyper-parameters too.
 
     Args:

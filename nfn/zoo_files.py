@@ -60,8 +60,8 @@ def read_zoo_files(folder: str | Path, *, step: int = FINAL_STEP) -> Arrays:
 def published_split(count: int) -> dict[str, np.ndarray]:
     """Returns rows for train, valid and test of `count` networks in the order they were read.
 
-    Source: the authors' released code, `ZooDataset`: the second half is the test set; the first
-    is shuffled by Python's generator with seed 0, then 80 % train, 20 % validation.
+    Source: Zhou et al. (2023a), released code, `ZooDataset`: the second half is the test set; the
+    first is shuffled by Python's generator with seed 0, then 80 % train, 20 % validation.
     """
     half = count // 2
     rows = list(range(half))

@@ -34,7 +34,10 @@ def init_network(
     dense: Sequence[int],
     scale: float | jax.Array = 1.0,
 ) -> NetworkParams:
-    """Draws kernels ~ N(0, scale^2 2 / fan_in), biases 0 (Unterthiner et al. 2020 vary `scale`)."""
+    """Draws kernels ~ N(0, scale^2 2 / fan_in), biases 0.
+
+    Source: Unterthiner et al. (2020), App. A, where `scale` varies.
+    """
     space = network_space(channels=channels, dense=dense)
     params: dict[str, Any] = {}
     for k, spec in zip(jax.random.split(key, len(space.tensors)), space.tensors, strict=True):

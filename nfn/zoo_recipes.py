@@ -14,7 +14,7 @@ OPTIMIZERS = ("adam", "rmsprop", "sgd")
 class Recipe(NamedTuple):
     """How the networks of a zoo are made; ranges are drawn from for every network.
 
-    Source: the kinds of hyper-parameters are those of Unterthiner et al. (2020), App. A.
+    Source: Unterthiner et al. (2020), App. A: the kinds of hyper-parameters.
 
     Attributes:
         channels: Before the first and after every convolution; (n_0,) for an MLP.

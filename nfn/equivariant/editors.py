@@ -51,6 +51,8 @@ class EditorSpec(NamedTuple):
 def editor(space: WeightSpace, spec: EditorSpec, *, omega: float) -> Editor:
     """Returns the editor of `spec`.
 
+    Source: Zhou et al. (2023a), App. D.4 and Table 16.
+
     The equivariant kinds commute with permutations of hidden neurons. With a `key`, mlp_aug first
     permutes the hidden neurons of every network, and edits that.
 

@@ -36,7 +36,7 @@ class PredictorSpec(NamedTuple):
 def predictor(space: WeightSpace, spec: PredictorSpec) -> Predictor:
     """Returns the predictor of `spec`, invariant under permutations of hidden neurons.
 
-    Source: Zhou et al. (2023), App. D.1 and Table 12. NP adds learned codes of inputs and
+    Source: Zhou et al. (2023a), App. D.1 and Table 12. NP adds learned codes of inputs and
     outputs; the head is three dense layers, STATNN the same on its statistics.
     """
     if spec.kind == "statnn":

@@ -43,7 +43,10 @@ class Predictor(NamedTuple):
 def trunk_predictor(
     trunk: Trunk, *, head_widths: tuple[int, ...], head_dropout: float
 ) -> Predictor:
-    """Returns trunk, invariant pool and MLP, reading the weights; see `invariant_reader`."""
+    """Returns trunk, invariant pool and MLP, reading the weights; see `invariant_reader`.
+
+    Source: Zhou et al. (2023a), App. D.1.
+    """
     reader = invariant_reader(
         trunk, head_widths=head_widths, num_outputs=1, head_dropout=head_dropout
     )
@@ -66,6 +69,8 @@ def trunk_predictor(
 
 def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
     """Trains a predictor of test accuracies; measures rank correlation and invariance.
+
+    Source: Zhou et al. (2023a), App. D.1: binary cross-entropy on the accuracy.
 
     Reads `config.data` (see `zoos.zoo_spec`), `config.optimizer` and sizes of batches.
     """

@@ -55,8 +55,8 @@ def residual_editor(
 ) -> Editor:
     """Returns the editor U + gamma body(U), with the symmetry of its body.
 
-    Source: Zhou et al. (2023), "Permutation Equivariant Neural Functionals", App. D.4: gamma is
-    learned; one gamma per tensor as in the released code.
+    Source: Zhou et al. (2023a), App. D.4: gamma is learned; one gamma per tensor as in the released
+    code.
 
     Args:
         body: A trunk with one channel in and out.
@@ -95,6 +95,8 @@ def residual_editor(
 
 def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
     """Trains an editor so that the changed SIRENs show the edited images.
+
+    Source: Zhou et al. (2023a), App. D.4: mean square error between the pictures.
 
     Reads `config.data` (see `sirens.siren_set_spec` and `edit_spec`), `config.optimizer`, sizes of
     batches; the measured errors are mean squares over pixels in the [-1, 1] scale.

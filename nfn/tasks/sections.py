@@ -1,6 +1,6 @@
 """What several config files say alike: sets of networks, tasks, optimizers, presets.
 
-Numbers with a place are those of Zhou et al. (2023), "Permutation Equivariant Neural Functionals".
+Numbers with a place are those of Zhou et al. (2023a), "Permutation Equivariant Neural Functionals".
 The small versions are for 2 cores. Loads no JAX: config files import it.
 """
 
@@ -113,7 +113,7 @@ def make_siren_set_small(section: ConfigDict, *, train: int, valid: int, test: i
 def edited_siren_set(dataset: str, *, edit: str) -> ConfigDict:
     """Returns the section of SIRENs that are to be edited, see `nfn.tasks.edit_targets`.
 
-    "": the edit that Zhou et al. (2023) show, contrast of CIFAR-10 and dilation of others.
+    "": the edit that Zhou et al. (2023a) show, contrast of CIFAR-10 and dilation of others.
     """
     section = siren_set(dataset, copies=1)  # App. D.4: one SIREN per image
     section.edit = edit or ("contrast" if dataset == "cifar10" else "dilate")

@@ -112,7 +112,7 @@ def equivariant_classifier(
 ) -> Network:
     """Returns the invariant classifier NFN_NP, NFN_HNP or NFN_PT.
 
-    Source: Zhou et al. (2023), App. D.3 and Table 14: Fourier features, code of inputs and
+    Source: Zhou et al. (2023a), App. D.3 and Table 14: Fourier features, code of inputs and
     outputs (not for HNP), equivariant layers with ReLU, pool P~ (also after NP, as in the
     released code), MLP. Invariant under permutations of hidden neurons. Probes and canonical
     inputs are not in the paper.
@@ -216,7 +216,7 @@ def vector_classifier(
 ) -> Network:
     """Returns the baseline MLP on the flat weights, MLP_Aug if its training inputs are permuted.
 
-    Source: Zhou et al. (2023), App. D.3: 3 layers of 1000 units; in training MLP_Aug sees every
+    Source: Zhou et al. (2023a), App. D.3: 3 layers of 1000 units; in training MLP_Aug sees every
     network under random permutations of its hidden neurons. (The released config puts a sigmoid
     before the softmax, which weakens the baseline; not done here.)
 

@@ -87,6 +87,8 @@ def num_pairs(spec: TicketSpec) -> dict[str, int]:
 def tickets(spec: TicketSpec) -> dict[str, np.ndarray]:
     """Returns the pairs: the function to be given to `common.data.cached`.
 
+    Source: Zhou et al. (2023a), App. D.2.
+
     Pair i comes from the key of `spec.seed` into which i is folded, in the order test, valid,
     train: a larger training set holds the smaller one.
 

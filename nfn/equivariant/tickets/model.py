@@ -57,7 +57,7 @@ class Gaussian(NamedTuple):
 def init_cvae(key: PRNGKeyArray, *, space: WeightSpace, spec: CvaeSpec) -> CvaeParams:
     """Draws encoder (2 channels in: weight, mask) and decoder (weight and Z in, logit out).
 
-    Source: Zhou et al. (2023), Sec. 3.3 and App. D.2.
+    Source: Zhou et al. (2023a), Sec. 3.3 and App. D.2.
 
     Raises:
         ValueError: If a layer of this kind would be too large for the space.
@@ -88,7 +88,10 @@ def check_size(space: WeightSpace, kind: str) -> None:
 def encode(
     params: CvaeParams, weights: Features, mask: Features, *, space: WeightSpace, spec: CvaeSpec
 ) -> Gaussian:
-    """Returns q(Z | U_0, M); features in the layout of `stack_space(space, spec.kind)`."""
+    """Returns q(Z | U_0, M); features in the layout of `stack_space(space, spec.kind)`.
+
+    Source: Zhou et al. (2023a), App. D.2: the encoder reads weights and mask.
+    """
     inner = stack_space(space, spec.kind)
     x = features.concatenate(inner, [weights, mask])
     outputs = stack(params.encoder, x, space=space, spec=_encoder(spec))
@@ -103,7 +106,10 @@ def encode(
 def decode(
     params: CvaeParams, weights: Features, latent: Features, *, space: WeightSpace, spec: CvaeSpec
 ) -> Features:
-    """Returns the logits of p(M | U_0, Z), one for every weight."""
+    """Returns the logits of p(M | U_0, Z), one for every weight.
+
+    Source: Zhou et al. (2023a), App. D.2: the decoder reads weights and Z.
+    """
     x = features.concatenate(stack_space(space, spec.kind), [weights, latent])
     return stack(params.decoder, x, space=space, spec=_decoder(spec))
 
@@ -162,7 +168,10 @@ def elbo(
     space: WeightSpace,
     spec: CvaeSpec,
 ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-    """Returns the two terms of the ELBO: E_q log p(M | U_0, Z), by one draw of Z, and the KL."""
+    """Returns the two terms of the ELBO: E_q log p(M | U_0, Z), by one draw of Z, and the KL.
+
+    Source: Zhou et al. (2023a), Sec. 3.3.
+    """
     posterior = encode(params, weights, mask, space=space, spec=spec)
     logits = decode(params, weights, sample(key, posterior), space=space, spec=spec)
     return log_likelihood(logits, mask, space=space), kl_from_prior(posterior)

@@ -82,8 +82,8 @@ def array_classifier(
 ) -> Network:
     """Returns `apply(params, array [batch, M, d], train=False, rngs=...) -> logits`.
 
-    Source: classifier of INR2ARRAY, released code of Zhou et al. (2023), "Neural Functional
-    Transformers": 12 pre-norm layers, token 0 into an MLP with one hidden layer.
+    Source: Zhou et al. (2023b), released code, classifier of INR2ARRAY: 12 pre-norm layers, token 0
+    into an MLP with one hidden layer.
 
     Raises:
         ValueError: If there are fewer positions than vectors in an array.

@@ -28,9 +28,10 @@ class AdditiveParams(NamedTuple):
 def separate_decoder(space: WeightSpace, *, c_in: int, widths: tuple[int, ...]) -> Network:
     """Returns "sitzmann": `apply(params, z [*batch, c_in]) -> SIREN`, one MLP for every tensor.
 
-    Source: INR2ARRAY, released code, after Sitzmann et al. (2020), App. 4: kernels ~ N(0, 2 / F)
-    for F inputs, those of the last layer times 1/100; its bias, which is the SIREN at z = 0, is
-    ~ U(±1 / inputs of the drawn kernel), that of a drawn bias ~ U(±1 / inputs of the layer).
+    Source: Zhou et al. (2023b), released code of INR2ARRAY, after Sitzmann et al. (2020), App. 4:
+    kernels ~ N(0, 2 / F) for F inputs, those of the last layer times 1/100; its bias, which is the
+    SIREN at z = 0, is ~ U(±1 / inputs of the drawn kernel), that of a drawn bias ~ U(±1 / inputs of
+    the layer).
     """
 
     def init_one(key: PRNGKeyArray, spec: TensorSpec) -> MLPParams:
@@ -65,9 +66,9 @@ def additive_decoder(
 ) -> Network:
     """Returns "additive": `apply(params, z [*batch, c_in]) -> SIREN`, one MLP that adds to a SIREN.
 
-    Source: INR2ARRAY, released code ("simple", "additive"): theta = theta_0 + s MLP(z), with a
-    learned SIREN theta_0, drawn as SIRENs are, and one learned s per tensor, at first the standard
-    deviation of that tensor of theta_0 (the absolute value of a single number).
+    Source: Zhou et al. (2023b), released code of INR2ARRAY ("simple", "additive"): theta = theta_0
+    + s MLP(z), with a learned SIREN theta_0, drawn as SIRENs are, and one learned s per tensor, at
+    first the standard deviation of that tensor of theta_0 (the absolute value of a single number).
     """
 
     def init(key: PRNGKeyArray) -> AdditiveParams:

@@ -110,8 +110,7 @@ class Encoder(NamedTuple):
 def encoder(space: WeightSpace, spec: AutoencoderSpec, *, drawing: Drawing) -> Encoder:
     """Returns trunk and pool of `spec`: an array that no permutation of hidden neurons changes.
 
-    Source: Zhou et al. (2023), "Neural Functional Transformers", INR2ARRAY. Canonical inputs and
-    probes are not in the paper.
+    Source: Zhou et al. (2023b), INR2ARRAY. Canonical inputs and probes are not in the paper.
     """
     trunk = _trunk(space, spec)
     inner = trunk.space

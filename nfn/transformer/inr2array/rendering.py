@@ -23,9 +23,9 @@ class CellGroup(NamedTuple):
 def cell_of_pixels(size: int, num_cells: int) -> Int[np.ndarray, " pixels"]:
     """Returns the cell that draws each of size x size pixels, both counted row by row.
 
-    Source: INR2ARRAY, released code: cell round((sqrt M - 1) (x + 1) / 2) on each axis for
-    x = linspace(-1, 1, size), a half rounded to the even cell: the centers of the outer cells lie
-    on the border, borders between cells halfway between their centers.
+    Source: Zhou et al. (2023b), released code of INR2ARRAY: cell round((sqrt M - 1) (x + 1) / 2) on
+    each axis for x = linspace(-1, 1, size), a half rounded to the even cell: the centers of the
+    outer cells lie on the border, borders between cells halfway between their centers.
 
     Raises:
         ValueError: If the number of cells is no square, or an axis has fewer pixels than cells.
@@ -56,8 +56,8 @@ def render_cells(
 ) -> Float[Array, "pixels c"]:
     """Returns the image that M SIRENs draw together, values in the [-1, 1] scale.
 
-    Source: INR2ARRAY, released code: all SIRENs share the coordinates of the whole image. Each is
-    evaluated at its own pixels only.
+    Source: Zhou et al. (2023b), released code of INR2ARRAY: all SIRENs share the coordinates of the
+    whole image. Each is evaluated at its own pixels only.
 
     Args:
         params: One array of SIRENs, leaves [M, ...]; `jax.vmap` for a batch.
