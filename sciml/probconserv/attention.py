@@ -47,6 +47,14 @@ class AttentionSpec(NamedTuple):
     rate: float
 
 
+class Projected(NamedTuple):
+    """Queries, keys and values of all heads, side by side."""
+
+    queries: Float[Array, "batch p c"]
+    keys: Float[Array, "batch n c"]
+    values: Float[Array, "batch n c"]
+
+
 def xavier(c_in: int, c_out: int, *, gain: float = 1.0) -> float:
     """Returns the bound of the uniform distribution of variance 2 gain^2 / (c_in + c_out).
 
@@ -161,14 +169,6 @@ def cross_attention(
     """
     pairs = zip((query, keys, values), params.projections, strict=True)
     return _attend(params, query, Projected(*(x @ w for x, w in pairs)), spec, key)
-
-
-class Projected(NamedTuple):
-    """Queries, keys and values of all heads, side by side."""
-
-    queries: Float[Array, "batch p c"]
-    keys: Float[Array, "batch n c"]
-    values: Float[Array, "batch n c"]
 
 
 def _attend(
