@@ -1,4 +1,4 @@
-"""Errors that end a command with one line and an exit code, never with a traceback."""
+"""Errors that end a command with one line, with the nearest allowed key, and an exit code."""
 
 import difflib
 import errno

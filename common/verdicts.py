@@ -3,7 +3,7 @@
 A claim is a statement with a function `Results -> Verdict`. A verdict is a list of parts, one
 comparison each, which is in one of four states: it `holds`; two rows are `level`, less than two
 standard errors apart; a threshold is `missed`; the order is `reversed` by more than two standard
-errors. What two standard errors are worth is in `CONFIDENCE`.
+errors. What two standard errors are worth is said by `confidence`.
 """
 
 import math
@@ -29,10 +29,19 @@ KINDS = {
     OURS: "the paper does not state it",
     CHECK: "holds by construction, or shows that the comparison is fair",
 }
-CONFIDENCE = (
-    "Two standard errors of a difference of three seeds are its 82 % interval when the seeds are "
-    "paired and its 88 % interval when they are not (Student's t)."
-)
+
+
+def confidence(seeds: int) -> str:
+    """Returns what two standard errors of a difference are worth with so many seeds, in words."""
+    from scipy.stats import t as student_t
+
+    if seeds < 2:
+        return "With one seed there is no standard error: nothing holds or fails by it."
+    paired, apart = (100 * (1 - 2 * student_t.sf(2, df)) for df in (seeds - 1, 2 * seeds - 2))
+    return (
+        f"Two standard errors of a difference of {seeds} seeds are its {paired:.0f} % interval "
+        f"when the seeds are paired and its {apart:.0f} % interval when they are not (Student's t)."
+    )
 
 
 class Part(NamedTuple):

@@ -91,3 +91,15 @@ def test_a_named_figure_is_committed_and_no_path_of_a_machine_is(
     assert data["figure"] is None or (path.parent / data["figure"]).is_file()
     for home in ("/home/", "/root/", "/tmp/", str(REPOSITORY)):
         assert home not in path.read_text()
+
+
+def test_every_file_of_results_belongs_to_a_table() -> None:
+    names = {f"{row.table.name}.{preset}" for row, preset in RESULTS}
+    strays = [
+        str(path.relative_to(REPOSITORY))
+        for paper in papers()
+        for path in (paper.folder / "results").glob("*")
+        if path.stem not in names
+    ]
+
+    assert strays == []

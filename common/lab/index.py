@@ -34,7 +34,8 @@ def parts_markdown() -> str:
     for topic in TOPICS:
         library = [f for f in _rooms(REPOSITORY / topic) if f not in papers_here]
         folders += [REPOSITORY / topic, *library]
-    return "\n".join(_folder_table(folder) for folder in folders if folder.is_dir())
+    tables = [_folder_table(folder) for folder in folders if folder.is_dir()]
+    return "\n".join(filter(None, tables))
 
 
 def equations_markdown(found: Sequence[PaperInfo]) -> str:
@@ -60,7 +61,7 @@ def places(paper: PaperInfo) -> list[Place]:
     In the order of the sources' words, so that one paper's equations stand together.
     """
     topic = paper.name.partition(".")[0]
-    files = source.imported(paper.folder / "experiments.py", (topic, "common"))
+    files = source.imported(paper.folder / "experiments.py", (topic,))
     found = [place for path in files for place in _sources(path)]
     return sorted(found, key=lambda place: (_natural(place.source), str(place.path), place.name))
 

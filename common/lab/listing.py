@@ -251,9 +251,13 @@ def _score(rows: Sequence[_Judged]) -> str:
 
 
 def _headline(rows: Sequence[_Judged]) -> str:
-    """Returns what the table that leads came to, or the first one that has a headline."""
-    for row, claims in sorted(rows, key=lambda judged: not judged.row.table.leads):
-        if row.table.headline and claims.get("cpu"):
+    """Returns what the table that leads came to, else the first with a headline, or any claim."""
+
+    def rank(judged: _Judged) -> tuple[bool, bool]:
+        return not judged.row.table.leads, not judged.row.table.headline
+
+    for row, claims in sorted(rows, key=rank):
+        if claims.get("cpu"):
             headline = list(row.table.headline)
             data = {**read_table(row.results["cpu"]), "claims": claims["cpu"]}
             return sentences({**data, "headline": headline})

@@ -36,18 +36,18 @@ def table(
         _check_table(info, name, preset)
         return
     if rejudge:
-        say(f"written: {rejudge_table(info, name, preset=preset, out=out).json_path}")
-        return
-    measured = run_table(
-        info,
-        name,
-        preset=preset,
-        seeds=_seeds(seeds),
-        workdir=workdir,
-        out=out,
-        jobs=jobs or None,
-        allow_changed_code=allow_changed_code,
-    )
+        measured = rejudge_table(info, name, preset=preset, out=out)
+    else:
+        measured = run_table(
+            info,
+            name,
+            preset=preset,
+            seeds=_seeds(seeds),
+            workdir=workdir,
+            out=out,
+            jobs=jobs or None,
+            allow_changed_code=allow_changed_code,
+        )
     width = shutil.get_terminal_size((100, 24)).columns
     say(render_text(measured.data, width=width, color=sys.stdout.isatty()))
     files = (measured.json_path, measured.markdown_path, measured.figure_path)

@@ -1,4 +1,4 @@
-"""TPU chips and topology names; nothing here needs JAX.
+"""TPU chips (HBM, FLOPs, links) and topology names; nothing here needs JAX.
 
 A topology is "v5e:16x16", a TPU slice as libtpu names it, or "cpu:8", simulated devices of this
 machine. `environment` must be applied before JAX is imported.

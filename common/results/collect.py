@@ -178,22 +178,55 @@ def judged(data: Mapping[str, Any], table: Table) -> dict[str, Any]:
         "claims": [],
         "figure": data["figure"],
         "notes": list(table.notes),
-        **{name: data[name] for name in ("deviations", "data", "runs", "provenance")},
+        "deviations": deviations(table, data["preset"]),
+        **{name: data[name] for name in ("data", "runs", "provenance")},
     }
     found["claims"] = [outcome.to_json() for outcome in evaluate_claims(table, found)]
     return found
 
 
 def deviations(table: Table, preset: str) -> list[dict[str, Any]]:
-    """Returns the config fields in which a preset differs from the preset "paper"."""
+    """Returns the config fields in which a preset differs from the preset "paper".
+
+    For every config file and variant that makes a cell; what only some of them differ in says
+    `of` which.
+    """
     if preset == "paper":
         return []
-    paper, ours = (load_config(f"{table.config}:{name}") for name in ("paper", preset))
-    return [
-        {"field": field, "paper": theirs, "ours": value}
-        for field, (theirs, value) in describe_diff(paper, ours).items()
-        if field.partition(".")[0] not in NOT_HASHED
-    ]
+    made = tuple(dict.fromkeys((cell.config or table.config, cell.variant) for cell in table.cells))
+    found: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {}
+    for file, variant in made:
+        paper, ours = (load_config(config_spec(file, p, variant)) for p in ("paper", preset))
+        for field, (theirs, value) in describe_diff(paper, ours).items():
+            if field.partition(".")[0] not in NOT_HASHED:
+                entry = {"field": field, "paper": theirs, "ours": value}
+                found.setdefault(json.dumps(entry), (entry, []))[1].append((file, variant))
+    rows = []
+    for entry, which in found.values():
+        others = [one for one in made if one not in which]
+        named, left_out = (_said_of(some, made, table.config) for some in (which, others))
+        if len(left_out) < len(named):
+            named = [f"all except {', '.join(left_out)}"]
+        rows.append({**entry, **({"of": named} if others else {})})
+    return sorted(rows, key=lambda row: row["field"])
+
+
+def _said_of(
+    which: Sequence[tuple[str, str]], made: Sequence[tuple[str, str]], config: str
+) -> list[str]:
+    """Returns the options, "pde=heat", that choose some of the config files and variants made."""
+
+    def options(one: tuple[str, str]) -> list[str]:
+        file, variant = one
+        return [*([] if file == config else [file]), *filter(None, variant.split(","))]
+
+    said, left = [], list(which)
+    for option in dict.fromkeys(option for one in which for option in options(one)):
+        chosen = [one for one in made if option in options(one)]
+        if set(chosen) <= set(which) and set(chosen) & set(left):
+            said.append(option)
+            left = [one for one in left if one not in chosen]
+    return [*said, *(",".join(options(one)) or config for one in left)]
 
 
 def distinct(items: Iterable[Any]) -> list[Any]:

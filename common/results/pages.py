@@ -19,7 +19,7 @@ from common.results.claims_text import (
     sentences,
 )
 from common.results.grids import Grid
-from common.verdicts import CONFIDENCE, FAILS, HOLDS, KINDS, NOT_RUN
+from common.verdicts import FAILS, HOLDS, KINDS, NOT_RUN, confidence
 
 PAGE_NOTE = "Written by `{command}` from `{stem}.json`; not edited by hand."
 COLORS = {HOLDS: "\x1b[32m", FAILS: "\x1b[31m", NOT_RUN: "\x1b[33m"}
@@ -172,11 +172,12 @@ def problem_lines(data: Mapping[str, Any]) -> list[str]:
 
 
 def deviation_lines(data: Mapping[str, Any], *, code: bool = True) -> list[str]:
-    """Returns one line for each config field in which the preset differs from the paper."""
+    """Returns one line for each config field in which the preset differs from the paper's."""
     mark = "`" if code else ""
     return [
         f"{mark}{d['field']}{mark} = {mark}{_value(d['ours'])}{mark}"
         f" (paper: {mark}{_value(d['paper'])}{mark})"
+        + (f" of {', '.join(d['of'])}" if d.get("of") else "")
         for d in data["deviations"]
     ]
 
@@ -235,7 +236,7 @@ def _claims(data: Mapping[str, Any]) -> str:
             sources = ", ".join(dict.fromkeys(c["source"] for c in own["claims"] if c["source"]))
             title = f"{kind}: {meaning}" + (f" ({sources})" if sources else "")
             parts.append(f"*{title}*\n\n{grids.markdown(matrix(own))}")
-    return "\n".join([*parts, f"{LEGEND} {CONFIDENCE}\n"])
+    return "\n".join([*parts, f"{LEGEND} {confidence(len(data['seeds']))}\n"])
 
 
 def _numbers(family: str, cells: Grid) -> str:

@@ -36,7 +36,7 @@ from common.results.pages import (
 )
 from common.results.report_runs import runs_html
 from common.results.table_files import read_table
-from common.verdicts import CONFIDENCE, HOLDS, KINDS, LEVEL, MISSED, NOT_RUN, REVERSED
+from common.verdicts import HOLDS, KINDS, LEVEL, MISSED, NOT_RUN, REVERSED, confidence
 
 PNG = b"\x89PNG\r\n\x1a\n"
 CLASSES = {
@@ -149,6 +149,7 @@ def render_report(tables: Sequence[tuple[Mapping[str, Any], Path]], curves: str 
     """
     claims = [claim for data, _ in tables for claim in data["claims"]]
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    worth = " ".join(confidence(n) for n in sorted({len(data["seeds"]) for data, _ in tables}))
     links = "".join(
         f'<li><a href="#{_anchor(data)}">{escape(heading(data).removeprefix("Table "))}</a> '
         f'<span class="soft">{escape(data["preset"])}: {escape(scores(data["claims"]))}</span></li>'
@@ -160,7 +161,7 @@ def render_report(tables: Sequence[tuple[Mapping[str, Any], Path]], curves: str 
         f"<title>Measured tables and claims</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<h1>Measured tables and claims</h1>\n"
         f'<p class="soft">Written {when}. Claims: {scores(claims) or "none"}.</p>\n'
-        f"<p>{escape(LEGEND)} {escape(CONFIDENCE)} A click on a column sorts by it.</p>\n"
+        f"<p>{escape(LEGEND)} {escape(worth)} A click on a column sorts by it.</p>\n"
         f"<nav><ul>{links}</ul></nav>\n"
         + "\n".join(table_html(data, folder) for data, folder in tables)
         + f"{curves}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"

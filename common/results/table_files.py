@@ -45,7 +45,7 @@ TABLE: dict[str, Any] = {
     "headline": [str],
     "figure": (str, None),
     "notes": [str],
-    "deviations": [{"field": str, "paper": PLAIN, "ours": PLAIN}],
+    "deviations": [{"field": str, "paper": PLAIN, "ours": PLAIN, "of?": [str]}],
     "data": [{str: PLAIN}],
     "runs": [
         {

@@ -61,7 +61,8 @@ def refine(
 ) -> Float[Array, "*grid batch c"]:
     """Returns the output of the refined layer; all conditions hold in every channel.
 
-    Source: Saad et al. (2023), Algorithms 1 to 3, in block form for all channels.
+    Source: Saad et al. (2023), Algorithms 1 to 3 (Dirichlet, Neumann, periodic), in block form for
+    all channels.
 
     Args:
         layer: Any linear layer.

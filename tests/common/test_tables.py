@@ -3,21 +3,20 @@
 import json
 import math
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import t as student_t
 
 from common.aggregates import Aggregate, NotMeasured, Results, aggregate, measured
 from common.errors import UserError
 from common.results.check import check, summary
 from common.results.claims_text import gain, matrix, scores, sentences
-from common.results.collect import judged, metric_value
+from common.results.collect import deviations, judged, metric_value
 from common.tables import Cell, Paper, Table, by_last_comma, check_table, named, results_from_json
 from common.verdicts import (
-    CONFIDENCE,
     HOLDS,
     LEVEL,
     MISSED,
@@ -31,6 +30,7 @@ from common.verdicts import (
     beats,
     below,
     claim,
+    confidence,
     every,
     fact,
     near,
@@ -104,9 +104,14 @@ def test_pairing_by_seed_removes_what_the_seed_does_to_both() -> None:
 
 
 def test_what_two_standard_errors_are_worth_is_what_student_says() -> None:
-    paired, independent = (1 - 2 * student_t.sf(2, freedom) for freedom in (2, 4))
-    assert f"{100 * paired:.0f} % interval when the seeds are paired" in CONFIDENCE
-    assert f"{100 * independent:.0f} % interval when they are not" in CONFIDENCE
+    # Of three paired differences t has 2 degrees of freedom: P(|t| < 2) = 2 / sqrt(2 + 2^2).
+    assert f"{100 * 2 / math.sqrt(6):.0f} % interval when the seeds are paired" in confidence(3)
+    # Of two, 1: P(|t| < 2) = 2 atan(2) / pi.
+    assert f"{200 * math.atan(2) / math.pi:.0f} % interval when the seeds are paired" in confidence(
+        2
+    )
+    assert "95 % interval when the seeds are paired" in confidence(100)  # the normal law's 95.4 %
+    assert "no standard error" in confidence(1)
 
 
 def test_simple_predicates_at_their_edges() -> None:
@@ -185,7 +190,7 @@ def two_rows() -> dict[str, Any]:
         for place, row in enumerate("AB")
         for column, values in ERRORS.items()
     ]
-    data = {"format": 1, "paper": "t.p", "table": "7", "preset": "cpu", "config": "c.py"}
+    data = {"format": 1, "paper": "t.p", "table": "7", "preset": "paper", "config": "c.py"}
     more = {"deviations": [], "data": [], "runs": [], "provenance": {"command": "lab"}}
     return {**data, "seeds": [0, 1], "cells": cells, "figure": None, **more}
 
@@ -321,3 +326,34 @@ def test_a_malformed_table_is_refused(change: dict, message: str) -> None:
 )
 def test_two_digits_of_the_deviation_decide_the_decimals(values: tuple, text: str) -> None:
     assert measured(seeds(*values)) == text
+
+
+SIZES = """
+from ml_collections import ConfigDict
+from common.config import choices
+def build(config): ...
+def get_config(arg=None):
+    args = choices(arg, {"preset": ("cpu", "paper"), "pde": ("heat", "wave"), "kind": ("a", "b")})
+    small, wave = args["preset"] == "cpu", args["pde"] == "wave"
+    config = ConfigDict(dict(experiment="sizes.py:build", pde=args["pde"], kind=args["kind"]))
+    config.num_steps = 10 if small else 100
+    config.points = (4 if small else 50) if wave else 9
+    config.width = 3 if small and not (wave and args["kind"] == "b") else 8
+    return config
+"""
+
+
+def test_deviations_are_those_of_every_row_and_say_which(tmp_path: Path) -> None:
+    file = tmp_path / "sizes.py"
+    file.write_text(SIZES)
+    variants = [f"pde={pde},kind={kind}" for pde in ("heat", "wave") for kind in ("a", "b")]
+    cells = tuple(Cell(variant, "x", {}, "error", variant=variant) for variant in variants)
+
+    found = deviations(Table("t", "s", str(file), cells), "cpu")
+
+    assert found == [
+        {"field": "num_steps", "paper": 100, "ours": 10},
+        {"field": "points", "paper": 50, "ours": 4, "of": ["pde=wave"]},
+        {"field": "width", "paper": 8, "ours": 3, "of": ["all except pde=wave,kind=b"]},
+    ]
+    assert deviations(Table("t", "s", str(file), cells), "paper") == []

@@ -149,7 +149,10 @@ def encoder(space: WeightSpace, spec: AutoencoderSpec, *, drawing: Drawing) -> E
 
 
 def decoder(space: WeightSpace, spec: AutoencoderSpec, *, drawing: Drawing) -> Network:
-    """Returns `apply(params, z [batch, M, d]) -> [batch, pixels, c]` in the [-1, 1] scale.
+    """Returns the decoder: `apply(params, z [batch, M, d]) -> [batch, pixels, c]` in [-1, 1].
+
+    Source: Zhou et al. (2023), "Neural Functional Transformers", INR2ARRAY: z gives the weights of
+    a SIREN, which is drawn.
 
     Raises:
         ValueError: If there is no such decoder, or no such grid.
