@@ -48,7 +48,9 @@ def config_files() -> dict[str, Path]:
 @cache
 def lists(path: Path) -> dict[str, tuple[str, ...]]:
     """Returns what a config file offers to choose from: presets first, then data as a rule."""
-    return {key: some for key, some in offers(path).items() if isinstance(some, tuple)}
+    found = {key: some for key, some in offers(path).items() if isinstance(some, tuple)}
+    assert next(iter(found), "") == "preset", f"{path}: CHOICES begins with the presets, a tuple"
+    return found
 
 
 def golden_variants(name: str, *, first: str = "") -> list[Variant]:

@@ -60,7 +60,8 @@ def table_rows(found: Sequence[papers.PaperInfo] | None = None) -> tuple[TableRo
 
 def presets(config_file: Path) -> tuple[str, ...]:
     """Returns the presets that a config file offers; of a broken file none, with a warning."""
-    return _offers(config_file).get("preset", ())
+    some = _offers(config_file).get("preset")
+    return some if isinstance(some, tuple) else ()
 
 
 def list_text(found: Sequence[papers.PaperInfo] | None = None, *, details: bool = False) -> str:
