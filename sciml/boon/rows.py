@@ -3,19 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from common.aggregates import Results
+from common.comparisons import all_of, at_most_times, beats, below, every, near
 from common.tables import Cell, Paper
-from common.verdicts import (
-    OURS,
-    PAPER,
-    Claim,
-    Verdict,
-    all_of,
-    at_most_times,
-    beats,
-    below,
-    every,
-    near,
-)
+from common.verdicts import OURS, PAPER, Claim, Verdict
 
 FNO, MWT = "FNO", "MWT"
 INPUTS = "FNO + boundary inputs"

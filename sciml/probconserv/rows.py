@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from common.aggregates import Results
+from common.comparisons import beats, every
 from common.tables import Cell, Paper
-from common.verdicts import OURS, PAPER, Claim, Verdict, beats, every
+from common.verdicts import OURS, PAPER, Claim, Verdict
 
 CONFIG = "sciml/probconserv/configs/neural_process.py"
 

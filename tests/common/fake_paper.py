@@ -22,7 +22,8 @@ def get_config(arg=None):
 
 TABLES = '''"""Tables of a fake paper."""
 from common.tables import Cell, Paper, Table
-from common.verdicts import above, beats, claim
+from common.comparisons import above, beats
+from common.verdicts import claim
 
 def count(config):
     return {"weights": 1234 + config.seed}

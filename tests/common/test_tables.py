@@ -11,31 +11,24 @@ import numpy as np
 import pytest
 
 from common.aggregates import Aggregate, NotMeasured, Results, aggregate, measured
-from common.errors import UserError
-from common.results.check import check, summary
-from common.results.claims_text import gain, matrix, scores, sentences
-from common.results.collect import deviations, judged, metric_value
-from common.tables import Cell, Paper, Table, by_last_comma, check_table, named, results_from_json
-from common.verdicts import (
-    HOLDS,
-    LEVEL,
-    MISSED,
-    REVERSED,
-    Claim,
-    Verdict,
+from common.comparisons import (
     above,
     all_of,
     at_least_times,
     at_most_times,
     beats,
     below,
-    claim,
-    confidence,
     every,
     fact,
     near,
     not_worse,
 )
+from common.errors import UserError
+from common.results.check import check, summary
+from common.results.claims_text import gain, matrix, scores, sentences
+from common.results.collect import deviations, judged, metric_value
+from common.tables import Cell, Paper, Table, by_last_comma, check_table, named, results_from_json
+from common.verdicts import HOLDS, LEVEL, MISSED, REVERSED, Claim, Verdict, claim, confidence
 
 
 def seeds(*values: float) -> Aggregate:

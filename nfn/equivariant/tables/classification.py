@@ -5,21 +5,9 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, at_most_times, beats, below, every, not_worse
 from common.tables import Cell, Paper, Table
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    above,
-    all_of,
-    at_most_times,
-    beats,
-    below,
-    claim,
-    claims_in,
-    every,
-    not_worse,
-)
+from common.verdicts import CHECK, PAPER, Verdict, claim, claims_in
 
 # Row -> (kind, inputs); from "canonical" on they are ours, not the paper's.
 ROWS = {

@@ -1,8 +1,9 @@
 """Table 1 as data: rows are weight spaces, columns layers; and claims about them."""
 
 from common.aggregates import Results
+from common.comparisons import all_of, fact, near
 from common.tables import Cell, Table
-from common.verdicts import PAPER, Verdict, all_of, claim, fact, near
+from common.verdicts import PAPER, Verdict, claim
 
 # Weight spaces, all neurons permutable; plain MLPs first. `nfn.equivariant.counts.SPACES` has them.
 ROWS = (

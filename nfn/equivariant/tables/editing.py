@@ -4,20 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, at_least_times, at_most_times, beats, below, every
 from common.tables import Cell, Paper, Table, by_last_comma
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    above,
-    all_of,
-    at_least_times,
-    at_most_times,
-    beats,
-    below,
-    claim,
-    every,
-)
+from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks.tables import EDITING, EDITING_ERROR, permuted, permuted_note
 
 DO_NOTHING = "Do nothing"

@@ -3,20 +3,9 @@
 from collections.abc import Iterator
 
 from common.aggregates import Aggregate, Results, aggregate, by_seed
+from common.comparisons import above, all_of, at_least_times, beats, below, every, not_worse
 from common.tables import Cell, Paper, Table
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    above,
-    all_of,
-    at_least_times,
-    beats,
-    below,
-    claim,
-    every,
-    not_worse,
-)
+from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks import tables
 
 ROWS = {"NFN_HNP": "hnp", "NFN_NP": "np", "STATNN": "statnn"}

@@ -3,18 +3,9 @@
 from collections.abc import Iterator
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, beats, every, not_worse
 from common.tables import Cell, Paper, Table
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    above,
-    all_of,
-    beats,
-    claim,
-    every,
-    not_worse,
-)
+from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.equivariant.tables.generalization import ROWS
 
 DEPTHS = (3, 5)  # layers

@@ -3,17 +3,9 @@
 from collections.abc import Iterator
 
 from common.aggregates import Results
+from common.comparisons import above, at_least_times, beats, every, not_worse
 from common.tables import Cell, Paper, Table
-from common.verdicts import (
-    PAPER,
-    Verdict,
-    above,
-    at_least_times,
-    beats,
-    claim,
-    every,
-    not_worse,
-)
+from common.verdicts import PAPER, Verdict, claim
 
 ROWS = {  # row: prefix of its metrics; None: a trained model of this kind
     "Dense": "dense",

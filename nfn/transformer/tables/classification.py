@@ -4,19 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, beats, below, every, not_worse
 from common.tables import Cell, Paper, Table
-from common.verdicts import (
-    CHECK,
-    PAPER,
-    Verdict,
-    above,
-    all_of,
-    beats,
-    below,
-    claim,
-    every,
-    not_worse,
-)
+from common.verdicts import CHECK, PAPER, Verdict, claim
 
 PLAIN, NFN, NFT = "NFN", "INR2ARRAY, NFN encoder", "INR2ARRAY, NFT encoder"
 LONG = 6_000  # steps of an encoder, three times as many as usual

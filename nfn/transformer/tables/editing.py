@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.aggregates import Results
+from common.comparisons import beats, below, every, not_worse
 from common.tables import Cell, Table, by_last_comma
-from common.verdicts import CHECK, PAPER, Verdict, beats, below, claim, every, not_worse
+from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks.tables import EDITING, EDITING_ERROR, permuted, permuted_note
 
 NFN_CONFIG = "nfn/equivariant/configs/editing.py"

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, beats, below
 from common.tables import Cell, Paper, Table
-from common.verdicts import CHECK, PAPER, Verdict, above, all_of, beats, below, claim
+from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks import tables
 
 NFN_CONFIG = "nfn/equivariant/configs/generalization.py"

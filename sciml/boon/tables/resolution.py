@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from common.aggregates import Results
+from common.comparisons import all_of, at_most_times, below, every
 from common.tables import Cell, Table
-from common.verdicts import CHECK, Verdict, all_of, at_most_times, below, claim, every
+from common.verdicts import CHECK, Verdict, claim
 from sciml.boon import rows
 from sciml.boon.rows import (
     BOON,

@@ -1,8 +1,9 @@
 """Single-step prediction as data: all rows on four equations."""
 
 from common.aggregates import Results
+from common.comparisons import above
 from common.tables import Cell, Table, by_last_comma
-from common.verdicts import CHECK, Verdict, above, claim
+from common.verdicts import CHECK, Verdict, claim
 from sciml.boon import rows
 from sciml.boon.rows import (
     BOON,

@@ -1,8 +1,9 @@
 """Coverage and CRPS before and after updates as data."""
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, below
 from common.tables import Table, by_last_comma
-from common.verdicts import Claim, Verdict, above, all_of, below, claim
+from common.verdicts import Claim, Verdict, claim
 from sciml.probconserv.rows import (
     ANP,
     CONFIG,

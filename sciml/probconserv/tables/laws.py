@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from common.aggregates import Results
+from common.comparisons import above, all_of, below, every
 from common.tables import Paper, Table, by_last_comma
-from common.verdicts import CHECK, PAPER, Claim, Verdict, above, all_of, below, every
+from common.verdicts import CHECK, PAPER, Claim, Verdict
 from sciml.probconserv.rows import (
     ABS_CE,
     ANP,

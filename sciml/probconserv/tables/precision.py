@@ -1,8 +1,9 @@
 """The limit of a noise-free mass as data: PME with noise of standard deviation sigma in it."""
 
 from common.aggregates import Results
+from common.comparisons import all_of, at_most_times
 from common.tables import Table, by_last_comma
-from common.verdicts import CHECK, Verdict, all_of, at_most_times, claim
+from common.verdicts import CHECK, Verdict, claim
 from sciml.probconserv.rows import (
     ABS_CE,
     ANP,

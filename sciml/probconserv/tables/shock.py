@@ -1,8 +1,9 @@
 """The position of the Stefan front in drawn profiles as data."""
 
 from common.aggregates import Results
+from common.comparisons import at_most_times, every
 from common.tables import Table, by_last_comma
-from common.verdicts import PAPER, Verdict, at_most_times, claim, every
+from common.verdicts import PAPER, Verdict, claim
 from sciml.probconserv.rows import (
     ANP,
     BIAS,
