@@ -6,6 +6,7 @@ and no right spine. Matplotlib is imported when something is drawn.
 """
 
 import statistics
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,8 +65,9 @@ def rows(data: Mapping[str, Any]) -> list[str]:
 
 
 def heading(data: Mapping[str, Any]) -> str:
-    """Returns "title (preset cpu, n = 3)"."""
-    return f"{data['title']} (preset {data['preset']}, n = {len(data['seeds'])})"
+    """Returns "title (preset cpu, n = 3)", in lines that a narrow figure holds."""
+    text = f"{data['title']} (preset {data['preset']}, n = {len(data['seeds'])})"
+    return textwrap.fill(text, 60)
 
 
 @contextmanager

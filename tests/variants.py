@@ -81,14 +81,10 @@ def preset_variants() -> list[Variant]:
     ]
 
 
-def pod_specs(topic: str) -> list[str]:
-    """Returns the preset `pod` of every experiment of a topic, as after --config=."""
+def pod_specs() -> list[str]:
+    """Returns the preset `pod` of every experiment, as after --config=."""
     pods = [variant for variant in preset_variants() if variant.preset == "pod"]
-    return [
-        f"{variant.path.relative_to(REPOSITORY)}:pod"
-        for variant in pods
-        if variant.name.startswith(f"{topic}.")
-    ]
+    return [f"{variant.path.relative_to(REPOSITORY)}:pod" for variant in pods]
 
 
 def choice_variants() -> list[Variant]:

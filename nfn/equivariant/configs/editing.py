@@ -5,7 +5,7 @@
     lab compile --config=nfn/equivariant/configs/editing.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/6.cpu.md), paper (one GPU; not run),
-pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). Without `dataset` and
+pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). Without `dataset` and
 `edit` these are the paper's: MNIST with dilation and CIFAR-10 with contrast; cpu: Fashion-MNIST.
 """
 

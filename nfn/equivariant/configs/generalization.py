@@ -5,7 +5,7 @@
     lab compile --config=nfn/equivariant/configs/generalization.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/2.cpu.md), paper (one GPU; not run),
-pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The networks are
+pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The networks are
 trained here, unless `config.data.files` names a folder of the published Small CNN Zoo.
 """
 

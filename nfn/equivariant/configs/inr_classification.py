@@ -6,7 +6,7 @@
 
 Presets: demo (a small cut of cpu for `make demo`), cpu (2 cores; measured time and result in
 results/3.cpu.md), paper (one GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only,
-tests/nfn/test_pods.py). The argument chooses the images too: ":paper,dataset=cifar10".
+tests/test_pods.py). The argument chooses the images too: ":paper,dataset=cifar10".
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@
     lab compile --config=nfn/equivariant/configs/tickets.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/5.cpu.md), paper (one GPU; not
-run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The argument
+run), pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The argument
 chooses images and network too: ":paper,dataset=cifar10,network=cnn".
 """
 

@@ -5,7 +5,7 @@
     lab compile --config=nfn/transformer/configs/editing.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/editing.cpu.md), paper (one GPU;
-not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The text of the
+not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The text of the
 paper could not be read: data and training are those of the authors' paper before it
 (nfn.equivariant, here "NFN"), the blocks those of their released code for INR2ARRAY. Without
 `dataset` and `edit`: MNIST with dilation, CIFAR-10 with contrast; cpu: Fashion-MNIST.

@@ -5,7 +5,7 @@
     lab compile --config=nfn/transformer/configs/inr2array.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured as a part of results/classification.cpu.md), paper (one GPU;
-not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The numbers of
+not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The numbers of
 paper are those of the authors' released code; the text of the paper could not be read. The argument
 chooses the images and the encoder too: ":paper,dataset=cifar10,kind=np".
 """

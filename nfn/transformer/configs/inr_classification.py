@@ -6,7 +6,7 @@
 
 `config.encoder` is a whole config of inr2array.py: it is trained first, once, with the seed of this
 run. Presets: cpu (2 cores; measured time and result in results/classification.cpu.md), paper
-(one GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/nfn/test_pods.py). The
+(one GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The
 argument chooses images and encoder too: ":paper,dataset=cifar10,kind=np".
 """
 

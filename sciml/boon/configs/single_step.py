@@ -5,7 +5,7 @@
     lab compile --config=sciml/boon/configs/single_step.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/single_step.cpu.md), paper (one
-GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/sciml/test_pods.py). The
+GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The
 argument chooses equation, network and base operator: ":cpu,pde=stokes,kind=plain,base=mwt".
 """
 

@@ -5,7 +5,7 @@
     lab compile --config=sciml/probconserv/configs/neural_process.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/*.cpu.md), paper (one GPU; not run), pod
-(TPU v5e 16x16; compiled ahead of time only, tests/sciml/test_pods.py). The argument chooses the
+(TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The argument chooses the
 law and a soft constraint in training: ":cpu,pde=pme,soft=1" is SoftC-ANP.
 """
 

@@ -1,0 +1,51 @@
+"""Every pod preset compiles for its TPU slice, fits, and only sums gradients."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.variants import pod_specs
+
+NFN, BOON = "nfn/equivariant/configs", "sciml/boon/configs"
+HNP = ("inr_classification", "editing", "generalization", "mlp_generalization")
+VARIANTS = (
+    *(f"{NFN}/{name}.py:pod,kind=hnp" for name in HNP),
+    f"{NFN}/tickets.py:pod,kind=pt",
+    "sciml/probconserv/configs/neural_process.py:pod,pde=stefan,soft=1",
+    f"{BOON}/single_step.py:pod,pde=heat,base=mwt",
+    f"{BOON}/multi_step.py:pod,pde=cavity",
+    f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
+)
+
+
+def most_bytes(spec: str) -> float:
+    """Returns the most bytes that are summed over the chips for one parameter: 4 of float32.
+
+    Multipliers are summed as the real matrices [[re, im], [-im, re]] that act on modes, twice their
+    numbers; those of boundary blocks along two axes apart from them; and in a multiwavelet kernel
+    once for each of nine scales.
+    """
+    if not spec.startswith("sciml"):
+        return 4.1
+    return 4 * (18 if "mwt" in spec else 4 if "cavity" in spec else 2.6)
+
+
+@pytest.mark.aot
+@pytest.mark.slow  # the TPU compiler takes half a minute for each; tests/common has one by default
+@pytest.mark.parametrize("spec", [*pod_specs(), *VARIANTS])
+def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
+    arguments = ["compile", f"--config={spec}", "--topology=v5e:16x16"]
+    done = child([*arguments, "--quick", "--json"], seconds=900)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+
+    (step,) = report["programs"]
+    assert report["num_chips"] == 256
+    assert step["memory"]["total"] < 0.5 * report["hbm_available"]
+    # Data parallel: the gradient is summed over the chips, in the type it is computed in (half
+    # precision is 2 bytes); Fourier frequencies have none, metrics are a few bytes more.
+    assert set(step["collectives"]) == {"all-reduce"}
+    reduced = step["collectives"]["all-reduce"]["bytes"]
+    assert 1.79 * report["num_params"] <= reduced
+    assert reduced <= most_bytes(spec) * report["num_params"] + 4_096
