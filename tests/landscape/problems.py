@@ -1,5 +1,6 @@
 """Losses whose curvature is known: quadratics, a deep linear network, a small ReLU network."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from landscape.products import averaged
+from landscape.vectors import Layout, layout_of, to_direction, to_vector
+
 PyTree = Any
+N = 40
+VALUES = np.r_[-5.0, -1.0, np.linspace(0, 1, N - 6), 7.0, 8.0, 9.0, 20.0]  # eigenvalues
 
 
 def quadratic(params: PyTree, batch: PyTree) -> Array:
@@ -64,3 +70,36 @@ def labelled(seed: int, rows: int, *, features: int = 4, classes: int = 3) -> Py
     random = np.random.default_rng(seed)
     x = random.normal(size=(rows, features))
     return {"x": jnp.asarray(x), "y": jnp.asarray(random.integers(0, classes, rows))}
+
+
+def params_of(n: int = N) -> dict:
+    """Returns n numbers in two leaves, and a counter."""
+    return {"a": jnp.ones((n - 10) // 2), "b": jnp.ones((n - (n - 10) // 2,)), "count": 3}
+
+
+def quadratic_without_count(params: Any, batch: Any) -> jax.Array:
+    return quadratic({"a": params["a"], "b": params["b"]}, batch)
+
+
+def dense(function: Any, params: Any, batches: list, **options: Any) -> np.ndarray:
+    """Returns the whole matrix of an operator, column by column."""
+    operator = averaged(function, params, batches, **options)
+    rows = np.eye(operator.layout.size, dtype=operator.layout.dtype)
+    return np.stack([operator.apply(jnp.asarray(row)) for row in rows])
+
+
+@partial(jax.jit, static_argnames=("function", "layout"))
+def hessian_of(function: Any, layout: Layout, vector: jax.Array, batch: Any) -> jax.Array:
+    return jax.hessian(lambda v: function(to_direction(layout, v), batch))(vector)
+
+
+def by_definition(function: Any, params: Any, batch: Any) -> np.ndarray:
+    """Returns the Hessian as JAX's own, of all parameters as one vector."""
+    layout = layout_of(params)
+    vector = to_vector(layout, params)
+    return np.asarray(hessian_of(function, layout, vector, batch))
+
+
+def entry_paths(params: Any) -> list[str]:
+    layout = layout_of(params)
+    return [p for p, n in zip(layout.moving_paths, layout.sizes, strict=True) for _ in range(n)]

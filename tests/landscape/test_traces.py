@@ -9,8 +9,15 @@ from landscape.directions import random_direction
 from landscape.filters import FilterRules, deviations
 from landscape.traces import layer_traces, sharpness, trace
 from landscape.vectors import layout_of, to_vector
-from tests.landscape.problems import classification, init_relu, labelled, quadratic, symmetric
-from tests.landscape.test_curvature import by_definition, entry_paths
+from tests.landscape.problems import (
+    by_definition,
+    classification,
+    entry_paths,
+    init_relu,
+    labelled,
+    quadratic,
+    symmetric,
+)
 
 VALUES = np.r_[50.0, 30.0, np.linspace(-1, 1, 38)]
 
