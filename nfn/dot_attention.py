@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.nets.dropout import dropout as drop
+
 
 def dot_attention(
     q: Float[Array, "batch h t d"],
@@ -58,9 +60,7 @@ def _dropped(
     key: PRNGKeyArray,
     rate: float,
 ) -> Float[Array, "batch h t e"]:
-    weights = _weights(q, k)
-    kept = jax.random.bernoulli(key, 1 - rate, weights.shape)
-    return jnp.where(kept, weights / (1 - rate), 0) @ v
+    return drop(key, _weights(q, k), rate=rate) @ v
 
 
 @jax.custom_vjp

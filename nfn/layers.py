@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.nets.dropout import dropout
 from nfn.couplings import Blocks, View, couplings, partitions
 from nfn.features import Features, align_rank, num_channels
 from nfn.weights import TensorSpec, WeightSpace
@@ -308,8 +309,7 @@ def channel_dropout(
         if len(spec.shape) > 1:
             for axis in range(len(spec.permuted)):
                 shape[-2 - axis] = 1
-        mask = jax.random.bernoulli(k, 1 - rate, shape)
-        outputs[spec.path] = jnp.where(mask, x / (1 - rate), 0)
+        outputs[spec.path] = dropout(k, x, rate=rate, shape=shape)
     return outputs
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.nets.dense import DenseParams, dense, init_dense
 from nfn.features import Features, align_rank, num_channels, unfold
 from nfn.weights import WeightSpace
 
@@ -23,13 +24,6 @@ class NormParams(NamedTuple):
 
     scale: Float[Array, " c"]
     shift: Float[Array, " c"]
-
-
-class DenseParams(NamedTuple):
-    """An affine map; `bias` is None for a linear one."""
-
-    kernel: Float[Array, "c_in c_out"]
-    bias: Float[Array, " c_out"] | None
 
 
 class PerceiverPoolParams(NamedTuple):
@@ -104,22 +98,6 @@ def perceiver_pool(
     z = align_rank(z, mixed) + dense(params.output, dense(params.value, mixed))
     gate, inner = jnp.split(dense(params.gate_and_inner, _norm(params.norm_ff, z)), 2, axis=-1)
     return z + dense(params.ff_output, jax.nn.gelu(gate, approximate=False) * inner)
-
-
-def init_dense(key: PRNGKeyArray, c_in: int, c_out: int, *, has_bias: bool = True) -> DenseParams:
-    """Draws kernel and bias ~ U(-c_in^-1/2, c_in^-1/2)."""
-    key_kernel, key_bias = jax.random.split(key)
-    bound = c_in**-0.5
-    kernel = jax.random.uniform(key_kernel, (c_in, c_out), minval=-bound, maxval=bound)
-    if not has_bias:
-        return DenseParams(kernel, None)
-    return DenseParams(kernel, jax.random.uniform(key_bias, (c_out,), minval=-bound, maxval=bound))
-
-
-def dense(params: DenseParams, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
-    """Returns x W + b in the type of `x`."""
-    y = x @ params.kernel.astype(x.dtype)
-    return y if params.bias is None else y + align_rank(params.bias.astype(x.dtype), y)
 
 
 def _norm(params: NormParams, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:

@@ -4,9 +4,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from common.nets.dropout import dropout
 from nfn import attention, encodings, features, layers
 from nfn.trunk import Trunk
 from nfn.weights import WeightSpace
@@ -243,13 +243,7 @@ def _dropout(key: PRNGKeyArray | None, x: features.Features, rate: float) -> fea
     if key is None or rate == 0:
         return x
     keys = jax.random.split(key, len(x))
-    kept = [
-        jax.random.bernoulli(k, 1 - rate, y.shape) for k, y in zip(keys, x.values(), strict=True)
-    ]
-    return {
-        path: jnp.where(is_kept, y / (1 - rate), 0)
-        for (path, y), is_kept in zip(x.items(), kept, strict=True)
-    }
+    return {path: dropout(k, y, rate=rate) for k, (path, y) in zip(keys, x.items(), strict=True)}
 
 
 def _add(x: features.Features, y: features.Features) -> features.Features:

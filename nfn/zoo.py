@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from common.errors import NumericalError
 from common.evaluation import check_labels
+from common.nets.dropout import dropout
 from common.sharding import make_mesh
 from nfn.zoo_networks import NetworkParams, init_network, network, patches
 from nfn.zoo_recipes import ACTIVATIONS, Hyperparameters, Recipe, draw_hyperparameters
@@ -304,8 +305,7 @@ def _activation(which: jax.Array, h: jax.Array) -> jax.Array:
 def _drop_channels(key: PRNGKeyArray, rate: jax.Array, layer: int, h: jax.Array) -> jax.Array:
     """Returns the output of a hidden layer without some whole channels, the rest scaled up."""
     shape = (h.shape[0], *[1] * (h.ndim - 2), h.shape[-1])
-    keep = jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, shape)
-    return jnp.where(keep, h / (1 - rate), 0)
+    return dropout(jax.random.fold_in(key, layer), h, rate=rate, shape=shape)
 
 
 def _accuracy(

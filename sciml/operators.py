@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.nets.dense import DenseParams, dense
 from sciml import multiwavelet, spectral
 from sciml.initialization import Uniform, draw, stacked
 from sciml.kernels import Layer, apply_layer
@@ -21,13 +22,6 @@ from sciml.spectral import SpectralParams
 PyTree = Any
 BASES = ("fno", "mwt")
 ACTIVATIONS = {"gelu": lambda x: jax.nn.gelu(x, approximate=False), "relu": jax.nn.relu}
-
-
-class DenseParams(NamedTuple):
-    """A pointwise affine map."""
-
-    kernel: Float[Array, "c_in c_out"]
-    bias: Float[Array, " c_out"]
 
 
 class LayerParams(NamedTuple):
@@ -162,7 +156,7 @@ def operator(
     """
     grid = inputs.shape[:-2]
     activation = ACTIVATIONS["relu" if spec.base == "mwt" else "gelu"]
-    v = _dense(params.lift, inputs)
+    v = dense(params.lift, inputs)
     padded = _internal(padded_grid(spec, _external(grid)))
     v = jnp.pad(v, [(0, m - n) for n, m in zip(grid, padded, strict=True)] + [(0, 0)] * 2)
 
@@ -175,7 +169,7 @@ def operator(
     v, _ = jax.lax.scan(hidden_layer, v, first)
     v = layer(make_layer(last, padded, spec), v, lambda x: x)
     v = v[tuple(slice(n) for n in grid)]
-    return _dense(params.out, activation(_dense(params.hidden, v)))
+    return dense(params.out, activation(dense(params.hidden, v)))
 
 
 def make_layer(params: LayerParams, grid: tuple[int, ...], spec: OperatorSpec) -> Layer:
@@ -221,8 +215,3 @@ def _init_dense(uniform: Uniform, c_in: int, c_out: int) -> DenseParams:
     return DenseParams(
         kernel=uniform((c_in, c_out), -bound, bound), bias=uniform((c_out,), -bound, bound)
     )
-
-
-def _dense(params: DenseParams, x: Float[Array, "*any c_in"]) -> Float[Array, "*any c_out"]:
-    y = x @ params.kernel
-    return y + jnp.broadcast_to(params.bias, y.shape)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.nets.dense import DenseParams
+from common.nets.mlp import MLPParams, init_mlp, mlp
 from common.networks import Network
-from nfn.pooling import DenseParams, dense, init_dense
 from nfn.siren import SirenParams, init_siren
 from nfn.weights import TensorSpec, WeightSpace
 
-MLPParams = tuple[DenseParams, ...]
 LAST_LAYER_SCALE = 0.01  # released code: so that the drawn SIREN hardly depends on z at first
 
 
@@ -36,7 +36,7 @@ def separate_decoder(space: WeightSpace, *, c_in: int, widths: tuple[int, ...]) 
 
     def init_one(key: PRNGKeyArray, spec: TensorSpec) -> MLPParams:
         key_layers, key_kernel, key_bias = jax.random.split(key, 3)
-        hidden = _init_mlp(key_layers, (c_in, *widths))
+        hidden = init_mlp(key_layers, (c_in, *widths))
         keys = jax.random.split(key_kernel, len(widths) + 1)
         *kernels, last = [
             jax.random.normal(k, (n, m)) * (2 / n) ** 0.5
@@ -53,7 +53,7 @@ def separate_decoder(space: WeightSpace, *, c_in: int, widths: tuple[int, ...]) 
 
     def apply(params: dict[str, MLPParams], z: Float[Array, "*batch c_in"]) -> SirenParams:
         drawn = {
-            spec.path: _mlp(params[spec.path], z).reshape(*z.shape[:-1], *spec.shape)
+            spec.path: mlp(params[spec.path], z).reshape(*z.shape[:-1], *spec.shape)
             for spec in space.tensors
         }
         return traverse_util.unflatten_dict(drawn, sep="/")
@@ -81,10 +81,10 @@ def additive_decoder(
             path: jnp.std(x, ddof=1) if x.size > 1 else jnp.abs(x).reshape(())
             for path, x in theta.items()
         }
-        return AdditiveParams(_init_mlp(key_mlp, (c_in, *widths, space.size)), theta, scale)
+        return AdditiveParams(init_mlp(key_mlp, (c_in, *widths, space.size)), theta, scale)
 
     def apply(params: AdditiveParams, z: Float[Array, "*batch c_in"]) -> SirenParams:
-        flat, start, drawn = _mlp(params.mlp, z), 0, {}
+        flat, start, drawn = mlp(params.mlp, z), 0, {}
         for spec in space.tensors:
             stop = start + math.prod(spec.shape)
             change = flat[..., start:stop].reshape(*z.shape[:-1], *spec.shape)
@@ -94,14 +94,3 @@ def additive_decoder(
         return traverse_util.unflatten_dict(drawn, sep="/")
 
     return Network(init, apply)
-
-
-def _init_mlp(key: PRNGKeyArray, sizes: tuple[int, ...]) -> MLPParams:
-    keys = jax.random.split(key, len(sizes) - 1)
-    return tuple(init_dense(k, n, m) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True))
-
-
-def _mlp(params: MLPParams, z: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
-    for layer in params[:-1]:
-        z = jax.nn.relu(dense(layer, z))
-    return dense(params[-1], z)
