@@ -27,4 +27,6 @@ def init_dense(key: PRNGKeyArray, c_in: int, c_out: int, *, has_bias: bool = Tru
 def dense(params: DenseParams, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
     """Returns x W + b in the type of `x`."""
     y = x @ params.kernel.astype(x.dtype)
-    return y if params.bias is None else y + jnp.broadcast_to(params.bias.astype(x.dtype), y.shape)
+    if params.bias is None:
+        return y
+    return y + jnp.expand_dims(params.bias.astype(x.dtype), range(y.ndim - 1))
