@@ -15,7 +15,7 @@ from common.aggregates import Results, aggregate
 from common.verdicts import KINDS, PAPER, Claim, Outcome, claims_in, judge
 
 
-class Paper(NamedTuple):
+class Published(NamedTuple):
     """A published number: value and spread in the unit of the table, and where it stands."""
 
     value: float
@@ -45,7 +45,7 @@ class Cell(NamedTuple):
     column: str
     overrides: dict[str, Any]
     metric: str
-    paper: Paper | None = None
+    paper: Published | None = None
     run: str | None = None
     config: str | None = None
     variant: str = ""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from common.tables import Cell, Paper
+from common.tables import Cell, Published
 
 EDITING = "Editing images by the weights of SIRENs fitted to them: mean square error"
 EDITING_ERROR = (
@@ -36,7 +36,7 @@ def ranking_cells(
     row: str,
     overrides: Mapping[str, Any],
     sizes: Sequence[int],
-    published: Paper | None,
+    published: Published | None,
     config: str | None = None,
 ) -> list[Cell]:
     """Returns the cells of a predictor: tau for every size, the rest with the most networks.

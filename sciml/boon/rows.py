@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from common.aggregates import Results
 from common.comparisons import all_of, at_most_times, beats, below, every, near
-from common.tables import Cell, Paper
+from common.tables import Cell, Published
 from common.verdicts import OURS, PAPER, Claim, Verdict
 
 FNO, MWT = "FNO", "MWT"
@@ -49,13 +49,13 @@ def column(pde: str, what: str) -> str:
     return f"{TITLES[pde]}, {what}"
 
 
-def cell(row: str, pde: str, label: str, metric: str, paper: Paper | None = None) -> Cell:
+def cell(row: str, pde: str, label: str, metric: str, paper: Published | None = None) -> Cell:
     """Returns the cell of a row, trained on an equation."""
     return Cell(row, label, {}, metric, paper, variant=f"pde={pde},{VARIANTS[row]}")
 
 
 def cells(
-    rows: RunOn, pdes: Sequence[str], published: Mapping[tuple[str, str], Paper] | None = None
+    rows: RunOn, pdes: Sequence[str], published: Mapping[tuple[str, str], Published] | None = None
 ) -> tuple[Cell, ...]:
     """Returns cells of relative L2 and boundary error.
 

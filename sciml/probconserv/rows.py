@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from common.aggregates import Results
 from common.comparisons import beats, every
-from common.tables import Cell, Paper
+from common.tables import Cell, Published
 from common.verdicts import OURS, PAPER, Claim, Verdict
 
 CONFIG = "sciml/probconserv/configs/neural_process.py"
@@ -54,7 +54,7 @@ def cells(
     quantities: Sequence[str],
     *,
     rows: Mapping[str, tuple[str, int]] = ROWS,
-    published: Mapping[tuple[str, str], Paper] | None = None,
+    published: Mapping[tuple[str, str], Published] | None = None,
     prefix: str = "",
     title: str = "",
 ) -> tuple[Cell, ...]:

@@ -21,7 +21,7 @@ def get_config(arg=None):
 '''
 
 TABLES = '''"""Tables of a fake paper."""
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.comparisons import above, beats
 from common.verdicts import claim
 
@@ -45,7 +45,7 @@ def a_is_large(t):
 TABLE = Table(
     name="1", title="A & B", source="Doe (2020), Table 1", config=CONFIG_PATH,
     cells=(
-        Cell("A", "acc", {"kind": "a"}, "accuracy", Paper(90.5, 0.25, "Table 1")),
+        Cell("A", "acc", {"kind": "a"}, "accuracy", Published(90.5, 0.25, "Table 1")),
         Cell("A", "loss", {"kind": "a"}, "last/loss"),
         Cell("B", "acc", {"kind": "b"}, "accuracy"),
         Cell("B", "weights", {"kind": "b"}, "weights", run="faketopic.fakepaper.tables:count"),

@@ -27,7 +27,15 @@ from common.errors import UserError
 from common.results.check import check, summary
 from common.results.claims_text import gain, matrix, scores, sentences
 from common.results.collect import deviations, judged, metric_value
-from common.tables import Cell, Paper, Table, by_last_comma, check_table, named, results_from_json
+from common.tables import (
+    Cell,
+    Published,
+    Table,
+    by_last_comma,
+    check_table,
+    named,
+    results_from_json,
+)
 from common.verdicts import HOLDS, LEVEL, MISSED, REVERSED, Claim, Verdict, claim, confidence
 
 
@@ -158,7 +166,7 @@ TWO_ROWS = Table(
     "Doe",
     "c.py",
     tuple(
-        Cell(row, column, {}, "error", Paper({"A": 2.0, "B": 1.0}[row], 0.1, "Table 7"))
+        Cell(row, column, {}, "error", Published({"A": 2.0, "B": 1.0}[row], 0.1, "Table 7"))
         for row in "AB"
         for column in ERRORS
     ),

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, at_most_times, beats, below, every, not_worse
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim, claims_in
 
 # Row -> (kind, inputs); from "canonical" on they are ours, not the paper's.
@@ -154,7 +154,7 @@ def _cells() -> Iterator[Cell]:
             paper = None
             if row in published:
                 value, stderr = published[row]
-                paper = Paper(value, stderr, f"{place}, FashionMNIST, {row}")
+                paper = Published(value, stderr, f"{place}, FashionMNIST, {row}")
             yield Cell(row, column, overrides, metric, paper)
     for column, metric, *_ in columns[:2]:
         yield Cell("Chance", column, {}, metric, run="nfn.equivariant.tables.classification:chance")

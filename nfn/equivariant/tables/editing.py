@@ -5,7 +5,7 @@ from typing import Any
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, at_least_times, at_most_times, beats, below, every
-from common.tables import Cell, Paper, Table, by_last_comma
+from common.tables import Cell, Published, Table, by_last_comma
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks.tables import EDITING, EDITING_ERROR, permuted, permuted_note
 
@@ -107,7 +107,7 @@ def _cells() -> Iterator[Cell]:
         for row, overrides in ROWS.items():
             value = PUBLISHED.get(column, {}).get(row)
             place = f"Table 6, {column} of {PAPER_IMAGES.get(column)}, {row}"
-            paper = None if value is None else Paper(value, None, place)
+            paper = None if value is None else Published(value, None, place)
             yield Cell(row, column, {**edit, **overrides}, "test_mse", paper)
     for row, overrides in ROWS.items():
         both = {"data.edit": "dilate", **overrides}

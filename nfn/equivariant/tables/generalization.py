@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from common.aggregates import Aggregate, Results, aggregate, by_seed
 from common.comparisons import above, all_of, at_least_times, beats, below, every, not_worse
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks import tables
 
@@ -57,7 +57,7 @@ def _cells() -> Iterator[Cell]:
     for row, kind in ROWS.items():
         # Without normalization of HNP: released code.
         overrides = {"model.kind": kind, **({"data.normalize": False} if kind == "hnp" else {})}
-        paper = Paper(*PAPER_TAU[row], f"Table 2, CIFAR-10-GS (12 000 networks), {row}")
+        paper = Published(*PAPER_TAU[row], f"Table 2, CIFAR-10-GS (12 000 networks), {row}")
         yield from tables.ranking_cells(row, overrides, SIZES, paper)
 
 

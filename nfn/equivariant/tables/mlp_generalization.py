@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, beats, every, not_worse
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.equivariant.tables.generalization import ROWS
 
@@ -59,7 +59,7 @@ def _cells() -> Iterator[Cell]:
         for metric, label in (("tau", "tau"), ("r2", "R^2")):
             for layers in DEPTHS:
                 value, stderr = PUBLISHED[row][metric, layers]
-                paper = Paper(value, stderr, f"Table 19, {label}, {layers}-layer, {row}")
+                paper = Published(value, stderr, f"Table 19, {label}, {layers}-layer, {row}")
                 column = f"{label}, {layers} layers"
                 yield Cell(row, column, made[layers], f"test_{metric}", paper)
         for layers in DEPTHS:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from common.aggregates import Results
 from common.comparisons import above, at_least_times, beats, every, not_worse
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.verdicts import PAPER, Verdict, claim
 
 ROWS = {  # row: prefix of its metrics; None: a trained model of this kind
@@ -79,7 +79,7 @@ def models_explain_the_masks(results: Results) -> Verdict:
 def _cells() -> Iterator[Cell]:
     for row, prefix in ROWS.items():
         value, stderr = PAPER_MNIST[row]
-        mnist = Paper(value, stderr, f"Table 5, MNIST (MLP), {row}")
+        mnist = Published(value, stderr, f"Table 5, MNIST (MLP), {row}")
         overrides, run = {}, "nfn.equivariant.tickets.experiment:baselines"
         if prefix is None:
             overrides, run = {"model.kind": row.removeprefix("NFN_").lower()}, None

@@ -5,7 +5,7 @@ from typing import Any
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, beats, below, every, not_worse
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim
 
 PLAIN, NFN, NFT = "NFN", "INR2ARRAY, NFN encoder", "INR2ARRAY, NFT encoder"
@@ -55,8 +55,8 @@ FAMILIES = {
 # FashionMNIST, as re-reported; the ± is as printed there.
 SOURCE = "Wu et al., arXiv 2607.02166, Table 1, FashionMNIST"
 PAPER_TEST = {
-    PLAIN: Paper(75.6, 1.07, f"{SOURCE}, NFN"),
-    NFT: Paper(79.3, 0.00, f"{SOURCE}, INR2ARRAY"),
+    PLAIN: Published(75.6, 1.07, f"{SOURCE}, NFN"),
+    NFT: Published(79.3, 0.00, f"{SOURCE}, INR2ARRAY"),
 }
 
 
@@ -179,7 +179,7 @@ def _cells() -> Iterator[Cell]:
             yield Cell(row, column, overrides, metric, _paper(row, column))
 
 
-def _paper(row: str, column: str) -> Paper | None:
+def _paper(row: str, column: str) -> Published | None:
     return PAPER_TEST.get(row) if column == "test %" else None
 
 

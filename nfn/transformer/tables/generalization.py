@@ -5,7 +5,7 @@ from typing import Any
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, beats, below
-from common.tables import Cell, Paper, Table
+from common.tables import Cell, Published, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from nfn.tasks import tables
 
@@ -53,7 +53,7 @@ def _cells() -> Iterator[Cell]:
         overrides: dict[str, Any] = {"model.kind": NFN_ROWS[row]} if row in NFN_ROWS else {}
         if row == "NFN_HNP":  # as in Table 2 of nfn.equivariant
             overrides["data.normalize"] = False
-        paper = Paper(*PAPER_TAU[row], f"{SECONDARY}, {row}") if row in PAPER_TAU else None
+        paper = Published(*PAPER_TAU[row], f"{SECONDARY}, {row}") if row in PAPER_TAU else None
         yield from tables.ranking_cells(row, overrides, SIZES, paper, config)
 
 

@@ -1,6 +1,6 @@
 """Multi-step prediction as data: many frames at once, in one and two space dimensions."""
 
-from common.tables import Paper, Table, by_last_comma
+from common.tables import Published, Table, by_last_comma
 from sciml.boon import rows
 from sciml.boon.rows import BOON, BOON_MWT, BOON_VALUE, FNO, INPUTS, LAST, MWT
 
@@ -17,9 +17,9 @@ ROWS = {
 }
 LOG = "released notebook, log of training, test relative L2"
 PUBLISHED = {
-    (BOON, "stokes"): Paper(0.01228, None, f"{LOG} at the last epoch, nu = 0.1, N = 500"),
-    (BOON, "heat"): Paper(0.0220, None, f"{LOG} at epoch 385, where it stops, N = 1024"),
-    (BOON, "burgers_periodic"): Paper(0.00089, None, f"{LOG} at the last epoch, N = 128"),
+    (BOON, "stokes"): Published(0.01228, None, f"{LOG} at the last epoch, nu = 0.1, N = 500"),
+    (BOON, "heat"): Published(0.0220, None, f"{LOG} at epoch 385, where it stops, N = 1024"),
+    (BOON, "burgers_periodic"): Published(0.00089, None, f"{LOG} at the last epoch, N = 128"),
 }
 
 boon_mwt_beats_mwt = rows.lower_error(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, below, every
-from common.tables import Paper, Table, by_last_comma
+from common.tables import Published, Table, by_last_comma
 from common.verdicts import CHECK, PAPER, Claim, Verdict
 from sciml.probconserv.rows import (
     ABS_CE,
@@ -48,7 +48,7 @@ def published(
     mse_unit: float,
     source: str,
     numbers: Mapping[str, Mapping[str, Sequence[float]]],
-) -> dict[tuple[str, str], Paper]:
+) -> dict[tuple[str, str], Published]:
     """Returns published CE, LL and MSE by (row, column).
 
     Args:
@@ -62,7 +62,7 @@ def published(
         for row, values in rows.items():
             for at, (what, unit) in enumerate(((CE, ce_unit), (LL, 1.0), (MSE, mse_unit))):
                 value, spread = values[2 * at : 2 * at + 2]
-                found[row, column(param, what)] = Paper(value * unit, spread * unit, source)
+                found[row, column(param, what)] = Published(value * unit, spread * unit, source)
     return found
 
 
