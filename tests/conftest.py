@@ -18,7 +18,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before anything imports jax
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # cached programs are loaded with a false alarm
 # The machine's own data and devices are not the test's; the instruction set is who runs it to say.
-os.environ.pop("DATA_DIR", None)
+if data_folder := os.environ.pop("DATA_DIR", None):
+    os.environ["LAB_TEST_DATA"] = data_folder  # for tests that ask for it; workers inherit it
 flags = os.environ.pop("XLA_FLAGS", "").split()
 if kept := [flag for flag in flags if flag.startswith("--xla_cpu_max_isa=")]:
     os.environ["XLA_FLAGS"] = " ".join(kept)
@@ -132,6 +133,16 @@ def lab_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = base / "lab_cache"
     os.environ["LAB_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's own $DATA_DIR, which is set for the test; without one it is skipped."""
+    folder = os.environ.get("LAB_TEST_DATA")
+    if not folder:
+        pytest.skip("needs real data in $DATA_DIR")
+    monkeypatch.setenv("DATA_DIR", folder)
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ ROOMS = {
     "results": ("files", "provenance", "run_folders", "jobs", "loop"),
     "lab": (),  # whatever it likes
     "data": ("files",),
-    "nets": (),
+    "nets": ("checkpoints",),
 }
 FOR_PAPERS = ("data", "nets", "files")
 # What `lab --help`, `lab list` and every config error load; they answer without waiting for JAX.

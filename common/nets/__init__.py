@@ -1,1 +1,1 @@
-"""Layers that several papers use, as pairs of pure functions: `init_<layer>` and `<layer>`."""
+"""Layers and networks that several papers use: pairs of pure functions, and modules of Flax."""

@@ -1,14 +1,19 @@
 """A linen module as a pair of pure functions: nothing is added and nothing is lost."""
 
+from typing import Any
+
 import chex
 import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
-from common.networks import from_linen
+from common.nets.batch_norm import BatchNorm
+from common.networks import from_linen, from_stateful_linen
+from common.steps import init_train_state, stateful_step
 
 
 class Small(nn.Module):
@@ -70,3 +75,50 @@ def test_a_module_with_batch_statistics_is_refused_at_its_first_use() -> None:
 
     with pytest.raises(flax.errors.FlaxError):
         network.apply(params, jnp.ones((2, 4)))
+
+
+class Normed(nn.Module):
+    """A dense layer behind batch normalization."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+        return nn.Dense(1)(BatchNorm(momentum=0.5)(x, train=train))
+
+
+def test_a_network_with_statistics_is_trained_by_the_stateful_step() -> None:
+    network = from_stateful_linen(Normed(), EXAMPLE[0])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 4)) * 3 + 1, jnp.float32)
+    y = 2 * x[:, :1] - 1
+
+    def loss(params: Any, model_state: Any, data: Any, batch: Any, key: Any) -> Any:
+        del data, key
+        out, model_state = network.apply(params, model_state, batch["x"], train=True)
+        return jnp.mean((out - batch["y"]) ** 2), {}, model_state
+
+    optimizer = optax.sgd(0.05)
+    params, model_state = network.init(jax.random.key(0))
+    state = init_train_state(params, optimizer, model_state)
+    step = jax.jit(stateful_step(loss, optimizer))
+    for number in range(200):
+        state, metrics = step(state, {}, {"x": x, "y": y}, jax.random.key(number))
+    out, same = jax.jit(network.apply)(state.params, state.model_state, x)
+
+    assert float(metrics["loss"]) < 1e-3
+    # Running statistics have become those of the one batch: 0.5^200 of the start is left.
+    np.testing.assert_allclose(same["BatchNorm_0"]["mean"], x.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(same["BatchNorm_0"]["var"], x.var(0), rtol=1e-4)
+    np.testing.assert_allclose(out, y, atol=0.5)
+    chex.assert_trees_all_equal(same, state.model_state)
+
+
+def test_a_network_without_statistics_has_an_empty_state() -> None:
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+            return nn.Dense(1)(x)
+
+    network = from_stateful_linen(Plain(), EXAMPLE[0])
+    params, state = network.init(jax.random.key(0))
+
+    assert state == {}
+    assert network.apply(params, state, jnp.ones((2, 4)), train=True)[1] == {}
