@@ -134,9 +134,12 @@ def _num_rows(rows: PyTree) -> int:
 
 
 def _over_devices(rows: jax.Array) -> jax.Array:
-    """Splits the leading axis over all devices of the mesh under which this is traced."""
+    """Splits the leading axis over all devices of the mesh under which this is traced.
+
+    Not inside `shard_map`, where every device has work of its own.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or rows.shape[0] % mesh.size:
+    if mesh.empty or mesh.manual_axes or rows.shape[0] % mesh.size:
         return rows
     return jax.lax.with_sharding_constraint(rows, jax.P(tuple(mesh.axis_names)))
 
