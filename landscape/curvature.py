@@ -5,7 +5,7 @@ which it is averaged exactly. Programs are compiled once for a loss and shapes, 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from landscape.vectors import Layout, PyTree, layout_of, moved, to_direction, to
 
 WHICH = ("largest", "smallest", "magnitude")
 MAX_STEPS = 200
+LEAST_STEPS = 12  # before both ends may count as found
+LAG = 2  # steps over which eigenvalues must not have changed
 
 
 class Eigenpairs(NamedTuple):
@@ -130,18 +132,16 @@ def eigenpairs(
     steps = _steps(max_steps, size, at_least=k)
     key, more = jax.random.split(key)
     first = _vector(key, size, operator) if start is None else to_vector(operator.layout, start)
-    is_done = lambda a, b: len(a) >= k and _converged(lanczos.ritz(a, b), which, k, tolerance)
+    choose = lambda values: _chosen(values, which, k)
+    is_done = lambda a, b: len(a) >= k + LAG and _settled(a, b, choose, tolerance, least=1e-7)
     again = lambda i: _vector(jax.random.fold_in(more, i), size, operator)
     found = lanczos.decompose(operator.apply, first, steps, is_done=is_done, again=again)
     ritz = lanczos.ritz(found.alphas, found.betas)
     chosen = _chosen(ritz.values, which, k)
     if not (is_done(found.alphas, found.betas) or len(found.alphas) == size):
         worst = np.max(ritz.errors[chosen] / np.maximum(np.abs(ritz.values[chosen]), 1e-30))
-        logging.warning(
-            "eigenpairs: %d steps leave a relative error of about %.1e; raise max_steps",
-            found.num_products,
-            worst,
-        )
+        said = "eigenpairs: %d steps leave a relative error of about %.1e; raise max_steps"
+        logging.warning(said, found.num_products, worst)
     rows = lanczos.ritz_vectors(found, ritz.vectors[:, chosen])
     vectors = _directions(rows, operator.layout)
     return Eigenpairs(ritz.values[chosen], vectors, ritz.residuals[chosen], found.num_products)
@@ -170,7 +170,8 @@ def spectrum_ends(
         batches: A list of batches, see `products.averaged`.
         key: Of the starting vector.
         frozen: Regex of parameters that are left out: "bias|scale" as in the released code.
-        tolerance: Estimated error at which to stop, relative to the larger of the two.
+        tolerance: Residual at which to stop, relative to each value; of one near 0, a hundredth of
+            that relative to the larger of the two.
         max_steps: Products at most; None: 200, or as many as there are dimensions.
         start: `Ends.vectors` of a point nearby; some noise is added to it.
         sizes: Weights of the batches; None: their numbers of rows.
@@ -197,11 +198,14 @@ def ends_of(
     if start is not None:  # an exact eigenvector would see nothing else
         first = _mixed(start, first)
 
-    def is_done(alphas: np.ndarray, betas: np.ndarray) -> bool:
-        if len(alphas) < min(4, size):
-            return False
-        ritz = lanczos.ritz(alphas, betas)
-        return bool(np.max(ritz.errors[[0, -1]]) <= tolerance * np.max(np.abs(ritz.values)))
+    ends = lambda values: np.array([0, len(values) - 1])
+
+    def is_done(a: np.ndarray, b: np.ndarray) -> bool:
+        # Neighbours of the least eigenvalue are dense: estimates by gaps would stop too early.
+        is_enough = len(a) >= LEAST_STEPS
+        return is_enough and _settled(
+            a, b, ends, tolerance, least=tolerance / 100, by_residuals=True
+        )
 
     found = lanczos.decompose(operator.apply, first, _steps(max_steps, size), is_done=is_done)
     ritz = lanczos.ritz(found.alphas, found.betas)
@@ -337,8 +341,24 @@ def _chosen(values: np.ndarray, which: str, k: int) -> np.ndarray:
     return np.argsort(order, kind="stable")[:k]
 
 
-def _converged(ritz: lanczos.Ritz, which: str, k: int, tolerance: float) -> bool:
-    chosen = _chosen(ritz.values, which, k)
-    # Values far below the largest are known to its rounding only.
-    least = 1e-7 * np.max(np.abs(ritz.values))
-    return bool(np.all(ritz.errors[chosen] <= tolerance * np.abs(ritz.values[chosen]) + least))
+def _settled(
+    alphas: np.ndarray,
+    betas: np.ndarray,
+    choose: Callable[[np.ndarray], np.ndarray],
+    tolerance: float,
+    *,
+    least: float,
+    by_residuals: bool = False,
+) -> bool:
+    """Returns whether chosen eigenvalues are as exact as asked for, and no longer move.
+
+    A small residual says that an eigenvalue is near, not which; others still to come would move
+    those that are chosen. `least` is an error, relative to the largest eigenvalue, that is always
+    allowed: values far below it are known to its rounding only.
+    """
+    now, before = lanczos.ritz(alphas, betas), lanczos.ritz(alphas[:-LAG], betas[:-LAG]).values
+    chosen, values = choose(now.values), now.values[choose(now.values)]
+    allowed = tolerance * np.abs(values) + least * np.max(np.abs(now.values))
+    change = np.abs(values - before[choose(before)])
+    errors = now.residuals if by_residuals else now.errors
+    return bool(np.all(errors[chosen] <= allowed) and np.all(change <= allowed))
