@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules from the numbers of a config."""
 
 import inspect
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -23,12 +24,14 @@ def make_schedule(
     final_fraction: float = 0.0,
     decay_every: int = 0,
     decay_factor: float = 0.5,
+    decay_at: tuple[float, ...] = (),
 ) -> optax.Schedule:
     """Returns the learning rate as a function of the step.
 
     It rises linearly from 0 over `warmup_steps`, then stays (constant), falls to
     `final_fraction` of its peak at `num_steps` (cosine, linear; exponential needs a fraction > 0)
-    or is multiplied with `decay_factor` every `decay_every` steps (step).
+    or is multiplied with `decay_factor` every `decay_every` steps, or at the shares `decay_at` of
+    all steps: (0.5, 0.75) is halfway and at three quarters (step).
 
     Raises:
         UserError: For an unknown schedule, or one whose own fields are out of range.
@@ -45,12 +48,16 @@ def make_schedule(
         main = optax.exponential_decay(learning_rate, steps, final_fraction)
     elif schedule == "exponential":
         raise UserError("config.optimizer.final_fraction=0: exponential decay needs more than 0")
-    elif schedule == "step" and decay_every > 0 and 0 < decay_factor <= 1:
+    elif schedule == "step" and _are_shares(decay_at) and not decay_every and 0 < decay_factor <= 1:
+        drops = {round(share * steps): decay_factor for share in decay_at}
+        main = optax.piecewise_constant_schedule(learning_rate, drops)
+    elif schedule == "step" and decay_every > 0 and not decay_at and 0 < decay_factor <= 1:
         main = optax.exponential_decay(learning_rate, decay_every, decay_factor, staircase=True)
     elif schedule == "step":
         raise UserError(
-            f"config.optimizer.decay_every={decay_every}, decay_factor={decay_factor}: step decay "
-            "needs decay_every >= 1 and 0 < decay_factor <= 1"
+            f"config.optimizer.decay_every={decay_every}, decay_at={decay_at}, "
+            f"decay_factor={decay_factor}: step decay needs either decay_every >= 1 or increasing "
+            "shares 0 < decay_at < 1, and 0 < decay_factor <= 1"
         )
     else:
         raise _unknown("schedule", schedule, SCHEDULES)
@@ -70,6 +77,7 @@ def make_optimizer(
     final_fraction: float = 0.0,
     decay_every: int = 0,
     decay_factor: float = 0.5,
+    decay_at: tuple[float, ...] = (),
     weight_decay: float = 0.0,
     momentum: float = 0.0,
     nesterov: bool = False,
@@ -105,6 +113,7 @@ def make_optimizer(
         final_fraction=final_fraction,
         decay_every=decay_every,
         decay_factor=decay_factor,
+        decay_at=decay_at,
     )
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
     if name in ("sgd", "adam") and weight_decay > 0:
@@ -118,6 +127,11 @@ def make_optimizer(
         parts.append(make(rate, weight_decay=weight_decay))
     chain = _in_float32(optax.chain(*parts))
     return _only(trainable, chain) if trainable else chain
+
+
+def _are_shares(values: tuple[float, ...]) -> bool:
+    """Returns whether there are numbers, all between 0 and 1, each greater than the one before."""
+    return bool(values) and all(a < b for a, b in pairwise((0.0, *values, 1.0)))
 
 
 def _in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -58,6 +58,10 @@ def run(optimizer: optax.GradientTransformation, count: int = 1, grad: Any = Non
             {"schedule": "cosine", "warmup_steps": 20},
             {0: 0.0, 10: 0.1, 20: 0.2, 60: 0.1, 100: 0.0},
         ),
+        (
+            {"schedule": "step", "decay_at": (0.5, 0.75), "decay_factor": 0.1},
+            {0: 0.2, 49: 0.2, 51: 0.02, 74: 0.02, 76: 0.002, 300: 0.002},
+        ),
         ({"schedule": "linear", "warmup_steps": 50}, {25: 0.1, 50: 0.2, 75: 0.1, 100: 0.0}),
     ],
 )
@@ -184,6 +188,8 @@ def test_parameters_outside_trainable_keep_their_bits_and_have_no_state(name: st
         ({"schedule": "cosin"}, ("schedule='cosin'", 'did you mean "cosine"', "linear")),
         ({"schedule": "exponential"}, ("final_fraction=0", "exponential")),
         ({"schedule": "step"}, ("decay_every=0", "step decay")),
+        ({"schedule": "step", "decay_at": (0.5, 0.5)}, ("decay_at=(0.5, 0.5)", "increasing")),
+        ({"schedule": "step", "decay_at": (0.5,), "decay_every": 9}, ("decay_every=9", "either")),
         ({"weight_decai": 1}, ("weight_decai", 'did you mean "weight_decay"', "learning_rate")),
     ],
 )
