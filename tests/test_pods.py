@@ -16,6 +16,7 @@ VARIANTS = (
     f"{BOON}/single_step.py:pod,pde=heat,base=mwt",
     f"{BOON}/multi_step.py:pod,pde=cavity",
     f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
+    "landscape/visualizing/configs/depth.py:pod,depth=110,shortcuts=no",
 )
 
 
@@ -24,8 +25,11 @@ def most_bytes(spec: str) -> float:
 
     Multipliers are summed as the real matrices [[re, im], [-im, re]] that act on modes, twice their
     numbers; those of boundary blocks along two axes apart from them; and in a multiwavelet kernel
-    once for each of nine scales.
+    once for each of nine scales. Of two networks in batches of two sizes one has a gradient a step,
+    the other 32.
     """
+    if "batch_size" in spec:
+        return 4.1 * 33 / 2
     if not spec.startswith("sciml"):
         return 4.1
     return 4 * (18 if "mwt" in spec else 4 if "cavity" in spec else 2.6)

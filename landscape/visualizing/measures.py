@@ -1,0 +1,192 @@
+"""What the tables say of trained networks: planes, lines, and the curvature in numbers.
+
+Functions `config -> metrics` of cells. Each trains its networks as a stage (`common.stages`) and
+keeps every part of a surface in the cache, so that a process that was stopped goes on where it was;
+the figures draw the same surfaces from there.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import stages
+from common.data.images import balanced_indices
+from common.evaluation import classification_values
+from common.runs import Loaded
+from common.steps import TrainState
+from landscape import shapes, surfaces, traces
+from landscape.directions import random_plane, towards
+from landscape.filters import FilterRules
+from landscape.grids import Surface, axis
+from landscape.visualizing.data import CLASSES
+from landscape.visualizing.experiments import network_of, variables_of
+from landscape.visualizing.networks import STATISTICS, cross_entropy
+
+PyTree = Any
+FROZEN = FilterRules(frozen=f"(^|/){STATISTICS}/")  # the network is evaluated, not trained
+STREAM = 17  # of the directions, apart from the keys of the training
+
+
+class Trained(NamedTuple):
+    """Trained networks and the images that their surfaces are over.
+
+    Attributes:
+        config: Config of the table's run.
+        run: The run that trained them.
+        values: (variables, rows) -> loss and accuracy of every row.
+        loss: (variables, rows) -> mean loss.
+        rows: Training images and labels, without augmentation.
+    """
+
+    config: ConfigDict
+    run: Loaded
+    values: Callable[[PyTree, PyTree], dict[str, jax.Array]]
+    loss: Callable[[PyTree, PyTree], jax.Array]
+    rows: PyTree
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of all directions and probes; the same for all networks of a seed."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), STREAM)
+
+
+def depth(config: ConfigDict) -> dict[str, float]:
+    """Returns errors, the numbers of some planes, and the sharpness of one network."""
+    found = trained(config)
+    return {**found.run.evaluate(), **of_network(found, found.run.state)}
+
+
+def batch_size(config: ConfigDict) -> dict[str, float]:
+    """Returns the same of both networks, and how wide each looks on the line through them."""
+    found = trained(config)
+    states: dict[str, TrainState] = found.run.state._asdict()
+    numbers = dict(found.run.evaluate())
+    for name, state in states.items():
+        numbers |= {f"{name}_{k}": v for k, v in of_network(found, state).items()}
+    numbers |= widths_on_line(interpolation(found), level=config.surface.level)
+    return numbers
+
+
+def trained(config: ConfigDict) -> Trained:
+    """Returns the networks of a config, trained once; another surface takes the same ones."""
+    stage = ConfigDict(config.to_dict())
+    del stage["surface"]
+    run = stages.trained(stage.lock())
+    count = config.surface.images
+    labels = np.asarray(run.data["train"]["label"])
+    chosen = balanced_indices(labels, per_class=count // CLASSES)
+    rows = jax.tree.map(lambda x: np.asarray(x)[chosen], run.data["train"])
+    apply = network_of(config).apply
+
+    def values(variables: PyTree, rows: PyTree) -> dict[str, jax.Array]:
+        return classification_values(apply(variables, rows["image"]), rows["label"])
+
+    def loss(variables: PyTree, rows: PyTree) -> jax.Array:
+        return jnp.mean(cross_entropy(apply(variables, rows["image"]), rows["label"]))
+
+    return Trained(config, run, values, loss, rows)
+
+
+def of_network(found: Trained, state: TrainState) -> dict[str, float]:
+    """Returns the numbers of a network's planes, means over planes, and its sharpness."""
+    section = found.config.surface
+    numbers = [of_plane(plane, section) for plane in planes(found, state)]
+    by_name = {name: np.array([one[name] for one in numbers]) for name in numbers[0]}
+
+    def curvature(by: str) -> traces.Estimate:
+        return traces.sharpness(
+            found.loss,
+            variables_of(state),
+            [found.rows],
+            key=found.key,
+            num_products=section.products,
+            by=by,
+            rules=FROZEN,
+        )
+
+    sharpness, trace = curvature("filter"), curvature("none")
+    return {
+        **{name: float(np.mean(values)) for name, values in by_name.items()},
+        "nonconvex_spread": float(np.std(by_name["nonconvex"])),
+        "sharpness": sharpness.value,
+        "sharpness_stderr": sharpness.stderr,
+        "trace": trace.value,
+        "trace_stderr": trace.stderr,
+    }
+
+
+def of_plane(plane: Surface, section: ConfigDict) -> dict[str, float]:
+    """Returns what a plane looks like: convexity, minima, basin, walls, and width of its axes."""
+    loss, axes = plane.values["loss"], plane.axes
+    middle = len(axes[0]) // 2
+    lines = zip((loss[:, middle], loss[middle, :]), axes, strict=True)
+    widths = [shapes.width(line, along, section.level) for line, along in lines]
+    return {
+        "nonconvex": shapes.non_convex_share(loss, axes),
+        "minima": float(shapes.num_minima(loss)),
+        "basin": shapes.basin_share(loss, section.basin),
+        "log_height": float(np.log10(np.max(loss[np.isfinite(loss)]))),
+        "width": float(np.mean(widths)),
+    }
+
+
+def widths_on_line(line: Surface, *, level: float) -> dict[str, float]:
+    """Returns how wide each network looks on the line, on its side of the barrier.
+
+    Their sides meet at the highest loss between them.
+    """
+    (along,), loss = line.axes, line.values["loss"]
+    between = (along >= 0) & (along <= 1)
+    top = int(np.argmax(np.where(between, loss, -np.inf)))
+    return {
+        "small_line_width": shapes.width(loss[: top + 1], along[: top + 1], level),
+        "large_line_width": shapes.width(loss[top:], along[top:], level),
+    }
+
+
+def planes(found: Trained, state: TrainState) -> list[Surface]:
+    """Returns the loss over planes along random filter-normalized directions, biases at rest.
+
+    Source: Li et al. (2018), Sec. 4; the statistics of batch normalization stay those of the
+    trained network.
+    """
+    section, variables = found.config.surface, variables_of(state)
+    along = axis(-section.span, section.span, section.points)
+    keys = jax.random.split(found.key, section.planes)
+    return [
+        surfaces.surface(
+            found.values,
+            variables,
+            random_plane(key, variables, rules=FROZEN),
+            (along, along),
+            found.rows,
+            chunk=section.chunk,
+            at_once=section.at_once,
+            keep=True,
+        )
+        for key in keys
+    ]
+
+
+def interpolation(found: Trained) -> Surface:
+    """Returns loss and accuracy on the line from the small-batch network (0) to the other (1).
+
+    Source: Li et al. (2018), Sec. 3; statistics of batch normalization are interpolated too, as in
+    the released code.
+    """
+    section, pair = found.config.surface, found.run.state
+    small, large = variables_of(pair.small), variables_of(pair.large)
+    return surfaces.surface(
+        found.values,
+        small,
+        (towards(small, large),),
+        (axis(-0.5, 1.5, section.line_points),),
+        found.rows,
+        chunk=section.chunk,
+        at_once=section.at_once,
+        keep=True,
+    )

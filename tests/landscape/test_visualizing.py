@@ -1,0 +1,190 @@
+"""The experiments of the paper: what two networks share, what surfaces are over, and refusals."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common.config import load_config
+from common.errors import UserError
+from common.experiment import build
+from common.loop.program import count_parameters
+from landscape.grids import Surface
+from landscape.visualizing import measures
+from landscape.visualizing.data import augmented
+
+DEPTH, PAIR = (f"landscape/visualizing/configs/{name}.py" for name in ("depth", "batch_size"))
+SMALL = {
+    "data.size": "7",
+    "data.num_train": "40",
+    "data.num_test": "40",
+    "evaluate_chunk": "40",
+    "model.depth": "4",
+    "model.width": "4",
+    "num_steps": "2",
+    "steps_per_call": "1",
+    "eval_every": "0",
+    "batch_size": "20",
+    "optimizer.decay_at": "(0.5,)",
+    "surface.planes": "2",
+    "surface.points": "5",
+    "surface.line_points": "5",
+    "surface.images": "40",
+    "surface.chunk": "20",
+    "surface.products": "2",
+}
+
+
+def config_of(spec: str, **fields: Any) -> Any:
+    more = {name.replace("__", "."): str(value) for name, value in fields.items()}
+    pair = {"small_batch": "10"} if spec.startswith(PAIR) else {}
+    return load_config(f"{spec}:cpu", {**SMALL, **pair, **more})
+
+
+@pytest.fixture(scope="module")
+def pair() -> measures.Trained:
+    return measures.trained(config_of(PAIR))
+
+
+def run(config: Any) -> tuple[Any, Any, Any]:
+    """Returns data, first state and last state of an experiment."""
+    experiment = build(config)
+    data = jax.tree.map(jnp.asarray, experiment.data())
+    first = state = jax.jit(experiment.init)(jax.random.key(0))
+    step = jax.jit(experiment.step)
+    for number in range(config.num_steps):
+        state, _ = step(state, data, experiment.batch(number), jax.random.key(number))
+    return data, first, state
+
+
+def test_the_small_batch_is_trained_by_plain_steps_on_parts_of_the_large_one() -> None:
+    config = config_of(PAIR, num_steps=1)
+    data, first, last = run(config)
+    same = {
+        f"optimizer__{name}": config.optimizer[name] for name in ("learning_rate", "weight_decay")
+    }
+    alone = build(config_of(DEPTH, batch_size=10, num_steps=2, **same))  # the rate drops halfway
+    step, state = jax.jit(alone.step), first.small
+    index = build(config).batch(0)["index"]
+    for part in (index[0::2], index[1::2]):
+        state, _ = step(state, data, {"index": part}, jax.random.key(0))
+
+    # float32 in another order of operations, behind the small variances of ten rows
+    chex.assert_trees_all_close(last.small, state, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(
+        last.small.params["head"]["kernel"], first.small.params["head"]["kernel"]
+    )
+
+
+def test_two_networks_with_batches_of_one_size_are_the_same() -> None:
+    _, first, last = run(config_of(PAIR, small_batch=20))
+
+    chex.assert_trees_all_equal(first.small, first.large)
+    chex.assert_trees_all_close(last.small, last.large, rtol=1e-4, atol=1e-5)
+
+
+def test_planes_go_through_the_trained_network(pair: measures.Trained) -> None:
+    trained = pair.run.evaluate()
+    for name, state in pair.run.state._asdict().items():
+        for plane in measures.planes(pair, state):
+            assert plane.values["loss"][2, 2] == pytest.approx(trained[f"{name}_train_loss"], 1e-5)
+            error = 100 - plane.values["accuracy"][2, 2]
+            assert error == pytest.approx(trained[f"{name}_train_error"], abs=1e-4)
+            assert np.ptp(plane.values["loss"]) > 0
+
+
+def test_the_line_goes_from_one_network_to_the_other(pair: measures.Trained) -> None:
+    line, trained = measures.interpolation(pair), pair.run.evaluate()
+
+    (along,) = line.axes
+    assert along.tolist() == [-0.5, 0, 0.5, 1, 1.5]
+    # theta + 1 (theta' - theta) is theta' up to rounding
+    assert line.values["loss"][1] == pytest.approx(trained["small_train_loss"], rel=1e-5)
+    assert line.values["loss"][3] == pytest.approx(trained["large_train_loss"], rel=1e-4)
+
+
+def test_numbers_of_a_bowl_are_those_worked_by_hand(pair: measures.Trained) -> None:
+    along = np.linspace(-1, 1, 21)
+    x, y = np.meshgrid(along, along, indexing="ij")
+    section = pair.config.surface.copy_and_resolve_references()
+    bowl = Surface((along, along), {"loss": 10 * (x**2 + y**2)})
+
+    found = measures.of_plane(bowl, section)
+
+    assert found["nonconvex"] == 0
+    assert found["minima"] == 1
+    assert found["log_height"] == pytest.approx(np.log10(20))
+    # 10 a^2 < 0.3; a chord between points 0.1 apart misses the curve by 10 * 0.1^2 / 4 at most
+    assert found["width"] == pytest.approx(2 * np.sqrt(0.03), abs=0.02)
+    inside = np.mean(10 * (x**2 + y**2) < section.basin)
+    assert found["basin"] == pytest.approx(inside, abs=0.02)
+
+
+def test_augmented_images_are_moved_or_mirrored_and_nothing_else() -> None:
+    random = np.random.default_rng(0)
+    images = random.uniform(1, 2, (12, 5, 5, 2)).astype(np.float32)
+
+    found = np.asarray(jax.jit(augmented)(images, jax.random.key(3)))
+
+    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    places = set()
+    for image, result in zip(padded, found, strict=True):
+        crops = {(i, j): image[i : i + 5, j : j + 5] for i in range(9) for j in range(9)}
+        fits = [
+            (place, side)
+            for place, crop in crops.items()
+            for side, shown in enumerate((crop, crop[:, ::-1]))
+            if np.array_equal(shown, result)
+        ]
+        assert fits
+        places.update(fits)
+    assert len({place for place, _ in places}) > 6
+    assert len({side for _, side in places}) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),  # by instantiating the released classes
+    [
+        (f"{DEPTH}:paper,depth=20", 272_474),
+        (f"{DEPTH}:paper,depth=20,shortcuts=no", 269_722),
+        (f"{PAIR}:paper", 2 * 2_789_706),
+    ],
+)
+def test_the_paper_preset_has_the_networks_of_the_paper(spec: str, count: int) -> None:
+    state = jax.eval_shape(build(load_config(spec)).init, jax.random.key(0))
+    assert count_parameters(state) == count
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields", "said"),
+    [
+        (DEPTH, {"model__depth": 5}, "config.model.depth=5: expected 2 n + 2"),
+        (DEPTH, {"surface__points": 4}, "config.surface.points=4: expected an odd number"),
+        (DEPTH, {"surface__images": 45}, "config.surface.images=45: expected a multiple of 10"),
+        (DEPTH, {"surface__products": 1}, "config.surface.products=1"),
+        (DEPTH, {"data__num_train": 41}, "config.data.num_train=41: expected a multiple of 10"),
+        (DEPTH, {"data__channels": 3}, "config.data.mean=(73.1,): expected 3 numbers"),
+        (PAIR, {"small_batch": 3}, "config.small_batch=3: expected a divisor"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(
+    spec: str, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match="config") as error:
+        build(config_of(spec, **fields))
+
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_widths_on_a_line_are_those_of_its_two_wells() -> None:
+    along = np.linspace(-0.5, 1.5, 201)
+    wells = np.minimum(along**2 / 0.04, (along - 1) ** 2 / 0.01)  # 1 at 0 ± 0.2 and at 1 ± 0.1
+
+    found = measures.widths_on_line(Surface((along,), {"loss": wells}), level=1.0)
+
+    # chords between points 0.01 apart
+    assert found["small_line_width"] == pytest.approx(0.4, abs=0.002)
+    assert found["large_line_width"] == pytest.approx(0.2, abs=0.002)
