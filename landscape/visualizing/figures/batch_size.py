@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.figures import RunDirectories, bars, cells, heading, page, stacked
+from common.figures import RunDirectories, bars, cells, heading, legend_below, page, stacked
 from landscape.visualizing.figures.panels import LEVELS, contours, networks, scale
 from landscape.visualizing.measures import Trained, interpolation, planes
 from landscape.visualizing.tables.batch_size import (
@@ -51,7 +51,7 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
             axis.set_title(what, fontsize=9)
             if what != TEST:
                 axis.set_yscale("log")
-        bottom.axes[0].legend(fontsize=8, frameon=False)
+        legend_below(bottom)
 
 
 def _line(axis: "Axes", found: Trained, setting: str) -> None:
