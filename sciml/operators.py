@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from common.nets.dense import DenseParams, dense
+from common.nets.dense import DenseParams
 from sciml import multiwavelet, spectral
+from sciml.affine import affine
 from sciml.initialization import Uniform, draw, stacked
 from sciml.kernels import Layer, apply_layer
 from sciml.multiwavelet import MultiwaveletParams
@@ -156,7 +157,7 @@ def operator(
     """
     grid = inputs.shape[:-2]
     activation = ACTIVATIONS["relu" if spec.base == "mwt" else "gelu"]
-    v = dense(params.lift, inputs)
+    v = affine(*params.lift, inputs)
     padded = _internal(padded_grid(spec, _external(grid)))
     v = jnp.pad(v, [(0, m - n) for n, m in zip(grid, padded, strict=True)] + [(0, 0)] * 2)
 
@@ -169,7 +170,7 @@ def operator(
     v, _ = jax.lax.scan(hidden_layer, v, first)
     v = layer(make_layer(last, padded, spec), v, lambda x: x)
     v = v[tuple(slice(n) for n in grid)]
-    return dense(params.out, activation(dense(params.hidden, v)))
+    return affine(*params.out, activation(affine(*params.hidden, v)))
 
 
 def make_layer(params: LayerParams, grid: tuple[int, ...], spec: OperatorSpec) -> Layer:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from common.nets.dense import DenseParams, dense
+from sciml.affine import affine
 from sciml.initialization import Uniform
 
 EPSILON = 1e-5  # added to the variance in a layer norm
@@ -86,7 +86,7 @@ def init_attention(uniform: Uniform, width: int) -> AttentionParams:
 
 def linear(params: LinearParams, x: Float[Array, "*batch c_in"]) -> Float[Array, "*batch c_out"]:
     """Returns x W + b."""
-    return dense(DenseParams(params.weight, params.bias), x)
+    return affine(params.weight, params.bias, x)
 
 
 def split_or_none(key: PRNGKeyArray | None, count: int) -> Sequence[PRNGKeyArray | None]:
