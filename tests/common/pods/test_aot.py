@@ -29,8 +29,9 @@ os.environ.update(chips.environment(chips.parse_topology(sys.argv[1])))
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
-from common import aot, sharding
-from common.aot_report import to_json
+from common import sharding
+from common.pods import aot
+from common.pods.aot_report import to_json
 from common.loop_fields import LOOP_DEFAULTS
 from common.errors import LabError
 from common.experiment import Experiment
