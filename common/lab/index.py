@@ -15,7 +15,7 @@ from common.papers import REPOSITORY, TOPICS, PaperInfo, docstring, papers
 from common.provenance import source
 
 # Where a sentence ends, or goes on to say more: not at the dot of "et al." or "Eq.".
-_END = re.compile(r"(?<!\bal)(?<!\bEq)(?<!\bApp)(?<!\bSec)(?<!\bFig)[.:;](?=\s|$)|\n\n|\Z")
+_END = re.compile(r"(?<!\bal)(?<!\bEq)(?<!\bApp)(?<!\bSec)(?<!\bFig)(?<!\bCh)[.:;](?=\s|$)|\n\n|\Z")
 
 
 class Place(NamedTuple):
@@ -56,12 +56,14 @@ def equations_markdown(found: Sequence[PaperInfo]) -> str:
 
 
 def places(paper: PaperInfo) -> list[Place]:
-    """Returns all that names its source in the code of a paper: what its experiments import.
+    """Returns all that names its source in the code of a paper: what its modules import.
 
-    In the order of the sources' words, so that one paper's equations stand together.
+    Those with its experiments, and with cells that are no training runs. In the order of the
+    sources' words, so that one paper's equations stand together.
     """
     topic = paper.name.partition(".")[0]
-    files = source.imported(paper.folder / "experiments.py", (topic,))
+    starts = sorted(paper.folder.glob("*.py"))
+    files = {path: None for start in starts for path in source.imported(start, (topic,))}
     found = [place for path in files for place in _sources(path)]
     return sorted(found, key=lambda place: (_natural(place.source), str(place.path), place.name))
 
