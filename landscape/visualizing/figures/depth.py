@@ -23,14 +23,18 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
     """
     del run_directories
     names, shown = rows(data), cells(data)
-    with page(out_path, (13, 8), dpi=120) as figure:
+    with page(out_path, (13, 7.2), dpi=120) as figure:
         top, bottom = stacked(figure, (2, 0.9))
         axes = top.subplots(SHOWN, len(names), squeeze=False)
         for column, row in enumerate(names):
             found = networks(data, VARIANTS[row], OVERRIDES.get(row, {}))
             chosen = planes(found, found.run.state)[:SHOWN]
             for number, plane in enumerate(chosen):
-                contours(axes[number, column], plane, title=row if number == 0 else "")
+                contours(
+                    axes[number, column],
+                    plane,
+                    title=row.replace(", ", ",\n") if number == 0 else "",
+                )
         scale(top, axes)
         top.suptitle(heading(data), fontsize=10)
         axis = bottom.subplots()
