@@ -1,5 +1,6 @@
 """The experiments of the paper: what two networks share, what surfaces are over, and refusals."""
 
+from functools import cache
 from typing import Any
 
 import chex
@@ -10,8 +11,10 @@ import pytest
 
 from common.config import load_config
 from common.errors import UserError
+from common.evaluation import means
 from common.experiment import build
 from common.loop.program import count_parameters
+from common.runs import Loaded
 from landscape.grids import Surface
 from landscape.visualizing import measures
 from landscape.visualizing.data import augmented
@@ -44,11 +47,6 @@ def config_of(spec: str, **fields: Any) -> Any:
     return load_config(f"{spec}:cpu", {**SMALL, **pair, **more})
 
 
-@pytest.fixture(scope="module")
-def pair() -> measures.Trained:
-    return measures.trained(config_of(PAIR))
-
-
 def run(config: Any) -> tuple[Any, Any, Any]:
     """Returns data, first state and last state of an experiment."""
     experiment = build(config)
@@ -58,6 +56,30 @@ def run(config: Any) -> tuple[Any, Any, Any]:
     for number in range(config.num_steps):
         state, _ = step(state, data, experiment.batch(number), jax.random.key(number))
     return data, first, state
+
+
+@cache
+def run_of_pair() -> tuple[Any, Any, Any]:
+    return run(config_of(PAIR, num_steps=1))
+
+
+@pytest.fixture(scope="module")
+def pair() -> measures.Trained:
+    """Both networks after a step, as a run that is loaded; their own training is a slow test."""
+    config = config_of(PAIR, num_steps=1)
+    data, _, last = run_of_pair()
+    with pytest.MonkeyPatch.context() as patch:
+        loaded = Loaded(config, build(config), 1, last, data)
+        patch.setattr(measures.stages, "trained", lambda stage: loaded)
+        return measures.trained(config)
+
+
+@cache
+def errors_of_pair() -> dict[str, float]:
+    """Returns training losses and errors as the loop measures them."""
+    data, _, last = run_of_pair()
+    evaluate = build(config_of(PAIR, num_steps=1)).evaluate
+    return means(jax.jit(evaluate)(last, data, jax.random.key(0)))
 
 
 def test_the_small_batch_is_trained_by_plain_steps_on_parts_of_the_large_one() -> None:
@@ -79,6 +101,7 @@ def test_the_small_batch_is_trained_by_plain_steps_on_parts_of_the_large_one() -
     )
 
 
+@pytest.mark.slow  # another program of both networks
 def test_two_networks_with_batches_of_one_size_are_the_same() -> None:
     _, first, last = run(config_of(PAIR, small_batch=20))
 
@@ -87,7 +110,7 @@ def test_two_networks_with_batches_of_one_size_are_the_same() -> None:
 
 
 def test_planes_go_through_the_trained_network(pair: measures.Trained) -> None:
-    trained = pair.run.evaluate()
+    trained = errors_of_pair()
     for name, state in pair.run.state._asdict().items():
         for plane in measures.planes(pair, state):
             assert plane.values["loss"][2, 2] == pytest.approx(trained[f"{name}_train_loss"], 1e-5)
@@ -96,8 +119,19 @@ def test_planes_go_through_the_trained_network(pair: measures.Trained) -> None:
             assert np.ptp(plane.values["loss"]) > 0
 
 
+@pytest.mark.slow  # trains the stage, then compiles the programs of surfaces and of curvature
+def test_a_cell_measures_both_networks_and_the_line_between_them() -> None:
+    found = measures.batch_size(config_of(PAIR))
+
+    own = {"nonconvex", "minima", "basin", "width", "log_height", "nonconvex_spread"}
+    own |= {"sharpness", "sharpness_stderr", "trace", "trace_stderr", "line_width", "weight_norm"}
+    own |= {f"{part}_{what}" for part in ("train", "test") for what in ("loss", "error")}
+    assert set(found) == {f"{name}_{what}" for name in ("small", "large") for what in own}
+    assert all(np.isfinite(value) for value in found.values())
+
+
 def test_the_line_goes_from_one_network_to_the_other(pair: measures.Trained) -> None:
-    line, trained = measures.interpolation(pair), pair.run.evaluate()
+    line, trained = measures.interpolation(pair), errors_of_pair()
 
     (along,) = line.axes
     assert along.tolist() == [-0.5, 0, 0.5, 1, 1.5]
@@ -148,9 +182,9 @@ def test_augmented_images_are_moved_or_mirrored_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("spec", "count"),  # by instantiating the released classes
     [
-        (f"{DEPTH}:paper,depth=20", 272_474),
         (f"{DEPTH}:paper,depth=20,shortcuts=no", 269_722),
-        (f"{PAIR}:paper", 2 * 2_789_706),
+        pytest.param(f"{DEPTH}:paper,depth=20", 272_474, marks=pytest.mark.slow),
+        pytest.param(f"{PAIR}:paper", 2 * 2_789_706, marks=pytest.mark.slow),
     ],
 )
 def test_the_paper_preset_has_the_networks_of_the_paper(spec: str, count: int) -> None:
