@@ -49,7 +49,7 @@ PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__init__.py"))
 # Every annotated function of the packages checks its shapes and types when a test calls it.
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")
 
-from common.lab.cli import programs_folder
+from common.devices.jax_start import programs_folder
 from common.papers import TOPICS
 
 pytest_plugins = ["tests.costs"]

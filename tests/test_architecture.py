@@ -40,7 +40,7 @@ ROOMS = {
     "jobs": ("files", "provenance", "devices", "run_folders"),
     "loop": ("files", "provenance", "devices", "checkpoints", "run_folders"),
     "pods": ("files", "loop"),
-    "results": ("files", "provenance", "run_folders", "jobs", "loop"),
+    "results": ("files", "provenance", "devices", "run_folders", "jobs", "loop"),
     "lab": (),  # whatever it likes
     "data": ("files",),
     "nets": ("checkpoints",),

@@ -1,1 +1,1 @@
-"""What a process needs of its machine: other processes, signals, accelerators."""
+"""What a process needs of its machine: other processes, signals, accelerators, how JAX starts."""

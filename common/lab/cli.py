@@ -15,15 +15,13 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
 
-from common.devices import accelerators, interrupts
+from common.devices import interrupts, jax_start
 from common.errors import (
-    DataError,
     Interrupted,
     LabError,
     UserError,
@@ -32,7 +30,7 @@ from common.errors import (
     shortened,
     shown,
 )
-from common.files.storage import storage_errors, user_folder, user_path
+from common.files.storage import user_path
 from common.lab.verbs import VERBS, Flag, Verb, overview, usage
 from common.pods import chips
 
@@ -183,46 +181,12 @@ def start_jax(
     if devices:
         os.environ.update(chips.environment(chips.parse_topology(f"cpu:{devices}")))
     os.environ.update(environment or {})
-    if accelerators.only_compiles_for_tpus() and "JAX_PLATFORMS" not in os.environ:
-        os.environ["JAX_PLATFORMS"] = "cpu"
-        unused = accelerators.overlooked("cpu")  # a GPU without its plugin
-        if unused:
-            absl_logging.warning("%s", unused)
-    if cache:  # loading a program for this very CPU logs an error that it may be for another one
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    jax_start.set_environment(keep_programs=cache)
     import jax
 
     jax.config.update("jax_enable_x64", x64)
-    jax.config.update("jax_compilation_cache_dir", _programs_here() if cache else None)
-
-
-def _programs_here() -> str | None:
-    """Returns the folder for compiled programs, None with a warning if none can be written."""
-    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    if chosen and "://" in chosen:  # in a bucket
-        return chosen
-    try:
-        if chosen:
-            folder = user_path(chosen, "JAX_COMPILATION_CACHE_DIR")
-        else:
-            folder = programs_folder(user_folder("LAB_CACHE", ""))
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    except DataError as error:
-        absl_logging.warning("compiled programs are not kept: %s", error)
-        return None
-    return str(folder)
-
-
-def programs_folder(root: Path) -> Path:
-    """Returns the folder for compiled programs below `root`: one for each build of jaxlib.
-
-    Programs that another jaxlib has left there have crashed runs.
-    """
-    from jaxlib import version
-
-    build = getattr(version, "_git_hash", "")[:8]
-    return root / "xla" / "-".join(["jaxlib", version.__version__, *([build] if build else [])])
+    programs = os.environ.get(jax_start.PROGRAMS) if cache else None
+    jax.config.update("jax_compilation_cache_dir", programs)
 
 
 def _never_fail_to_print() -> None:

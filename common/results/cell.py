@@ -17,6 +17,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from common.config import config_hash, load_config
+from common.devices import jax_start
 from common.errors import LabError, UserError, nearest
 from common.files import json_files
 from common.files.json_files import write_json
@@ -69,6 +70,7 @@ def main(text: str) -> int:
     """Measures one cell as `request` describes it; returns the exit code."""
     asked = json.loads(text)
     try:
+        jax_start.set_environment()
         config = load_config(asked["config"], asked["overrides"])
         start = time.monotonic()
         metrics = measure(asked["function"], config)

@@ -15,6 +15,7 @@ from common import runs
 from common.checkpoints import checkpoint, manifest
 from common.checkpoints.checkpoint import Checkpoints
 from common.config import load_config
+from common.devices import jax_start
 from common.errors import DataError, UserError
 from common.experiment import build
 from common.files.json_files import write_json
@@ -195,7 +196,7 @@ def test_a_tilde_is_a_home_directory_wherever_a_path_is_asked_for(
     monkeypatch.setenv("LAB_CACHE", "~/[cache]")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     assert user_folder("LAB_CACHE", "cache") == tmp_path / "[cache]" / "cache"
-    assert str(cli._programs_here()).startswith(f"{tmp_path}/[cache]/xla/jaxlib-")
+    assert str(jax_start.programs_here()).startswith(f"{tmp_path}/[cache]/xla/jaxlib-")
     assert user_path("./~x") == user_path(Path("~x")) == Path("~x")  # names of folders
 
 
@@ -211,11 +212,11 @@ def test_a_home_that_is_not_known_is_named(
     with pytest.raises(DataError, match="no home directory to put cache in: set LAB_CACHE"):
         user_folder("LAB_CACHE", "cache")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    assert cli._programs_here() is None  # which costs time, not the run
+    assert jax_start.programs_here() is None  # which costs time, not the run
     assert "compiled programs are not kept: no home directory" in logged_warnings[-1]
     (tmp_path / "file").touch()
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "file"))
-    assert cli._programs_here() is None
+    assert jax_start.programs_here() is None
     assert str(tmp_path / "file") in logged_warnings[-1]
 
 
