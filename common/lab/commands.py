@@ -366,7 +366,8 @@ def _check_start(config: ConfigDict, directory: Path, allow_changed_code: bool) 
     from common.loop import warm_start
 
     storage.check_writable(directory)
-    if not allow_changed_code:  # refused before JAX is imported; the loop checks, and warns, too
+    begins = not manifest.steps(directory / "checkpoints")
+    if begins and not allow_changed_code:  # before JAX is imported; the loop checks, and warns, too
         warm_start.check_source(config)
 
 

@@ -22,8 +22,9 @@ from common.jobs import trainings
 from common.loop import train, warm_start
 from common.loop.export import export
 from common.loop.metrics import read_metrics
+from common.run_folders.records import run_directory
 from tests.common.states import make_state
-from tests.processes import REPOSITORY
+from tests.processes import REPOSITORY, Child
 from tests.small_runs import power_cut
 
 
@@ -138,11 +139,12 @@ def test_a_state_of_all_kinds_is_exported_and_no_code_is_run(tmp_path: Path, cod
 
 
 def test_a_file_that_has_changed_is_refused_and_one_that_is_gone_is_not_needed(
-    code: Path, tmp_path: Path
+    code: Path, tmp_path: Path, child: Child
 ) -> None:
-    file, run = tmp_path / "slope.npz", tmp_path / "run"
+    file = tmp_path / "slope.npz"
     weights.save(file, {"slope": np.arange(4, dtype=np.float32)})
     config = tiny(code, init_from=str(file))
+    run = run_directory(tmp_path, config)
     with pytest.raises(RuntimeError, match="power cut"):
         train.fit(power_cut(build(config), 15), config, run)
     weights.save(file, {"slope": np.ones(4, np.float32)}, overwrite=True)
@@ -150,8 +152,11 @@ def test_a_file_that_has_changed_is_refused_and_one_that_is_gone_is_not_needed(
         fit(run, config)
     kept = file.rename(tmp_path / "kept.npz")
 
-    finished = fit(run, config)
+    options = [f"--config.{name}={config[name]}" for name in ("init_from", "num_steps")]
+    done = child(["train", f"--config={code}/config.py:cpu", *options, f"--workdir={tmp_path}"])
 
+    assert done.returncode == 0, done.stderr
+    finished = runs.read(run)
     assert finished.result and list(finished.result["init_from"]) == ["sha256"]
     kept.rename(file)
     with pytest.raises(DataError, match="the run began from another file"):
