@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common import runs
+from common.seeds import seeds_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,7 +212,7 @@ def first_run(run_directories: RunDirectories, row: str, column: str | None = No
     seed, folder = first_folder(run_directories, row, column)
     group = (runs.read_result(folder) or {}).get("group")
     loaded = runs.load(folder.parent / group if group else folder, allow_changed_code=True)
-    member = seed - loaded.config.seed
+    member = seeds_of(loaded.config).index(seed)
 
     def predict(inputs: PyTree) -> PyTree:
         found = jax.tree.map(np.asarray, loaded.predict(inputs))
