@@ -25,6 +25,7 @@ TIMES = {
 }
 PLANE = ("wave", "cavity")  # two space axes
 CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(TIMES), **sections.NETWORKS}
+ALLOWED = {"data.name": CHOICES["pde"], **sections.ALLOWED}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -56,7 +57,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    sections.check_sections(config, CHOICES["pde"])
+    sections.check_sections(config)
 
 
 def _data(pde: str, base: str) -> ConfigDict:

@@ -16,6 +16,7 @@ from sciml.boon import sections
 
 TIMES = {"stokes": 2.0, "burgers": 1.2, "burgers_front": 1.2, "burgers_periodic": 1.0, "heat": 0.5}
 CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(TIMES), **sections.NETWORKS}
+ALLOWED = {"data.name": CHOICES["pde"], **sections.ALLOWED}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -60,7 +61,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    sections.check_sections(config, CHOICES["pde"])
+    sections.check_sections(config)
 
 
 def _cpu(config: ConfigDict) -> None:

@@ -11,7 +11,7 @@ law and a soft constraint in training: ":cpu,pde=pme,soft=1" is SoftC-ANP.
 
 from ml_collections import ConfigDict
 
-from common.config import choices, require_at_least_one, require_one_of
+from common.config import choices, require_at_least_one
 
 # Parameters: configuration files of the released code; U[low, high] in training.
 RANGES = {
@@ -22,6 +22,7 @@ RANGES = {
     "burgers_shock": ((1.0, 4.0), (1.0, 3.0)),
 }
 CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(RANGES), "soft": 0}
+ALLOWED = {"data.name": CHOICES["pde"]}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -79,7 +80,6 @@ def check(config: ConfigDict) -> None:
     Raises:
         ValueError: Naming field, value and what is allowed.
     """
-    require_one_of("config.data.name", config.data.name, CHOICES["pde"])
     require_at_least_one(config, "config", "batch_size", "evaluate_chunk")
     sizes = ("width", "latent", "heads", "num_samples", "soft_points")
     require_at_least_one(config.model, "config.model", *sizes)

@@ -1,4 +1,4 @@
-"""The cases of `probconserv_vs_torch` on our side: training steps, k of them in a scan."""
+"""The cases of `anp_vs_torch` on our side: training steps, k of them in a scan."""
 
 import math
 from functools import partial

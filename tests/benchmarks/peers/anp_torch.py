@@ -1,4 +1,4 @@
-"""The cases of `probconserv_vs_torch` in PyTorch: an Attentive Neural Process of the same size.
+"""The cases of `anp_vs_torch` in PyTorch: an Attentive Neural Process of the same size.
 
 Runs in the peer's environment with this folder as working directory. Written as one writes it in
 PyTorch: modules, fused attention with its own dropout, fused layer norm, fused Adam.
