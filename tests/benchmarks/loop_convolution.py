@@ -8,10 +8,7 @@ compiled, in one process and in turns; the least time of a step counts. "top lev
 convolution in a program without a loop, called from Python.
 """
 
-import json
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,11 +18,9 @@ from absl import app, flags
 from jax import lax
 
 from common.nets.convolution import conv_general_dilated
-from common.provenance.environment import environment
+from tests.measurements import in_turns, record
 
-OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of every way", lower_bound=1)
-MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
 
 STEPS = 4  # in a loop
 WAYS = ("JAX, top level", "JAX, in scan", "ours, in scan")
@@ -88,16 +83,8 @@ def measure(shape: Shape, kind: str) -> dict[str, float]:
     x = draw(size=(shape.batch, shape.size, shape.size, shape.c_in))
     pair = (x, draw(size=(3, 3, shape.c_in, shape.c_out)) / (9 * shape.c_in) ** 0.5)
     pair = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), pair)
-    programs = ways(shape, kind)
-    best: dict[str, float] = {}
-    for turn in range(ROUNDS.value + 1):
-        for name, run in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run(pair))
-            took = 1e3 * (time.perf_counter() - start) / STEPS
-            if turn:  # the first one compiles
-                best[name] = min(took, best.get(name, took))
-    return best
+    times = in_turns(ways(shape, kind), pair, rounds=ROUNDS.value)
+    return {name: ms / STEPS for name, ms in times.items()}
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -116,20 +103,19 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measure_all() -> dict[str, Any]:
+    """Returns the times of all shapes."""
+    rows = [
+        {"kind": kind, "shape": str(shape), "ms": measure(shape, kind)}
+        for kind in KINDS
+        for shape in SHAPES
+    ]
+    return {"rows": rows, "rounds": ROUNDS.value}
+
+
 def main(_: list[str]) -> None:
     """Measures all shapes, or prints an earlier measurement."""
-    if MARKDOWN.value:
-        print(markdown(json.loads(Path(OUT.value).read_text())))
-        return
-    rows = []
-    for kind in KINDS:
-        for shape in SHAPES:
-            rows.append({"kind": kind, "shape": str(shape), "ms": measure(shape, kind)})
-    command = ["python", "-m", "tests.benchmarks.loop_convolution"]
-    result = {"rows": rows, "rounds": ROUNDS.value, "environment": environment(command)}
-    Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
-    Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
-    print(markdown(result))
+    record("loop_convolution", measure_all, markdown)
 
 
 if __name__ == "__main__":

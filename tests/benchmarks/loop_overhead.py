@@ -10,7 +10,6 @@ the final evaluation counts. A checkpoint is written in the background, but need
 of a second.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from ml_collections import ConfigDict
 from common import sharding
 from common.config import load_config
 from common.experiment import Experiment, build
+from common.files.json_files import text_of, write_json
 from common.keys import root_key
 from common.loop import program
 from common.loop.train import fit
@@ -104,10 +104,9 @@ def main(argv: Sequence[str]) -> None:
         },
         "environment": environment(["python", "-m", "tests.benchmarks.loop_overhead"]),
     }
-    print(json.dumps(result, indent=1))
+    print(text_of(result), end="")
     if OUT.value:
-        Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
-        Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
+        write_json(OUT.value, result)
 
 
 if __name__ == "__main__":

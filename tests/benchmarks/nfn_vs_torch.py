@@ -21,9 +21,8 @@ from typing import Any
 
 from absl import app, flags
 
-from common.provenance.environment import environment
+from tests.measurements import MARKDOWN, record
 
-OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 PEER = flags.DEFINE_string(
     "peer", os.environ.get("PEER", ""), "Python of an environment with torch and the package nfn"
 )
@@ -31,7 +30,6 @@ THREADS = flags.DEFINE_list("threads", ["1", "2"], "Cores and threads, one measu
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every case", lower_bound=1)
 SECONDS = flags.DEFINE_float("seconds", 0.4, "Duration of one turn")
 CASES = flags.DEFINE_list("cases", [], "Only cases with one of these words in their names")
-MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
 
 FOLDER = Path(__file__).resolve().parent / "peers"
 REPOSITORY = FOLDER.parent.parent.parent
@@ -161,9 +159,14 @@ def preamble(result: Mapping[str, Any], how: str) -> str:
     )
 
 
-def side_by_side(result: Mapping[str, Any], titles: Mapping[str, str]) -> list[str]:
-    """Returns rows of the cases with these titles: ms of both sides with either allocator."""
+def side_by_side(titles: Mapping[str, str], result: Mapping[str, Any]) -> str:
+    """Returns the table of the cases with these titles: ms of both sides with either allocator."""
     lines = [
+        preamble(
+            result,
+            f"ms of wall time, least of {result['rounds']} rounds; ratio: torch / ours. Kept: both "
+            "told by MALLOC_... to keep freed memory.",
+        ),
         "",
         "| | threads | ours | torch | ratio | ours, kept | torch, kept | ratio |",
         "|---|---|---|---|---|---|---|---|",
@@ -180,7 +183,7 @@ def side_by_side(result: Mapping[str, Any], titles: Mapping[str, str]) -> list[s
                 f"| {title} | {threads} | {ours:.3g} | {torch:.3g} | {torch / ours:.1f} "
                 f"| {ours_kept:.3g} | {torch_kept:.3g} | {torch_kept / ours_kept:.1f} |"
             )
-    return lines
+    return "\n".join(lines)
 
 
 def markdown(result: Mapping[str, Any]) -> str:
@@ -238,10 +241,10 @@ def add_missing(times: dict[str, Any]) -> None:
                 times[case].setdefault(f"{name}{suffix}", times[other][f"{name}{suffix}"])
 
 
-def record(
+def record_cases(
     name: str, unit: str, cases: Callable[[str], Sequence[str]], show: Callable[[Any], str]
 ) -> None:
-    """Measures with the flags of this file, writes JSON and prints it; or only prints.
+    """Measures with the flags of this file, see `tests.measurements.record`.
 
     Args:
         name: The cases are in peers/<name>_jax.py and peers/<name>_torch.py.
@@ -249,30 +252,26 @@ def record(
         cases: Number of threads -> names of cases.
         show: Content of the JSON file -> what is printed.
     """
-    if MARKDOWN.value:
-        print(show(json.loads(Path(OUT.value).read_text())))
-        return
-    if not PEER.value:
+
+    def measure_all() -> dict[str, Any]:
+        peer = str(Path(PEER.value).absolute())  # not resolved: the link is what makes it a venv
+        result: dict[str, Any] = {
+            "unit": unit,
+            "load_before": os.getloadavg()[0],
+            "rounds": ROUNDS.value,
+            "threads": {},
+        }
+        for threads in THREADS.value:
+            times, facts = measure(peer, int(threads), cases(threads), name)
+            add_missing(times)
+            result["threads"][threads] = {"times": times, "ratios": ratios(times)}
+            result["torch"] = facts["torch"]["torch"]
+        return result | {"load_after": os.getloadavg()[0]}
+
+    if PEER.value or MARKDOWN.value:
+        record(f"{name}_vs_torch", measure_all, show)
+    else:
         print(f"{name}_vs_torch: skipped, wants --peer=peer/bin/python; to make it: {HOW_TO}")
-        return
-    peer = str(Path(PEER.value).absolute())  # not resolved: the link is what makes it a venv
-    result: dict[str, Any] = {
-        "unit": unit,
-        "load_before": os.getloadavg()[0],
-        "rounds": ROUNDS.value,
-        "threads": {},
-    }
-    for threads in THREADS.value:
-        times, facts = measure(peer, int(threads), cases(threads), name)
-        add_missing(times)
-        result["threads"][threads] = {"times": times, "ratios": ratios(times)}
-        result["torch"] = facts["torch"]["torch"]
-    result["load_after"] = os.getloadavg()[0]
-    command = ["python", "-m", f"tests.benchmarks.{name}_vs_torch"]
-    result["environment"] = environment(command)
-    Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
-    Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
-    print(show(result))
 
 
 def main(_: list[str]) -> None:
@@ -281,7 +280,7 @@ def main(_: list[str]) -> None:
     def cases(threads: str) -> Sequence[str]:
         return [case for case in LAYERS + WHOLE if threads == "1" or case not in SINGLE]
 
-    record("nfn", "ms of one call, or of one step of one network", cases, markdown)
+    record_cases("nfn", "ms of one call, or of one step of one network", cases, markdown)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ feed-forward maps with GELU. Our side splits the batch over as many devices as t
 takes few networks of the larger size at a time (`nfn.attention.by_networks`).
 """
 
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 from absl import app
 
-from tests.benchmarks.nfn_vs_torch import preamble, record, side_by_side
+from tests.benchmarks.nfn_vs_torch import record_cases, side_by_side
 
 SIZES = {
     "64": "SIREN 2-32-32-1, batch 64, 64 channels, 8 heads",
@@ -27,18 +26,10 @@ CASES = {
 }
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """Returns the table of a measurement: ms of wall time, and how many times ours is faster."""
-    how = (
-        f"ms, least of {result['rounds']} rounds; ratio: torch / ours. Kept: both told by "
-        "MALLOC_... to keep freed memory."
-    )
-    return "\n".join([preamble(result, how), *side_by_side(result, CASES)])
-
-
 def main(_: list[str]) -> None:
     """Measures all cases."""
-    record("nft", "ms of one call", lambda threads: tuple(CASES), markdown)
+    show = partial(side_by_side, CASES)
+    record_cases("nft", "ms of one call", lambda threads: tuple(CASES), show)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the means of the seeds must agree within two standard errors of their difference
 value where the seeds differ by less than that.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,16 +17,14 @@ from absl import app, flags
 
 from common import papers
 from common.aggregates import Aggregate, aggregate
-from common.files.json_files import read_json, write_json
+from common.files.json_files import read_json
 from common.jobs.trainings import LAB
-from common.provenance.environment import environment
 from common.results.runner import Request, measure
 from common.tables import Table
+from tests.measurements import record
 
-OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the runs are")
 JOBS = flags.DEFINE_integer("jobs", 2, "Trainings at a time")
-MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
 
 PRESET = "cpu"
 SMALL = 0.01
@@ -83,19 +80,21 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def repeat_all() -> dict[str, Any]:
+    """Trains all cells again; returns both values of each."""
+    cells = [
+        cell
+        for paper in papers.papers()
+        for table in papers.tables(paper).values()
+        for row, columns in table.repeat.items()
+        for cell in repeat(paper, table, row, columns)
+    ]
+    return {"preset": PRESET, "cells": cells}
+
+
 def main(_: list[str]) -> None:
     """Trains all cells again and writes both values, or prints the table."""
-    if not MARKDOWN.value:
-        facts = environment(["python", "-m", "tests.benchmarks.repeat_cells"])
-        cells = [
-            cell
-            for paper in papers.papers()
-            for table in papers.tables(paper).values()
-            for row, columns in table.repeat.items()
-            for cell in repeat(paper, table, row, columns)
-        ]
-        write_json(OUT.value, {"environment": facts, "preset": PRESET, "cells": cells})
-    print(markdown(json.loads(Path(OUT.value).read_text())))
+    record("repeat_cells", repeat_all, markdown)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import app
 
-from tests.benchmarks.nfn_vs_torch import preamble, record
+from tests.benchmarks.nfn_vs_torch import preamble, record_cases
 
 SIZES = {
     "fno1d": "1-D, 500 points, width 64, 16 modes",
@@ -64,7 +64,8 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def main(_: list[str]) -> None:
     """Measures all cases."""
-    record("sciml", "ms of one call, or of one training step", lambda threads: CASES, markdown)
+    unit = "ms of one call, or of one training step"
+    record_cases("sciml", unit, lambda threads: CASES, markdown)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import optax
 from absl import app, flags
 from jax.sharding import PartitionSpec
 
+from common.files.json_files import write_json
 from common.sharding import make_mesh
 from nfn.sine import SineMethod
 from nfn.siren import fit_siren
@@ -196,7 +197,7 @@ def main(_: list[str]) -> None:
         "jax": jax.__version__,
         "rows": rows,
     }
-    Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
+    write_json(OUT.value, result)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,7 @@ same posteriors by matrices [n, n], as NumPy users (and the released code, for w
 The exponent is that of a least-squares line through the largest half of the sizes, in logarithms.
 """
 
-import json
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +18,6 @@ import numpy as np
 from absl import app, flags
 from jaxtyping import Array
 
-from common.provenance.environment import environment
 from sciml.conservation import (
     cell_constraint,
     difference_rows,
@@ -31,10 +27,9 @@ from sciml.conservation import (
 )
 from sciml.constraints import Gaussian, LinearConstraint, condition
 from sciml.covariances import Diagonal, marginal_variance
+from tests.measurements import in_turns, record
 
-OUT = flags.DEFINE_string("out", None, "JSON file to write; with --markdown to read", required=True)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of every case", lower_bound=1)
-MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier measurement")
 
 SIZES = (200, 400, 1_000, 2_000, 4_000, 10_000, 20_000)
 CELLS = 20
@@ -98,15 +93,7 @@ def measure(points: int) -> dict[str, float]:
     compiled = {
         name: jax.jit(case) for name, case in CASES.items() if points <= MOST.get(name, points)
     }
-    best: dict[str, float] = {}
-    for turn in range(ROUNDS.value + 1):
-        for name, case in compiled.items():
-            start = time.perf_counter()
-            jax.block_until_ready(case(*inputs))
-            took = 1e3 * (time.perf_counter() - start)
-            if turn:  # the first one compiles
-                best[name] = min(took, best.get(name, took))
-    return best
+    return in_turns(compiled, *inputs, rounds=ROUNDS.value)
 
 
 def exponent(times: Mapping[int, float]) -> float:
@@ -130,22 +117,20 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(_: list[str]) -> None:
-    """Measures all sizes, or prints an earlier measurement."""
-    if MARKDOWN.value:
-        print(markdown(json.loads(Path(OUT.value).read_text())))
-        return
+def measure_all() -> dict[str, Any]:
+    """Returns the times of all sizes."""
     found = {points: measure(points) for points in SIZES}
     times = {name: {n: t[name] for n, t in found.items() if name in t} for name in CASES}
-    result = {
+    return {
         "ms": {name: {str(n): t for n, t in row.items()} for name, row in times.items()},
         "exponents": {name: exponent(row) for name, row in times.items()},
         "rounds": ROUNDS.value,
-        "environment": environment(["python", "-m", "tests.benchmarks.update_scaling"]),
     }
-    Path(OUT.value).parent.mkdir(parents=True, exist_ok=True)
-    Path(OUT.value).write_text(json.dumps(result, indent=1) + "\n")
-    print(markdown(result))
+
+
+def main(_: list[str]) -> None:
+    """Measures all sizes, or prints an earlier measurement."""
+    record("update_scaling", measure_all, markdown)
 
 
 if __name__ == "__main__":
