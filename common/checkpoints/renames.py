@@ -47,7 +47,7 @@ def renamed(arrays: Mapping[str, np.ndarray], renames: Sequence[Rename]) -> dict
     old_names: dict[str, str] = {}
     found: dict[str, np.ndarray] = {}
     for old, array in arrays.items():
-        new, axes = _new(old, renames)
+        new, axes = new_name(old, renames)
         if not new:
             continue
         if new in found:
@@ -61,7 +61,8 @@ def renamed(arrays: Mapping[str, np.ndarray], renames: Sequence[Rename]) -> dict
     return found
 
 
-def _new(name: str, renames: Sequence[Rename]) -> tuple[str, tuple[int, ...] | None]:
+def new_name(name: str, renames: Sequence[Rename]) -> tuple[str, tuple[int, ...] | None]:
+    """Returns what an array is called here, "" if it is left out, and its axes in the new order."""
     for rename in renames:
         if match := rename.pattern.fullmatch(name):
             return match.expand(rename.name), rename.axes

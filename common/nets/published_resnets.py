@@ -97,12 +97,14 @@ def from_pytorch(
             finite, and a running variance that is not positive.
         UserError: If two arrays have the name of one of ours.
     """
-    found = renames.renamed(arrays, renames.parse(PYTORCH_NAMES))
+    pytorch = renames.parse(PYTORCH_NAMES)
+    found = renames.renamed(arrays, pytorch)
     if shortcut is None:
         shortcut = "projection" if any("/projection/" in name for name in found) else "padding"
     places = [re.match(r"(?:model_state/)?stage\d_block(\d+)/", name) for name in found]
     blocks = 1 + max((int(place[1]) for place in places if place), default=0)
-    theirs = {_ours(name): name for name in _names(blocks, shortcut == "projection")}
+    expected = _names(blocks, shortcut == "projection")
+    theirs = {renames.new_name(name, pytorch)[0]: name for name in expected}
     _refuse("it lacks", [name for ours, name in theirs.items() if ours not in found])
     _refuse(
         f"no part of a ResNet with shortcut={shortcut!r}:", [n for n in found if n not in theirs]
@@ -159,15 +161,6 @@ def _names(blocks: int, projections: bool) -> Iterator[str]:
             if projections and stage > 1 and block == 0:
                 yield from layer(place, "shortcut.0", "shortcut.1")
     yield from ("linear.weight", "linear.bias")
-
-
-def _ours(name: str) -> str:
-    """Returns our name of an array."""
-    return next(
-        re.sub(f"^{there}$", here, name)
-        for there, here, *_ in PYTORCH_NAMES
-        if re.fullmatch(there, name)
-    )
 
 
 def _refuse(problem: str, names: list[str]) -> None:
