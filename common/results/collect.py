@@ -134,7 +134,6 @@ def collect(
         "seeds": list(seeds),
         "cells": [_cell_json(c, run, results[run.name], problems) for c, run in runs_of_cells],
         "figure": None,
-        "deviations": deviations(table, preset),
         "data": distinct(result["data"] for result in found if result.get("data")),
         "runs": runs_json,
         "provenance": _provenance(command, found, runs_json),
