@@ -262,6 +262,7 @@ def test_measured_cells_are_checked_against_the_published_values() -> None:
     lost = json.loads(json.dumps(data))
     lost["cells"][0] |= {"values": {}, "problems": {"0": "failed", "1": "failed"}}
     assert check(lost).failed == "A, x, error: no value"
+    assert summary(lost).startswith("Of 5 published numbers 0 ")
     close = check(data, 0.5).cells
     assert [cell.close for cell in close] == [False, False, True, False, False, False]
 
