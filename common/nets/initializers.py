@@ -1,6 +1,6 @@
 """Where weights of the image classifiers start, as those of the published ResNets did.
 
-Numbers are those of `jax.random.normal` of the whole shape, drawn in one row: XLA:CPU takes ten
+Numbers are those of `jax.random.normal` of the whole shape, drawn in one row: XLA:CPU takes several
 times as long to compile a draw of four axes, which is minutes for the layers of a deep network.
 """
 
