@@ -1,38 +1,42 @@
 """Figure of table single_step: errors of all rows, of one sample, and at the boundary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from common.figures import RunDirectories, legend_below, page, stacked
-from sciml.boon.figures.panels import COLORS, FLOOR, answer, boundary_errors, errors
-from sciml.boon.rows import BOON, ERROR, FNO, INPUTS, TITLES, column
-from sciml.boon.tables.single_step import PDES
+from sciml.boon.figures.panels import COLORS, FLOOR, Answer, answer, boundary_errors, errors
+from sciml.boon.rows import BOON, FNO, INPUTS, TITLES
+from sciml.boon.tables.single_step import PDES, ROWS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+SHOWN = (FNO, INPUTS, BOON)
+
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
     """Draws the errors of all rows, a test solution of every equation, and boundary errors."""
+    answers = {  # networks are restored once for both panels
+        pde: {row: answer(row, pde, run_directories) for row in SHOWN if pde in ROWS[row]}
+        for pde in PDES
+    }
     with page(out_path, (11, 9), dpi=120) as figure:
         top, middle, bottom = stacked(figure, (1.2, 1, 0.9))
         errors(top.subplots(), data, PDES)
         for axis, pde in zip(middle.subplots(1, len(PDES)), PDES, strict=True):
-            shown = [r for r in (FNO, INPUTS, BOON) if (r, column(pde, ERROR)) in run_directories]
-            _sample(axis, pde, shown, run_directories)
+            _sample(axis, pde, answers[pde])
         legend_below(middle)
         for axis, pde in zip(bottom.subplots(1, len(PDES)), PDES, strict=True):
-            _histogram(axis, pde, run_directories)
+            _histogram(axis, pde, answers[pde])
         legend_below(bottom)
 
 
-def _sample(axis: "Axes", pde: str, rows: Sequence[str], run_directories: RunDirectories) -> None:
+def _sample(axis: "Axes", pde: str, answers: Mapping[str, Answer]) -> None:
     """Draws the errors of one test sample; the solution behind, on an axis of its own."""
-    for number, row in enumerate(rows):
-        test, field = answer(row, pde, run_directories)
+    for number, (row, (test, field)) in enumerate(answers.items()):
         true = test["frames"][..., -1]
         x = np.linspace(0, 1, true.shape[1])
         if number == 0:
@@ -50,11 +54,11 @@ def _sample(axis: "Axes", pde: str, rows: Sequence[str], run_directories: RunDir
     axis.set_xlabel("x", fontsize=8)
 
 
-def _histogram(axis: "Axes", pde: str, run_directories: RunDirectories) -> None:
+def _histogram(axis: "Axes", pde: str, answers: Mapping[str, Answer]) -> None:
     """Draws how often every size of the error at the boundary occurs."""
     bins = list(np.linspace(-9, 2, 45))
     for row in (FNO, BOON):
-        missed = boundary_errors(pde, answer(row, pde, run_directories))
+        missed = boundary_errors(pde, answers[row])
         values = np.log10(np.maximum(missed, FLOOR))
         axis.hist(values, bins=bins, color=COLORS[row], alpha=0.7, label=row)
     axis.set_xlabel("log10 of the error at x = 1 (0 as -9)", fontsize=8)
