@@ -15,7 +15,7 @@ from common.gradients import Loss
 from common.steps import TrainState
 from common.supervised import take, training
 from nfn import encodings, features
-from nfn.siren import SirenParams, coordinate_grid, siren
+from nfn.siren import SirenParams
 from nfn.siren_sets import SirenSetSpec
 from nfn.symmetry import canonical_siren
 from nfn.tasks import sirens
@@ -134,14 +134,8 @@ def edit_spec(config: ConfigDict) -> EditSpec:
     return EditSpec(config.data.edit, tuple(config.data.shift), config.data.degrees)
 
 
-def renderings(weights: SirenParams, spec: SirenSetSpec) -> Float[Array, "batch pixels c"]:
-    """Returns what a batch of networks shows, in the [-1, 1] scale."""
-    show = partial(siren, coordinates=coordinate_grid(spec.size), omega=spec.omega, sine=spec.sine)
-    return jax.vmap(lambda single: show(single))(weights)
-
-
 def _errors(weights: SirenParams, target: jax.Array, spec: SirenSetSpec) -> Float[Array, " batch"]:
-    return jnp.mean((renderings(weights, spec) - target) ** 2, axis=(1, 2))
+    return jnp.mean((sirens.renderings(weights, spec) - target) ** 2, axis=(1, 2))
 
 
 def _loss(editor: Editor, spec: SirenSetSpec) -> Loss:
@@ -187,7 +181,7 @@ def _measure_permuted(
         moved = features.permute_networks(key, space, rows["params"])
         after = editor.apply(params, moved, data["statistics"])
         before = editor.apply(params, rows["params"], data["statistics"])
-        change = renderings(after, spec) - renderings(before, spec)
+        change = sirens.renderings(after, spec) - sirens.renderings(before, spec)
         return {
             "permuted_test_mse": _errors(after, rows["target"], spec),
             "permuted_change": jnp.mean(change**2, axis=(1, 2)),

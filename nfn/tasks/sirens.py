@@ -1,11 +1,13 @@
 """Sets of fitted SIRENs as pytrees ready for the devices."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common.data.cache import cached
@@ -14,7 +16,7 @@ from common.data.cache import identity as identity_of
 from common.data.images import downsample, load_images
 from nfn import encodings, features
 from nfn.sine import resolve_sine
-from nfn.siren import init_siren, render
+from nfn.siren import SirenParams, coordinate_grid, init_siren, render, siren
 from nfn.siren import siren_space as space_of_widths
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
 from nfn.weights import WeightSpace
@@ -70,6 +72,12 @@ def num_examples(spec: SirenSetSpec) -> dict[str, int]:
 def siren_space(spec: SirenSetSpec) -> WeightSpace:
     """Returns the weight space of one SIREN of the set, all neurons permutable."""
     return space_of_widths(spec.widths)
+
+
+def renderings(params: SirenParams, spec: SirenSetSpec) -> Float[Array, "batch pixels c"]:
+    """Returns what a batch of networks shows, in the [-1, 1] scale."""
+    show = partial(siren, coordinates=coordinate_grid(spec.size), omega=spec.omega, sine=spec.sine)
+    return jax.vmap(show)(params)
 
 
 def siren_data(spec: SirenSetSpec, statistics: Statistics) -> PyTree:

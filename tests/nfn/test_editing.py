@@ -20,8 +20,8 @@ from nfn.equivariant.editors import EditorSpec, editor
 from nfn.siren import SirenParams, coordinate_grid, init_siren, siren
 from nfn.stack import stack_space
 from nfn.tasks.edit_targets import EditSpec, edit_weights
-from nfn.tasks.editing import edit_sirens, edit_spec, renderings
-from nfn.tasks.sirens import siren_set_spec, siren_space, statistics_of
+from nfn.tasks.editing import edit_sirens, edit_spec
+from nfn.tasks.sirens import renderings, siren_set_spec, siren_space, statistics_of
 from nfn.weights import WeightSpace, hidden_only, mlp_space
 from tests.small_runs import draws_like
 

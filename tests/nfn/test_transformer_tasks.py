@@ -11,8 +11,7 @@ from common.aggregates import Results, aggregate
 from common.config import load_config
 from nfn import features
 from nfn.kendall import kendall_tau
-from nfn.tasks.editing import renderings
-from nfn.tasks.sirens import siren_set_spec, siren_space
+from nfn.tasks.sirens import renderings, siren_set_spec, siren_space
 from nfn.tasks.zoos import zoo_space
 from nfn.transformer.tables import TABLES
 from nfn.transformer.tables.editing import NFT, NO_NEURONS, NO_TENSORS

@@ -17,7 +17,7 @@ from common.networks import Network
 from common.steps import TrainState
 from common.supervised import take, training
 from nfn.features import permute_networks
-from nfn.siren import SirenParams, coordinate_grid, siren
+from nfn.siren import SirenParams
 from nfn.siren_sets import SirenSetSpec
 from nfn.tasks import sirens
 from nfn.transformer.inr2array import model
@@ -62,10 +62,8 @@ def autoencoder(config: ConfigDict) -> Autoencoder:
     encoder = model.encoder(space, sizes, drawing=drawing)
     decoder = model.decoder(space, sizes, drawing=drawing)
     statistics = sirens.statistics_of(encoder.read, encoder.space, normalize=config.data.normalize)
-    function = partial(
-        siren, coordinates=coordinate_grid(spec.size), omega=spec.omega, sine=spec.sine
-    )
-    return Autoencoder(encoder, decoder, jax.vmap(lambda p: function(p)), spec, statistics)
+    picture = partial(sirens.renderings, spec=spec)
+    return Autoencoder(encoder, decoder, picture, spec, statistics)
 
 
 def inr2array(config: ConfigDict) -> Experiment:

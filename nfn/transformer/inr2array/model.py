@@ -22,7 +22,6 @@ from nfn.trunk import Trunk
 from nfn.weights import WeightSpace
 
 PyTree = Any
-DECODERS = ("sitzmann", "additive")
 
 
 class AutoencoderSpec(NamedTuple):
@@ -151,19 +150,16 @@ def encoder(space: WeightSpace, spec: AutoencoderSpec, *, drawing: Drawing) -> E
 def decoder(space: WeightSpace, spec: AutoencoderSpec, *, drawing: Drawing) -> Network:
     """Returns the decoder: `apply(params, z [batch, M, d]) -> [batch, pixels, c]` in [-1, 1].
 
-    Source: Zhou et al. (2023), "Neural Functional Transformers", INR2ARRAY: z gives the weights of
-    a SIREN, which is drawn.
+    Source: Zhou et al. (2023b), INR2ARRAY: z gives the weights of a SIREN, which is drawn.
 
     Raises:
-        ValueError: If there is no such decoder, or no such grid.
+        ValueError: If there is no such grid.
     """
     sizes = {"c_in": spec.latent_width, "widths": spec.decoder_widths}
-    if spec.decoder == "sitzmann":
-        hyper = separate_decoder(space, **sizes)
-    elif spec.decoder == "additive":
+    if spec.decoder == "additive":
         hyper = additive_decoder(space, omega=drawing.omega, **sizes)
     else:
-        raise ValueError(f"config.model.decoder={spec.decoder!r}: expected one of {DECODERS}")
+        hyper = separate_decoder(space, **sizes)
     if spec.spatial:
         cell_of_pixels(drawing.size, spec.num_latents)  # refuses what is no grid
 
