@@ -10,7 +10,7 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from common.evaluation import SumCount, classification_values, sums_over
-from common.experiment import Experiment, Metrics
+from common.experiment import Batch, Experiment, Metrics
 from common.precision import norm
 from common.steps import StatefulLoss, TrainState
 from common.supervised import Training, stateful_training, take
@@ -41,13 +41,8 @@ class Pair(NamedTuple):
 def depth(config: ConfigDict) -> Experiment:
     """Trains one network, whose surface the table looks at."""
     spec, network = data_sets.data_spec(config.data), network_of(config)
-    init, step, batch = _training(config, network, spec)
-    return _experiment(
-        config,
-        Experiment(data=dict, init=init, step=step, batch=batch, evaluate=_nothing),
-        lambda state: {"": state},
-        network,
-    )
+    training = _training(config, network, spec)
+    return _experiment(config, network, lambda state: {"": state}, **training._asdict())
 
 
 def batch_size(config: ConfigDict) -> Experiment:
@@ -80,12 +75,8 @@ def batch_size(config: ConfigDict) -> Experiment:
         found |= {f"large_{name}": value for name, value in metrics.items()}
         return Pair(small_state, large_state), {**found, "loss": found["large_loss"]}
 
-    return _experiment(
-        config,
-        Experiment(data=dict, init=init, step=step, batch=large.batch, evaluate=_nothing),
-        lambda pair: {"small_": pair.small, "large_": pair.large},
-        network,
-    )
+    states = lambda pair: {"small_": pair.small, "large_": pair.large}
+    return _experiment(config, network, states, init=init, step=step, batch=large.batch)
 
 
 def network_of(config: ConfigDict) -> Network:
@@ -147,17 +138,22 @@ def _loss(network: Network, *, augment: bool) -> StatefulLoss:
 
 def _experiment(
     config: ConfigDict,
-    trained: Experiment,
-    states: Callable[[Any], dict[str, TrainState]],
     network: Network,
+    states: Callable[[Any], dict[str, TrainState]],
+    *,
+    init: Callable[[jax.Array], Any],
+    step: Callable[..., Any],
+    batch: Callable[[int], Batch],
 ) -> Experiment:
     """Returns an experiment with its data and measures: those of every network it trains.
 
     Args:
         config: The config.
-        trained: How they are trained.
-        states: State of the loop -> state of every network, by the prefix of its metrics.
         network: The network.
+        states: State of the loop -> state of every network, by the prefix of its metrics.
+        init: Of the experiment, as are the next two.
+        step: One step of the loop: an update of every network, or several.
+        batch: What a step sees.
     """
     spec = data_sets.data_spec(config.data)
 
@@ -184,8 +180,11 @@ def _experiment(
         }
         return logits.get("", logits)
 
-    return trained._replace(
+    return Experiment(
         data=lambda: data_sets.load(spec),
+        init=init,
+        step=step,
+        batch=batch,
         evaluate=lambda state, data, key: errors(state, data["train"], "train_"),
         final=final,
         predict=predict,
@@ -199,11 +198,6 @@ def _measure(network: Network, variables: PyTree, rows: PyTree) -> dict[str, Arr
     """Returns loss and error in percent of every row."""
     values = classification_values(network.apply(variables, rows["image"]), rows["label"])
     return {"loss": values["loss"], "error": 100 - values["accuracy"]}
-
-
-def _nothing(state: PyTree, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-    """Stands where `_experiment` puts what is measured."""
-    raise NotImplementedError
 
 
 EXPERIMENTS = {"depth": depth, "batch_size": batch_size}
