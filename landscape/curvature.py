@@ -16,7 +16,7 @@ from absl import logging
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from landscape import lanczos
-from landscape.products import GaussNewton, Loss, Operator, averaged, product_with
+from landscape.products import GaussNewton, Loss, Operator, averaged, placed, product_with
 from landscape.vectors import Layout, PyTree, layout_of, moved, to_direction, to_vector
 
 WHICH = ("largest", "smallest", "magnitude")
@@ -305,7 +305,7 @@ def _walk(
     key: PRNGKeyArray,
     options: dict[str, Any],
 ) -> Iterator[Ends]:
-    start = None
+    start, batches = None, placed(batches)  # once for all points
     for point, point_key in zip(points, jax.random.split(key, len(points)), strict=True):
         here = moved(params, directions, point)
         ends = spectrum_ends(loss, here, batches, key=point_key, start=start, **options)
@@ -356,9 +356,12 @@ def _settled(
     those that are chosen. `least` is an error, relative to the largest eigenvalue, that is always
     allowed: values far below it are known to its rounding only.
     """
-    now, before = lanczos.ritz(alphas, betas), lanczos.ritz(alphas[:-LAG], betas[:-LAG]).values
-    chosen, values = choose(now.values), now.values[choose(now.values)]
+    now = lanczos.ritz(alphas, betas)
+    chosen = choose(now.values)
+    values = now.values[chosen]
     allowed = tolerance * np.abs(values) + least * np.max(np.abs(now.values))
-    change = np.abs(values - before[choose(before)])
     errors = now.residuals if by_residuals else now.errors
-    return bool(np.all(errors[chosen] <= allowed) and np.all(change <= allowed))
+    if not np.all(errors[chosen] <= allowed):
+        return False  # as after most steps: one decomposition is enough
+    before = lanczos.ritz(alphas[:-LAG], betas[:-LAG]).values
+    return bool(np.all(np.abs(values - before[choose(before)]) <= allowed))

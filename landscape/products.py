@@ -121,7 +121,7 @@ def averaged(
             `batches` is a single batch.
     """
     layout = layout_of(params, frozen=frozen)
-    batches = _placed(batches)
+    batches = placed(batches)
     weights = _weights(batches, sizes)
 
     def apply(vector: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -185,7 +185,12 @@ def _one_number(value: Any) -> Any:
     return value
 
 
-def _placed(batches: Iterable[PyTree]) -> Any:
+def placed(batches: Iterable[PyTree]) -> Any:
+    """Returns a list of batches on the device, where it stays; an object that makes them as it is.
+
+    Raises:
+        ValueError: If `batches` is a single batch, or can be iterated over only once.
+    """
     if isinstance(batches, tuple | dict) or hasattr(batches, "shape"):
         kind = type(batches).__name__
         raise ValueError(f"batches is one {kind}: expected a list of batches, such as [batch]")

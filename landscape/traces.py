@@ -168,15 +168,19 @@ def _hutch_plus_plus(
     first, second = jax.random.split(key)
     sketch = [product(_probe(k, ones)) for k in jax.random.split(first, third)]
     basis, _ = jnp.linalg.qr(jnp.stack(sketch, axis=1))  # [n, r]
-    exact = sum(float(_vdot(q, product(q))) for q in basis.T)
+    exact = sum(_numbers([_vdot(q, product(q)) for q in basis.T]))
     if third == scale.size:
         return Estimate(exact, 0.0, 2 * third)
-    samples = []
-    for probe_key in jax.random.split(second, count - 2 * third):
-        rest = _without(basis, _probe(probe_key, ones))
-        samples.append(float(_vdot(rest, product(rest))))
+    keys = jax.random.split(second, count - 2 * third)
+    probes = (_without(basis, _probe(probe_key, ones)) for probe_key in keys)
+    samples = _numbers([_vdot(probe, product(probe)) for probe in probes])
     rest = _estimate(np.array(samples), count)
     return Estimate(exact + rest.value, rest.stderr, count)
+
+
+def _numbers(found: list[Array]) -> list[float]:
+    """Returns numbers from the device, once all are on their way: none waits for one before it."""
+    return [float(x) for x in jax.device_get(found)]
 
 
 def _estimate(samples: np.ndarray, count: int) -> Estimate:
