@@ -13,7 +13,22 @@ from landscape.vectors import Layout, layout_of, to_direction, to_vector
 
 PyTree = Any
 N = 40
+EPS = float(np.finfo(np.float64).eps)
 VALUES = np.r_[-5.0, -1.0, np.linspace(0, 1, N - 6), 7.0, 8.0, 9.0, 20.0]  # eigenvalues
+
+
+def rounding(size: Any, terms: int) -> float:
+    """Returns what float64 may leave of sums of that many terms, the largest of them `size`.
+
+    A sum of n terms up to s is known to n eps s in any order, with fused multiply-adds and without.
+    What is compared here takes some dozens of such sums, one after another: a hundred times that
+    holds on every CPU, and is far below what a mistake would leave.
+
+    Args:
+        size: The largest number, or arrays with it, such as the norm of a matrix.
+        terms: How many are added up, such as the dimensions of a product.
+    """
+    return 100 * terms * EPS * float(np.max(np.abs(size)))
 
 
 def quadratic(params: PyTree, batch: PyTree) -> Array:

@@ -10,7 +10,7 @@ import pytest
 from landscape.directions import filter_normalized
 from landscape.rescaling import Neurons, balancing_scales, chain, rescaled, rescaling_invariant
 from landscape.vectors import moved
-from tests.landscape.problems import init_relu, relu_network
+from tests.landscape.problems import init_relu, relu_network, rounding
 
 NEURONS = chain(["dense_0", "dense_1", "dense_2"])
 
@@ -40,9 +40,11 @@ def test_a_rescaled_network_is_the_same_along_its_balanced_direction_only() -> N
         one, other = study(params, x), study(rescaled(params, NEURONS, scales), x)
         apart = lambda name: np.max(np.abs(one[name] - other[name]))
 
-        # The same function to rounding, whose scales are of size 10.
-        assert apart("here") < 1e-12
-        assert apart("invariant") < 1e-10
+        # The same function to the rounding of sums over the inputs of three layers; scales are
+        # balanced to 10 eps in their logarithms, several sweeps after one another.
+        least = rounding(one["here"], 5 + 8 + 6)
+        assert apart("here") < least
+        assert apart("invariant") < 100 * least
         assert apart("filters") > 1  # a limit of filter normalization, not a mistake in it
         assert np.max(np.abs(one["invariant"] - one["here"])) > 0.1
 
