@@ -107,6 +107,8 @@ def test_two_networks_with_batches_of_one_size_are_the_same() -> None:
 
     chex.assert_trees_all_equal(first.small, first.large)
     chex.assert_trees_all_close(last.small, last.large, rtol=1e-4, atol=1e-5)
+    kernels = [state.small.params["head"]["kernel"] for state in (first, last)]
+    assert not np.allclose(*kernels)  # trained at all
 
 
 def test_planes_go_through_the_trained_network(pair: measures.Trained) -> None:
@@ -128,6 +130,8 @@ def test_a_cell_measures_both_networks_and_the_line_between_them() -> None:
     own |= {f"{part}_{what}" for part in ("train", "test") for what in ("loss", "error")}
     assert set(found) == {f"{name}_{what}" for name in ("small", "large") for what in own}
     assert all(np.isfinite(value) for value in found.values())
+    for name in ("train_loss", "weight_norm", "sharpness", "trace", "log_height"):
+        assert abs(found[f"small_{name}"] - found[f"large_{name}"]) > 0  # of two networks
 
 
 def test_the_line_goes_from_one_network_to_the_other(pair: measures.Trained) -> None:
