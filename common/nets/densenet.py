@@ -14,7 +14,7 @@ Images = Float[Array, "batch h w c"]
 class DenseNet(nn.Module):
     """DenseNet-121 with a 3x3 convolution as its stem; other sizes by `growth` and `blocks`.
 
-    Source: Huang et al. (2017), Sec. 3; Li et al. (2018), Sec. 5 use it on CIFAR-10.
+    Source: Huang et al. (2017); Li et al. (2018) use it on CIFAR-10.
 
     Attributes:
         growth: Channels that a layer adds.

@@ -1,7 +1,7 @@
 """Where weights of the image classifiers start, as those of the published ResNets did.
 
-Numbers are those of `jax.random.normal` of the whole shape, drawn in one row: XLA:CPU takes several
-times as long to compile a draw of four axes, which is minutes for the layers of a deep network.
+Numbers are those of `jax.random.normal` of the whole shape, drawn in one row: XLA:CPU takes many
+times as long to compile a draw of four axes, and a deep network has one for every layer.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 def variance_keeping(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """Returns N(0, 2 / fan_in), which keeps the variance behind a ReLU; outputs on the last axis.
 
-    Source: He et al. (2015), Eq. 10.
+    Source: He et al. (2015).
     """
     return _normal(key, shape, dtype) * jnp.asarray(math.sqrt(2 / math.prod(shape[:-1])), dtype)
 

@@ -19,7 +19,7 @@ Outputs = Float[Array, "batch rows columns channels"]  # of a block: other sizes
 class ResNet(nn.Module):
     """The networks of depth 6 n + 2 for CIFAR: three stages of n blocks, each twice as wide.
 
-    Source: He et al. (2016), Sec. 4.2; Li et al. (2018), Sec. 5 remove the shortcuts. ResNet-56 is
+    Source: He et al. (2016); Li et al. (2018) remove the shortcuts. ResNet-56 is
     `ResNet(depth=56)`, Wide-ResNet-56-k is `ResNet(depth=56, width=16 * k)`.
 
     Attributes:

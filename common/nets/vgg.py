@@ -13,7 +13,7 @@ STAGES = (2, 2, 3)  # convolutions before each 2x2 max pool
 class VGG9(nn.Module):
     """Stages of `width`, 2 `width` and 4 `width` channels, every layer normalized.
 
-    Source: Li et al. (2018), Sec. 5, after Simonyan and Zisserman (2015).
+    Source: Li et al. (2018), released code, after Simonyan and Zisserman (2015).
 
     Attributes:
         width: Channels of the first stage.
