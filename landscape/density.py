@@ -31,7 +31,7 @@ class Spectrum(NamedTuple):
     ) -> Float[np.ndarray, " grid"]:
         """Returns the density smoothed by Gaussians of standard deviation `width`; integral 1.
 
-        Source: Ghorbani et al. (2019), Sec. 3.
+        Source: Ghorbani et al. (2019).
 
         Raises:
             ValueError: If the width is not positive.
@@ -56,7 +56,7 @@ def spectral_density(
 ) -> Spectrum:
     """Returns nodes and weights of the density of eigenvalues, by stochastic Lanczos quadrature.
 
-    Source: Ghorbani et al. (2019), Algorithm 1. Rademacher probes; exact for polynomials of
+    Source: Ghorbani et al. (2019). Rademacher probes; exact for polynomials of
     degree below 2 `num_steps`, up to the randomness of the probes.
 
     Raises:

@@ -34,7 +34,7 @@ def interpolation(
 ) -> Surface:
     """Returns the values along the line with `first` at 0 and `second` at 1.
 
-    Source: Goodfellow et al. (2015), Sec. 3; theta(a) = (1 - a) theta_1 + a theta_2.
+    Source: Goodfellow et al. (2015); theta(a) = (1 - a) theta_1 + a theta_2.
 
     Args:
         values: What is measured, see `landscape.surfaces`.
@@ -66,8 +66,8 @@ def aligned(
 ) -> PyTree:
     """Returns `other` with its neurons in the order that brings it near to `params`.
 
-    Source: Ainsworth et al. (2023), Algorithm 1. Each group in turn gets the best order given those
-    of all others, until none changes. The function of the network stays the same.
+    Source: Ainsworth et al. (2023), matching weights. Each group in turn gets the best order given
+    those of all others, until none changes. The function of the network stays the same.
 
     Raises:
         ValueError: If they are of different trees, or a group is not one of theirs.

@@ -141,7 +141,7 @@ def tridiagonal(
 def ritz(alphas: np.ndarray, betas: np.ndarray) -> Ritz:
     """Returns the eigenvalues of T with their residual bounds.
 
-    Source: Paige (1971), Parlett (1980, Ch. 13): ||A y - theta y|| = |beta_m s_mi|, s_mi being the
+    Source: Paige (1971), Parlett (1980): ||A y - theta y|| = |beta_m s_mi|, s_mi being the
     last entry of an eigenvector of T.
     """
     matrix = np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1)

@@ -1,7 +1,7 @@
 """Products of the Hessian or the Gauss-Newton matrix with directions, averaged over batches.
 
-The Hessian is never formed. A product costs about four evaluations of the loss. Curvature is that
-of float32 parameters where they are narrower: in bfloat16 it would be noise.
+The Hessian is never formed: a product costs a few gradients, however many parameters there are.
+Curvature is that of float32 parameters where they are narrower: in bfloat16 it would be noise.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +83,7 @@ def gauss_newton_product(
 ) -> PyTree:
     """Returns J^T (H_out (J d)), H_out being the Hessian of the loss in the outputs.
 
-    Source: Schraudolph (2002), Sec. 4. Pure: works under jit, vmap and shard_map.
+    Source: Schraudolph (2002). Pure: works under jit, vmap and shard_map.
 
     Raises:
         ValueError: If the direction is of another tree, or the loss is not one number.

@@ -143,7 +143,7 @@ def width(values: Float[np.ndarray, " n"], axis: np.ndarray, level: float) -> fl
 def barrier(values: Float[np.ndarray, " n"], axis: np.ndarray) -> float:
     """Returns how far the loss rises above the straight line from a = 0 to a = 1.
 
-    Source: Frankle et al. (2020), Sec. 2; the highest of L(a) - (1 - a) L(0) - a L(1).
+    Source: Frankle et al. (2020); the highest of L(a) - (1 - a) L(0) - a L(1).
 
     Raises:
         ValueError: If 0 or 1 is no point of the axis.
@@ -162,7 +162,7 @@ def barrier(values: Float[np.ndarray, " n"], axis: np.ndarray) -> float:
 def persistence(values: Float[np.ndarray, "*grid"]) -> Persistence:
     """Returns where basins are born and merge as the level rises: topology free of scale and place.
 
-    Source: Edelsbrunner and Harer (2010), Ch. VII.1; sublevel sets in dimension 0, by union-find.
+    Source: Edelsbrunner and Harer (2010); sublevel sets in dimension 0, by union-find.
     Neighbors are those of `num_minima`; points that are not finite do not take part.
     """
     flat = values.reshape(-1)

@@ -48,7 +48,7 @@ def trace(
 ) -> Estimate:
     """Returns the trace of the Hessian.
 
-    Source: Hutchinson (1990), and Meyer et al. (2021), Algorithm 1 (Hutch++).
+    Source: Hutchinson (1990), and Meyer et al. (2021), Hutch++.
 
     Args:
         loss: loss(params, batch), or a `GaussNewton`.
