@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure, SubFigure
 
-# Source: Li et al. (2018), released code, plot_2D.py: levels, and those a path needs far away.
-LEVELS = np.arange(0.1, 10, 0.5)
-FAR_LEVELS = np.logspace(1, 8, 8)
+LEVELS = np.arange(0.1, 10, 0.5)  # Li et al. (2018), released code, plot_2D.py
+FILLED = "viridis"  # colors between contours
 LOSS_COLOR, ACCURACY_COLOR = "tab:blue", "tab:red"
 
 
@@ -66,7 +65,7 @@ def filled_contours(
     scale = np.geomspace(low, high, num_levels) if log else np.linspace(low, high, num_levels)
     norm = colors.LogNorm(low, high) if log else colors.Normalize(low, high)
     clipped = np.clip(z, low, high)
-    return axis.contourf(x, y, clipped, levels=scale, norm=norm, cmap="viridis", extend="neither")
+    return axis.contourf(x, y, clipped, levels=scale, norm=norm, cmap=FILLED, extend="neither")
 
 
 def relief(

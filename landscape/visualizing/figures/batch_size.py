@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.figures import RunDirectories, bars, cells, heading, legend_below, page, stacked
-from landscape.visualizing.figures.panels import LEVELS, contours, networks, scale
+from landscape.visualizing.figures.panels import HIGHEST, LOWEST, contours, networks, scale
 from landscape.visualizing.measures import Trained, interpolation, planes
 from landscape.visualizing.tables.batch_size import (
     LARGE,
@@ -60,7 +60,7 @@ def _line(axis: "Axes", found: Trained, setting: str) -> None:
     (along,) = line.axes
     axis.plot(along, line.values["loss"], color="tab:blue")
     axis.set_yscale("log")
-    axis.set_ylim(LEVELS[0] / 10, LEVELS[-1])
+    axis.set_ylim(LOWEST / 10, HIGHEST)
     axis.set_ylabel("training loss", color="tab:blue", fontsize=8)
     axis.set_title(f"0: small batch, 1: large batch; {setting}", fontsize=8)
     right = axis.twinx()

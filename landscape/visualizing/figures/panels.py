@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.config import load_config
+from landscape import figures
 from landscape.grids import Surface
 from landscape.visualizing.measures import Trained, trained
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-COLORS = "viridis"
-LEVELS = np.geomspace(0.01, 1_000, 21)  # of the loss, the same in every panel
+LOWEST, HIGHEST = 0.01, 1_000  # loss at the ends of the scale, the same in every panel
+LEVELS = np.geomspace(LOWEST, HIGHEST, 21)
 
 
 def networks(
@@ -35,12 +36,9 @@ def networks(
 
 def contours(axis: "Axes", plane: Surface, *, title: str) -> None:
     """Draws the loss over a plane, filled, on a logarithmic scale that all panels share."""
-    from matplotlib.colors import LogNorm
-
-    loss = np.clip(plane.values["loss"].T, LEVELS[0], LEVELS[-1])
-    norm = LogNorm(LEVELS[0], LEVELS[-1])
-    axis.contourf(*plane.axes, loss, levels=LEVELS, cmap=COLORS, norm=norm)
-    axis.contour(*plane.axes, loss, levels=LEVELS[::2], colors="white", linewidths=0.4)
+    figures.filled_contours(axis, plane, low=LOWEST, high=HIGHEST, num_levels=len(LEVELS))
+    look = {"cmap": None, "colors": "white", "linewidths": 0.4}
+    figures.contours(axis, plane, levels=LEVELS[2:-1:2], labels=False, **look)
     axis.plot(0, 0, "r+", markersize=5)
     axis.set_title(title, fontsize=8)
     axis.set_aspect("equal")
@@ -52,5 +50,5 @@ def scale(figure: "Figure | SubFigure", axes: Any) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm
 
-    colors = ScalarMappable(LogNorm(LEVELS[0], LEVELS[-1]), COLORS)
+    colors = ScalarMappable(LogNorm(LOWEST, HIGHEST), figures.FILLED)
     figure.colorbar(colors, ax=axes, label="training loss", shrink=0.8)
