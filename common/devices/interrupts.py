@@ -35,7 +35,7 @@ class _Watch:
     """The handlers, pipe and thread behind `watch`."""
 
     def __init__(self) -> None:
-        self.handle: Handle = self.end
+        self.handle: Handle = _one_at_a_time(self.end)
         self._is_over = False
         self._numbers = _not_ignored()
         self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
@@ -148,7 +148,7 @@ def handled(handle: Handle) -> Iterator[None]:
     if not _is_main_thread():
         yield
     elif _watching is not None:
-        before, _watching.handle = _watching.handle, handle
+        before, _watching.handle = _watching.handle, _one_at_a_time(handle)
         _watching.install()
         try:
             yield
@@ -156,8 +156,9 @@ def handled(handle: Handle) -> Iterator[None]:
             _watching.handle = before
     else:
         usual = {number: signal.getsignal(number) for number in _not_ignored()}
+        act = _one_at_a_time(handle)
         for number in usual:
-            signal.signal(number, lambda got, frame: handle(got))
+            signal.signal(number, lambda got, frame: act(got))
         try:
             yield
         finally:
@@ -238,6 +239,23 @@ def _give_back(handlers: Mapping[signal.Signals, Any]) -> None:
     for number, handler in handlers.items():
         if handler is not None:  # one that Python has not set, and cannot
             signal.signal(number, handler)
+
+
+def _one_at_a_time(handle: Handle) -> Handle:
+    """Returns `handle`, which a signal that comes while it acts on another one does not enter.
+
+    Python runs a handler between any two instructions of the main thread, also of a handler.
+    """
+    acting = threading.Lock()
+
+    def act(number: int) -> None:
+        if acting.acquire(blocking=False):
+            try:
+                handle(number)
+            finally:
+                acting.release()
+
+    return act
 
 
 def _is_main_thread() -> bool:

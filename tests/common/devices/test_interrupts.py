@@ -1,5 +1,6 @@
 """Signals at every moment: a program that can save does, all others end at once in one line."""
 
+import contextlib
 import os
 import pty
 import re
@@ -187,6 +188,25 @@ def test_without_a_command_line_the_loop_alone_takes_signals() -> None:
         time.sleep(2 * interrupts.SAME_SECONDS)
         with pytest.raises(KeyboardInterrupt, match="earlier checkpoints are intact"):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_signal_in_the_midst_of_another_one_does_not_enter_its_handler(watched: bool) -> None:
+    inside, most, times = 0, 0, 0
+
+    def handle(number: int) -> None:
+        nonlocal inside, most, times
+        inside, times = inside + 1, times + 1
+        most = max(most, inside)
+        if times < 3:
+            signal.raise_signal(signal.Signals(number))  # comes between two instructions of this
+        inside -= 1
+
+    with interrupts.watch() if watched else contextlib.nullcontext(), interrupts.handled(handle):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGTERM)
+
+    assert most == 1 and inside == 0 and times >= 3
 
 
 def test_only_ctrl_c_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
