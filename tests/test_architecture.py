@@ -63,6 +63,11 @@ LIGHT = [
 # These besides: they are used where there is no JAX.
 LIGHT += ["common.pods.aot_report", "common.loop.metrics", "common.data.sample.make_sample"]
 LIGHT += [f"common.data.{name}" for name in ("images", "cache", "epochs", "fetch")]
+# `lab list` and errors in configs: these run, and import, config files of all papers.
+LIGHT += [
+    f"{path.parent.relative_to(REPOSITORY).as_posix().replace('/', '.')}.{path.stem}"
+    for path in sorted(REPOSITORY.glob("*/*/configs/*.py"))
+]
 HEAVY = ("jax", "flax", "optax", "orbax", "safetensors", "matplotlib", "rich", "scipy")
 STANDARD_FILES = (
     *("__init__.py", "experiments.py", "README.md"),

@@ -13,7 +13,6 @@ from common.nets.resnet import ResNet
 from common.nets.vgg import VGG9
 
 PyTree = Any
-KINDS = ("mlp", "resnet", "vgg9")
 STATISTICS = "batch_stats"  # Flax's name of the running means and variances
 
 
@@ -21,7 +20,7 @@ class NetworkSpec(NamedTuple):
     """A network.
 
     Attributes:
-        kind: A name of `KINDS`.
+        kind: "mlp", "resnet" or "vgg9".
         depth: Layers with weights, 2 n + 2 of an MLP and 6 n + 2 of a ResNet; VGG-9 has nine.
         width: Neurons of a hidden layer, or channels of the first stage.
         shortcuts: Whether what enters a block is added to what leaves it; VGG-9 has no blocks.

@@ -19,6 +19,7 @@ CHOICES = {
     "decay": ("yes", "no"),
     "network": ("vgg9", "resnet56", "mlp"),
 }
+ALLOWED = sections.ALLOWED
 LARGE = {"vgg9": 8_192, "resnet56": 4_096, "mlp": 512}  # Sec. 3: 16.4 % of the training set; App.
 
 

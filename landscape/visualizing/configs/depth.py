@@ -20,6 +20,7 @@ CHOICES = {
     "shortcuts": ("yes", "no"),
     "widen": 1,
 }
+ALLOWED = sections.ALLOWED
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

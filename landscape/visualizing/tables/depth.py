@@ -154,7 +154,7 @@ TABLE = Table(
     ),
     reasons={
         "deep_residual_surfaces_stay_convex": "At 56 layers a fifth of the surface is not convex: "
-        "3.4 times as much as at 20, and less than a third of that without shortcuts.",
+        "more than at 20, and less than a third of what it is without shortcuts.",
         "width_smooths": UNTRAINED,
         "sharpness_is_measured": f"48 probes are few where there is no minimum. {UNTRAINED}",
     },
