@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from common.data.cache import Arrays, cached_parts
+from common.data.cache import Arrays, cached, cached_parts, in_cache
 from common.fingerprint import data_digest
 from landscape.traced import program_text
 from landscape.vectors import PyTree
@@ -32,12 +33,29 @@ class Part(NamedTuple):
 
 
 def evaluate(digest: str, bounds: Sequence[tuple[int, int]], function: Evaluate) -> list[Arrays]:
-    """Returns `function(start, stop)` for all bounds, from the cache where it was done before."""
+    """Returns `function(start, stop)` for all bounds, from the cache where it was done before.
+
+    The processes of a pod evaluate a part together if it is missing in the cache of any of them.
+    """
+    parts = [Part(digest, start, stop) for start, stop in bounds]
     token = _EVALUATE.set(function)
     try:
-        return cached_parts([Part(digest, start, stop) for start, stop in bounds], surface_part)
+        if jax.process_count() == 1:
+            return cached_parts(parts, surface_part)
+        return [_in_all_processes(part, function) for part in parts]
     finally:
         _EVALUATE.reset(token)
+
+
+def _in_all_processes(part: Part, function: Evaluate) -> Arrays:
+    """Returns a part as `cached` does; nobody holds its lock while all evaluate it."""
+    arrays = in_cache(part, surface_part)
+    if np.all(multihost_utils.process_allgather(np.array(arrays is not None))):
+        assert arrays is not None
+        return arrays
+    found = function(part.start, part.stop)
+    _EVALUATE.set(lambda start, stop: found)
+    return cached(part, surface_part)
 
 
 def surface_part(part: Part) -> Arrays:

@@ -32,7 +32,7 @@ Values: TypeAlias = Callable[..., Any]
 # (params, batch, model_state) -> the model state that these rows give at these params.
 Statistics: TypeAlias = Callable[[PyTree, PyTree, PyTree], PyTree]
 AXIS = "data"  # of the mesh, over which points are split
-PART = 64  # points that a killed process loses
+PART = 64  # points that a killed process loses, or one for every device if there are more
 
 
 def values_at(
@@ -108,14 +108,14 @@ def surface(
     batch: PyTree = None,
     chunk: int | None = None,
     at_once: int = 1,
-    part: int = PART,
+    part: int | None = None,
     keep: bool = False,
     mesh: Mesh | None = None,
 ) -> Surface:
     """Returns the values over a whole grid; arguments as in `values_at`.
 
     The first thing evaluated is the center, all coordinates 0; how long the rest takes is logged
-    before it begins.
+    before it begins. All processes of a pod call this alike, and all get the whole surface.
 
     Args:
         values: And what follows, as in `values_at`.
@@ -128,9 +128,11 @@ def surface(
         batch: See there.
         chunk: See there.
         at_once: See there.
-        part: Points evaluated by one call, and kept together.
+        part: Points evaluated by one call, and kept together; None: `PART`, and at least one for
+            every device, `at_once` of them.
         keep: Keep every part in the cache (`common.data.cache`). A surface that was killed, or is
-            asked for again, goes on from there, bit for bit; several processes share the work.
+            asked for again, goes on from there, bit for bit; processes that are runs of their own
+            share the work.
         mesh: The devices; None: all.
 
     Raises:
@@ -138,8 +140,9 @@ def surface(
             positive there.
     """
     points = points_of(axes)
-    _check(params, directions, axes, model_state, part)
     mesh = mesh or sharding.make_mesh({AXIS: -1})
+    part = max(PART, mesh.shape.get(AXIS, 1) * at_once) if part is None else part
+    _check(params, directions, axes, model_state, part)
     how = {"values": values, "statistics": statistics, "chunk": chunk, "at_once": at_once}
     arrays = _Arrays(params, tuple(directions), rows, model_state, batch)
     evaluate = _evaluator(how, arrays, points, min(part, len(points)), mesh)
@@ -168,7 +171,8 @@ class _Arrays(NamedTuple):
 def _compiled(arrays: _Arrays, points: Array, *, values: Values, **how: Any) -> dict[str, Array]:
     params, directions, rows, model_state, batch = arrays
     state = {"model_state": model_state, "batch": batch}
-    return values_at(values, params, directions, points, rows, **state, **how)
+    found = values_at(values, params, directions, points, rows, **state, **how)
+    return jax.lax.with_sharding_constraint(found, jax.P())  # whole in every process
 
 
 def _evaluator(
@@ -182,12 +186,12 @@ def _evaluator(
         filled = np.full((size, points.shape[1]), np.nan)
         filled[: len(chosen)] = chosen
         with jax.set_mesh(mesh):
-            found = _compiled(placed[0], jnp.asarray(filled), **how)
+            found = _compiled(placed[0], filled, **how)
         return {name: np.asarray(value)[: len(chosen)] for name, value in found.items()}
 
     def begin() -> None:
         whole = sharding.replicated(mesh)
-        placed.append(jax.tree.map(lambda x: jax.device_put(x, whole), arrays))
+        placed.append(sharding.place(arrays, jax.tree.map(lambda _: whole, arrays)))
         width = min(size, mesh.shape.get(AXIS, 1) * how["at_once"])
         center = np.zeros((width, points.shape[1]))
         _check_center(call(center))

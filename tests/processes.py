@@ -1,7 +1,9 @@
 """Starting a process of its own for a test: with simulated devices, a time limit and one retry."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -55,3 +57,39 @@ def _run(command: list[str], env: dict[str, str], cwd: Path, seconds: float) -> 
             os.killpg(process.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def run_pair(code: str, *arguments: str, seconds: float = 60.0) -> list[dict]:
+    """Runs `code` in two processes of one run; returns the JSON of their last lines."""
+    try:
+        return _run_pair(code, arguments, seconds)
+    except subprocess.TimeoutExpired:  # a rendezvous can hang on a busy machine
+        return _run_pair(code, arguments, seconds)
+
+
+def _run_pair(code: str, arguments: Sequence[str], seconds: float) -> list[dict]:
+    shared = {"LAB_COORDINATOR": f"127.0.0.1:{free_port()}", "LAB_NUM_PROCESSES": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, **shared, "LAB_PROCESS_ID": str(i), "PYTHONPATH": str(REPOSITORY)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for i in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=seconds) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    return [json.loads(out.splitlines()[-1]) for out, _ in outputs]

@@ -46,7 +46,7 @@ def cached(spec: Spec, generate: Callable[[Spec], Arrays]) -> Arrays:
         DataError: If the cache cannot be written; names the path.
     """
     path, facts = cache_path(spec, generate), identity(spec, generate)
-    arrays = _read(path, facts)
+    arrays = in_cache(spec, generate)
     if arrays is not None:
         return arrays
     with lock(path.with_name(f"{path.name}.lock")):
@@ -56,6 +56,11 @@ def cached(spec: Spec, generate: Callable[[Spec], Arrays]) -> Arrays:
             with storage_errors(path):
                 _write(path, arrays, facts)
     return arrays
+
+
+def in_cache(spec: Spec, generate: Callable[[Spec], Arrays]) -> Arrays | None:
+    """Returns `generate(spec)` if it was made before and is whole; makes nothing."""
+    return _read(cache_path(spec, generate), identity(spec, generate))
 
 
 def cached_parts(specs: Sequence[Spec], generate: Callable[[Spec], Arrays]) -> list[Arrays]:

@@ -17,7 +17,7 @@ from landscape.grids import Surface, axis, from_json, points_of, to_json, transp
 from landscape.surfaces import surface, values_at
 from landscape.vectors import moved
 from tests.landscape.problems import init_relu, labelled, quadratic, relu_network, symmetric
-from tests.processes import Child
+from tests.processes import Child, run_pair
 
 AXES = (axis(-1, 1, 5), axis(-0.5, 1, 4))  # not square, 0 on the first axis and on the second
 
@@ -155,6 +155,42 @@ def test_eight_devices_give_the_numbers_of_one(
         found = np.load(tmp_path / f"{at_once}.npz")
         for name, wanted in plane.values.items():
             assert_close(found[name], wanted, 1e-6)
+
+
+PROCESSES = """
+import json, os, sys
+from common.devices import distributed
+distributed.initialize_from_environment(timeout_seconds=30)
+import jax, numpy as np
+os.environ["LAB_CACHE"] = f"{sys.argv[1]}/{jax.process_index()}"  # as hosts without a shared disk
+from landscape import kept_parts
+from landscape.surfaces import surface
+from tests.landscape.test_surfaces import AXES, problem, values
+params, directions, rows = problem()
+made = []
+def ask():
+    found = surface(values, params, directions, AXES, rows, part=4, keep=True)
+    return {name: value.tolist() for name, value in found.values.items()}
+first = ask()
+before, kept_parts.surface_part = kept_parts.surface_part, lambda part: 1 / 0
+kept_parts.surface_part.__module__ = before.__module__
+kept_parts.surface_part.__qualname__ = before.__qualname__
+assert ask() == first  # nothing is evaluated again
+kept_parts.surface_part = before
+if jax.process_index() == 1:
+    next(iter(__import__("pathlib").Path(os.environ["LAB_CACHE"]).rglob("arrays.npz"))).unlink()
+assert ask() == first  # the part that one of them lost, by both
+print(json.dumps(first))
+"""
+
+
+@pytest.mark.slow  # two processes that load JAX
+def test_two_processes_evaluate_a_surface_together_and_both_have_it(
+    plane: Surface, tmp_path: Path
+) -> None:
+    for found in run_pair(PROCESSES, str(tmp_path), seconds=120):
+        for name, wanted in plane.values.items():
+            assert_close(np.array(found[name]), wanted, 1e-6)
 
 
 KILLED = """

@@ -1,10 +1,6 @@
 """Two processes over loopback act as one; whatever keeps them apart is a sentence."""
 
-import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 
 import jax
@@ -14,7 +10,7 @@ import pytest
 from common.devices import distributed
 from common.devices.rendezvous import meet
 from common.errors import UserError
-from tests.processes import REPOSITORY
+from tests.processes import free_port, run_pair
 
 BOTH = """
 import json
@@ -180,39 +176,3 @@ def retry(action) -> None:
         except ConnectionRefusedError:
             threading.Event().wait(0.05)
     raise AssertionError("nobody listened")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def run_pair(code: str, seconds: float = 60.0) -> list[dict]:
-    """Runs `code` in two processes of one run; returns the JSON of their last lines."""
-    try:
-        return _run_pair(code, seconds)
-    except subprocess.TimeoutExpired:  # a rendezvous can hang on a busy machine
-        return _run_pair(code, seconds)
-
-
-def _run_pair(code: str, seconds: float) -> list[dict]:
-    shared = {"LAB_COORDINATOR": f"127.0.0.1:{free_port()}", "LAB_NUM_PROCESSES": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env={**os.environ, **shared, "LAB_PROCESS_ID": str(i), "PYTHONPATH": str(REPOSITORY)},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for i in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=seconds) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    return [json.loads(out.splitlines()[-1]) for out, _ in outputs]
