@@ -22,6 +22,20 @@ Metrics = dict[str, jax.Array]
 Batch = dict[str, np.ndarray]
 
 
+class Measure(NamedTuple):
+    """A program that cells of a table run on trained networks, so that `lab compile` can price it.
+
+    Attributes:
+        name: Of the program.
+        function: (state, data, key) -> arrays by name.
+        calls: How often the numbers of one run take it.
+    """
+
+    name: str
+    function: Callable[[PyTree, PyTree, jax.Array], dict[str, jax.Array]]
+    calls: int
+
+
 class Experiment(NamedTuple):
     """A paper's experiment as pure functions; the loop jits, shards, saves and resumes them.
 
@@ -38,6 +52,8 @@ class Experiment(NamedTuple):
             the first match wins. Default: batches over the axis "data", the rest replicated.
         final: Like `evaluate`, but called once at the end, on the last and on the best state:
             the place for test sets and for whole training sets.
+        measures: What a table takes besides, where that is as long as training: `lab compile
+            --evaluate` says how long.
         predict: (state, data, inputs) -> outputs, what a loaded run answers to new inputs.
         abstract_data: ShapeDtypeStructs of `data()`, for compiling without making the data.
         describe: Facts for result.json, above all which data were used, with checksums.
@@ -54,6 +70,7 @@ class Experiment(NamedTuple):
     evaluate: Callable[[PyTree, PyTree, jax.Array], dict[str, SumCount]]
     rules: tuple[tuple[str, Any], ...] = ()
     final: Callable[[PyTree, PyTree, jax.Array], dict[str, SumCount]] | None = None
+    measures: tuple[Measure, ...] = ()
     predict: Callable[[PyTree, PyTree, Any], Any] | None = None
     abstract_data: Callable[[], PyTree] | None = None
     describe: Callable[[], dict[str, Any]] = dict
@@ -100,16 +117,23 @@ def check_experiment(experiment: Experiment, *, max_constant_bytes: int = 65_536
     data, key = data_shapes(experiment), jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(experiment.init, key)
 
-    def trace(label: str, *arguments: PyTree) -> None:
-        size = _constant_bytes(jax.make_jaxpr(getattr(experiment, label))(*arguments))
+    def trace(label: str, function: Callable[..., Any], *arguments: PyTree) -> None:
+        size = _constant_bytes(jax.make_jaxpr(function)(*arguments))
         if size > max_constant_bytes:
             raise contract.ContractError(
                 f"{label} closes over {size} bytes of arrays; pass them as data"
             )
 
-    trace("step", state, data, abstract(batch), key)
-    for label in ("evaluate", "final") if experiment.final else ("evaluate",):
-        trace(label, state, data, key)
+    trace("step", experiment.step, state, data, abstract(batch), key)
+    for label, function in programs_of_state(experiment).items():
+        trace(label, function, state, data, key)
+
+
+def programs_of_state(experiment: Experiment) -> dict[str, Callable[..., Any]]:
+    """Returns the programs (state, data, key) -> numbers by name: `evaluate`, `final`, measures."""
+    final = {"final": experiment.final} if experiment.final is not None else {}
+    measures = {measure.name: measure.function for measure in experiment.measures}
+    return {"evaluate": experiment.evaluate, **final, **measures}
 
 
 def _builder(config: ConfigDict) -> Callable[[ConfigDict], Experiment]:
@@ -199,6 +223,7 @@ def _group(members: list[Experiment]) -> Experiment:
         batch=batch,
         evaluate=over_members(one.evaluate),
         final=one.final and over_members(one.final),
+        measures=tuple(m._replace(function=over_members(m.function)) for m in one.measures),
         predict=one.predict and jax.vmap(one.predict, in_axes=(0, None, None)),
         rules=(*_shift_rules(one.rules), (r"^batch/", _split_second_axis)),
     )

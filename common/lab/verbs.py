@@ -289,7 +289,7 @@ VERBS: dict[str, Verb] = {
                 not_with=("devices",),
             ),
             Flag("quick", False, "optimize less: several times faster, memory is a bound"),
-            Flag("evaluate", False, "compile the evaluation too"),
+            Flag("evaluate", False, "compile evaluation and measures too"),
             Flag("json", False, "print JSON"),
         ),
         needs=("config",),

@@ -8,6 +8,7 @@ of `common.pods.chips.environment` must be set before JAX is imported.
 import math
 import re
 import time
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from common import sharding
 from common.errors import DoesNotFit, UserError
-from common.experiment import Experiment
+from common.experiment import Experiment, programs_of_state
 from common.loop import program
 from common.pods import hlo, hlo_loops
 from common.pods.aot_report import CompileReport, Memory, ProgramReport, Roofline
@@ -49,7 +50,7 @@ def compile_report(
         experiment: As `common.experiment.build(config)` returns it.
         config: Its config; `config.mesh` must fit the number of devices.
         topology: "v5e:16x16" or "cpu:8", see `chips.parse_topology`; None: the devices here.
-        evaluate: Compile `evaluate`, and `final` if there is one, as well.
+        evaluate: Compile `evaluate`, `final` and `measures` as well.
         quick: Let the compiler optimize less, several times faster for TPUs. Arguments, FLOPs and
             collectives stay; temporaries and traffic are those of a worse program.
 
@@ -69,15 +70,17 @@ def compile_report(
     _check_arguments(layout, target, devices[0].device_kind)
     lowerings = {"step": lambda: program.lower_step(experiment, config, layout)}
     if evaluate:
-        lowerings["evaluate"] = lambda: program.lower_evaluate(experiment.evaluate, layout)
-        if experiment.final is not None:
-            final = experiment.final
-            lowerings["final"] = lambda: program.lower_evaluate(final, layout)
+        lowerings |= {
+            name: partial(program.lower_evaluate, function, layout)
+            for name, function in programs_of_state(experiment).items()
+        }
+    calls = {measure.name: measure.calls for measure in experiment.measures}
     reports = []
     for name, lower in lowerings.items():
         start = time.perf_counter()
         compiled = _compile(lower(), name, target, devices[0].device_kind, quick)
-        reports.append(_program_report(name, compiled, target.chip, time.perf_counter() - start))
+        found = _program_report(name, compiled, target.chip, time.perf_counter() - start)
+        reports.append(found._replace(calls=calls.get(name, 1)))
     return CompileReport(
         experiment=config.experiment,
         topology=target.name,

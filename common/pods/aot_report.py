@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from common.pods import hlo
 from common.pods.chips import GIB
+from common.progress import duration
 
 
 class Memory(NamedTuple):
@@ -48,7 +49,7 @@ class ProgramReport(NamedTuple):
     """What one compiled program costs on each device.
 
     Attributes:
-        name: "step", "evaluate" or "final".
+        name: "step", "evaluate", "final" or that of a measure.
         memory: Bytes.
         flops: Floating-point operations, loops counted as often as they run.
         bytes_accessed: Bytes read and written, likewise.
@@ -56,6 +57,7 @@ class ProgramReport(NamedTuple):
         unknown_loops: Loops whose length is known only at run time; counted as one iteration.
         roofline: None if the peaks of the device are not known.
         compile_seconds: Lowering and compiling.
+        calls: How often a result takes it, if it is a measure.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ProgramReport(NamedTuple):
     unknown_loops: int
     roofline: Roofline | None
     compile_seconds: float
+    calls: int = 1
 
 
 class CompileReport(NamedTuple):
@@ -82,7 +85,7 @@ class CompileReport(NamedTuple):
         global_batch: Rows of one batch over all devices; None if batches are empty.
         hbm_available: Usable bytes of a device, by the compiler's limit; None for simulated ones.
         quick: Whether the compiler was told to optimize less.
-        programs: The step, and the evaluation if asked for.
+        programs: The step, and evaluation and measures if asked for.
     """
 
     experiment: str
@@ -156,6 +159,9 @@ def _program_rows(item: ProgramReport, report: CompileReport, each: str) -> list
             ("  estimated time", f"{step}, from peak rates; nothing was measured"),
             ("", f"= max(FLOPs {compute}, traffic {traffic}) + collectives {exchange}"),
         ]
+        if item.calls > 1:
+            together = duration(item.calls * item.roofline.step)
+            rows.append(("  calls", f"{item.calls:,}, together {together}"))
     return rows
 
 

@@ -10,17 +10,21 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from common.evaluation import SumCount, classification_values, sums_over
-from common.experiment import Batch, Experiment, Metrics
+from common.experiment import Batch, Experiment, Measure, Metrics
 from common.precision import norm
 from common.steps import StatefulLoss, TrainState
 from common.supervised import Training, stateful_training, take
+from landscape.directions import random_plane
+from landscape.surfaces import values_at
 from landscape.visualizing import data as data_sets
 from landscape.visualizing.networks import (
+    FROZEN,
     STATISTICS,
     Network,
     NetworkSpec,
     cross_entropy,
     make_network,
+    scores,
 )
 
 PyTree = Any
@@ -187,6 +191,7 @@ def _experiment(
         batch=batch,
         evaluate=lambda state, data, key: errors(state, data["train"], "train_"),
         final=final,
+        measures=(_plane(config, network, states),),
         predict=predict,
         abstract_data=lambda: data_sets.abstract(spec),
         describe=lambda: data_sets.describe(spec),
@@ -194,9 +199,33 @@ def _experiment(
     )
 
 
+def _plane(
+    config: ConfigDict, network: Network, states: Callable[[Any], dict[str, TrainState]]
+) -> Measure:
+    """Returns the program behind the planes of a table, which `surface` calls in parts."""
+    section = config.surface
+
+    def plane(state: Any, data: PyTree, key: jax.Array) -> dict[str, Array]:
+        variables = variables_of(next(iter(states(state).values())))
+        along = jnp.linspace(-section.span, section.span, section.points)
+        points = jnp.stack(jnp.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
+        return values_at(
+            partial(scores, network),
+            variables,
+            random_plane(key, variables, rules=FROZEN),
+            points,
+            jax.tree.map(lambda x: x[: section.images], data["train"]),
+            chunk=section.chunk,
+            at_once=section.at_once,
+        )
+
+    of_both = 2 if config.experiment.endswith(":batch_size") else 1
+    return Measure("plane", plane, calls=of_both * section.planes)
+
+
 def _measure(network: Network, variables: PyTree, rows: PyTree) -> dict[str, Array]:
     """Returns loss and error in percent of every row."""
-    values = classification_values(network.apply(variables, rows["image"]), rows["label"])
+    values = scores(network, variables, rows)
     return {"loss": values["loss"], "error": 100 - values["accuracy"]}
 
 

@@ -6,6 +6,7 @@ the figures draw the same surfaces from there.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,19 +16,16 @@ from ml_collections import ConfigDict
 
 from common import stages
 from common.data.images import balanced_indices
-from common.evaluation import classification_values
 from common.runs import Loaded
 from common.steps import TrainState
 from landscape import shapes, surfaces, traces
 from landscape.directions import random_plane, towards
-from landscape.filters import FilterRules
 from landscape.grids import Surface, axis
 from landscape.visualizing.data import CLASSES
 from landscape.visualizing.experiments import network_of, variables_of
-from landscape.visualizing.networks import STATISTICS, cross_entropy
+from landscape.visualizing.networks import FROZEN, cross_entropy, scores
 
 PyTree = Any
-FROZEN = FilterRules(frozen=f"(^|/){STATISTICS}/")  # the network is evaluated, not trained
 STREAM = 17  # of the directions, apart from the keys of the training
 
 
@@ -80,15 +78,13 @@ def trained(config: ConfigDict) -> Trained:
     labels = np.asarray(run.data["train"]["label"])
     chosen = balanced_indices(labels, per_class=count // CLASSES)
     rows = jax.tree.map(lambda x: np.asarray(x)[chosen], run.data["train"])
-    apply = network_of(config).apply
-
-    def values(variables: PyTree, rows: PyTree) -> dict[str, jax.Array]:
-        return classification_values(apply(variables, rows["image"]), rows["label"])
+    network = network_of(config)
 
     def loss(variables: PyTree, rows: PyTree) -> jax.Array:
-        return jnp.mean(cross_entropy(apply(variables, rows["image"]), rows["label"]))
+        logits = network.apply(variables, rows["image"])
+        return jnp.mean(cross_entropy(logits, rows["label"]))
 
-    return Trained(config, run, values, loss, rows)
+    return Trained(config, run, partial(scores, network), loss, rows)
 
 
 def of_network(found: Trained, state: TrainState) -> dict[str, float]:

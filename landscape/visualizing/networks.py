@@ -8,12 +8,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
+from common.evaluation import classification_values
 from common.nets.residual_mlp import ResidualMLP
 from common.nets.resnet import ResNet
 from common.nets.vgg import VGG9
+from landscape.filters import FilterRules
 
 PyTree = Any
 STATISTICS = "batch_stats"  # Flax's name of the running means and variances
+FROZEN = FilterRules(frozen=f"(^|/){STATISTICS}/")  # directions in which they do not move
 
 
 class NetworkSpec(NamedTuple):
@@ -78,6 +81,11 @@ def make_network(spec: NetworkSpec) -> Network:
         train=train,
         apply=apply,
     )
+
+
+def scores(network: Network, variables: PyTree, rows: PyTree) -> dict[str, Float[Array, " batch"]]:
+    """Returns loss and accuracy in percent of every row {"image", "label"}, as `apply` has it."""
+    return classification_values(network.apply(variables, rows["image"]), rows["label"])
 
 
 def cross_entropy(logits: Float[Array, "batch classes"], labels: Array) -> Float[Array, " batch"]:

@@ -34,7 +34,7 @@ from common.pods import aot
 from common.pods.aot_report import to_json
 from common.loop_fields import LOOP_DEFAULTS
 from common.errors import LabError
-from common.experiment import Experiment
+from common.experiment import Experiment, Measure
 from common.steps import gradient_step, init_train_state
 
 def two_matmuls(rows={ROWS}, d={D}, h={H}, rules=(), loss=None, data=dict, abstract_data=None):
@@ -68,7 +68,9 @@ def report(name, experiment, mesh={{"data": -1}}, evaluate=False, quick=True, **
 
 # On simulated devices, which compile in a second.
 SIMULATED = """
-report("data", two_matmuls(), evaluate=True, steps_per_call=50, batch_size=4096)
+product = lambda state, data, key: {"x": state.params["a"] @ state.params["b"]}
+measured = two_matmuls()._replace(measures=(Measure("product", product, calls=7),))
+report("data", measured, evaluate=True, steps_per_call=50, batch_size=4096)
 both = ("batch/", P(("data", "fsdp")))
 report("fsdp", two_matmuls(rules=(("state/params", sharding.fsdp("fsdp")), both)),
        mesh={"data": 2, "fsdp": 4})
@@ -203,7 +205,10 @@ def test_evaluation_is_compiled_only_when_asked_for(
 ) -> None:
     found = request.getfixturevalue(where)
     assert found["data"]["num_devices"] == devices
-    assert [p["name"] for p in found["data"]["programs"]] == ["step", "evaluate"]
+    step, evaluate, product = found["data"]["programs"]
+    assert [p["name"] for p in (step, evaluate, product)] == ["step", "evaluate", "product"]
+    assert [p["calls"] for p in (step, evaluate, product)] == [1, 1, 7]
+    assert product["flops"] == pytest.approx(2 * D * H * D, rel=0.01)  # whole on every device
     assert found["data"]["programs"][1]["collectives"] == {}
     assert [p["name"] for p in found["fsdp"]["programs"]] == ["step"]
 
