@@ -23,6 +23,7 @@ from common import sharding
 from common.evaluation import sums_over
 from common.progress import duration, logged_progress
 from landscape import kept_parts
+from landscape.first_layer import AffineFirst, affine_outputs, check_affine
 from landscape.grids import Surface, points_of
 from landscape.variances import check_variances
 from landscape.vectors import PyTree, layout_of, leaves_of, moved
@@ -55,7 +56,7 @@ def values_at(
     gives the same numbers for any `chunk`, `at_once` and number of devices, up to rounding.
 
     Args:
-        values: What is measured, see the module.
+        values: What is measured, see the module; or a `first_layer.AffineFirst`.
         params: theta. Statistics that are to move along with it are a part of this tree.
         directions: One tree for every coordinate, see `landscape.vectors`.
         points: Coordinates; a point with a NaN is not evaluated, its values are NaN.
@@ -72,8 +73,8 @@ def values_at(
         Means; infinity where one is no number.
 
     Raises:
-        ValueError: If directions are of another tree or not one a coordinate, or `values` gives
-            means where the last slice of `chunk` rows is not full.
+        ValueError: If directions are of another tree or not one a coordinate, `values` gives means
+            where the last slice of `chunk` rows is not full, or `AffineFirst` has `statistics`.
     """
     if at_once < 1:
         raise ValueError(f"at_once={at_once}: expected at least 1 point")
@@ -136,15 +137,15 @@ def surface(
         mesh: The devices; None: all.
 
     Raises:
-        ValueError: Also if a value is not finite at the center, or a running variance is not
-            positive there.
+        ValueError: Also if a value is not finite at the center, a running variance is not positive
+            there, or the first part of an `AffineFirst` is not affine.
     """
     points = points_of(axes)
     mesh = mesh or sharding.make_mesh({AXIS: -1})
     part = max(PART, mesh.shape.get(AXIS, 1) * at_once) if part is None else part
-    _check(params, directions, axes, model_state, part)
-    how = {"values": values, "statistics": statistics, "chunk": chunk, "at_once": at_once}
     arrays = _Arrays(params, tuple(directions), rows, model_state, batch)
+    _check(values, arrays, axes, part)
+    how = {"values": values, "statistics": statistics, "chunk": chunk, "at_once": at_once}
     evaluate = _evaluator(how, arrays, points, min(part, len(points)), mesh)
     bounds = [(i, min(i + part, len(points))) for i in range(0, len(points), part)]
     if keep:
@@ -212,14 +213,9 @@ def _evaluator(
     return evaluate
 
 
-def _check(
-    params: PyTree,
-    directions: Sequence[PyTree],
-    axes: Sequence[np.ndarray],
-    model_state: PyTree,
-    part: int,
-) -> None:
-    """Checks what `surface` is asked for, before anything is compiled."""
+def _check(values: Values, arrays: _Arrays, axes: Sequence[np.ndarray], part: int) -> None:
+    """Checks what `surface` is asked for, before anything large is compiled."""
+    params, directions, rows, model_state, _ = arrays
     layout = layout_of(params)
     for place, direction in enumerate(directions):
         leaves_of(layout, direction, name=f"directions[{place}]")
@@ -230,6 +226,9 @@ def _check(
         )
     check_variances(params, directions, axes)
     check_variances(model_state)
+    if isinstance(values, AffineFirst):
+        corner = np.array([max(coordinates, key=abs) for coordinates in axes], float)
+        check_affine(values, params, directions, corner, rows, model_state)
 
 
 def _joined(axes: Sequence[np.ndarray], parts: Sequence[dict[str, np.ndarray]]) -> Surface:
@@ -274,9 +273,42 @@ def _of_device(
     arrays: _Arrays,
 ) -> dict[str, Float[Array, "1 blocks at_once"]]:
     """Returns the values of the points of one device, a block after another."""
-    at = functools.partial(_means, values, statistics, chunk, arrays)
-    found = jax.lax.map(functools.partial(_of_block, at), blocks[0])
+    if isinstance(values, AffineFirst):
+        if statistics is not None:
+            raise ValueError("statistics that follow the weights: no first layer is affine then")
+        found = _slice_by_slice(values, chunk, blocks[0], arrays)
+    else:
+        at = functools.partial(_means, values, statistics, chunk, arrays)
+        found = jax.lax.map(functools.partial(_of_block, at), blocks[0])
     return jax.tree.map(lambda x: x[None], found)
+
+
+def _slice_by_slice(
+    values: AffineFirst,
+    chunk: int | None,
+    blocks: Float[Array, "blocks at_once directions"],
+    arrays: _Arrays,
+) -> dict[str, Float[Array, "blocks at_once"]]:
+    """Returns the values of all points for a slice of rows, and the next, as `AffineFirst` says."""
+    params, directions, rows, model_state, _ = arrays
+    extra, count = () if model_state is None else (model_state,), _num_rows(rows)
+    if not count:
+        raise ValueError("rows is empty: there is no mean over no rows")
+    size = min(chunk or count, count)
+    index = jnp.arange(-(-count // size) * size).reshape(-1, size)
+
+    def of_slice(index: Array) -> dict[str, Array]:
+        part = jax.tree.map(lambda x: x[jnp.minimum(index, count - 1)], rows)
+        outputs = affine_outputs(values.first, params, directions, part, *extra)
+
+        def at(point: Float[Array, " directions"]) -> dict[str, Array]:
+            here = moved(params, directions, point)
+            found = _by_name(values.rest(here, outputs.at(point), part, *extra), size, count)
+            return {k: jnp.sum(jnp.where(index < count, x, 0)) / count for k, x in found.items()}
+
+        return jax.lax.map(functools.partial(_of_block, at), blocks)
+
+    return jax.tree.map(lambda x: jnp.sum(x, axis=0), jax.lax.map(of_slice, index))
 
 
 def _of_block(
@@ -313,16 +345,24 @@ def _means(
     if statistics is not None:
         model_state = statistics(here, batch, model_state)
     extra = () if model_state is None else (model_state,)
-    count = jnp.shape(jax.tree.leaves(rows)[0])[0] if jax.tree.leaves(rows) else 0
+    count = _num_rows(rows)
 
     def of_slice(part: PyTree) -> dict[str, Array]:
         size = jnp.shape(jax.tree.leaves(part)[0])[0]
-        found = values(here, part, *extra)
-        named = found if isinstance(found, dict) else {"loss": found}
-        return {name: _per_row(name, value, size, count) for name, value in named.items()}
+        return _by_name(values(here, part, *extra), size, count)
 
     sums = sums_over(of_slice, rows, chunk=chunk or max(count, 1))
     return {name: total / number for name, (total, number) in sums.items()}
+
+
+def _num_rows(rows: PyTree) -> int:
+    return jnp.shape(jax.tree.leaves(rows)[0])[0] if jax.tree.leaves(rows) else 0
+
+
+def _by_name(found: Any, size: int, count: int) -> dict[str, Array]:
+    """Returns one number for each of `size` rows of `count` in all, for every value."""
+    named = found if isinstance(found, dict) else {"loss": found}
+    return {name: _per_row(name, value, size, count) for name, value in named.items()}
 
 
 def _per_row(name: str, value: Any, size: int, count: int) -> Array:
