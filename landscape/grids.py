@@ -62,6 +62,14 @@ def points_of(axes: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([column.reshape(-1) for column in columns], axis=1)
 
 
+def joined(axes: Sequence[np.ndarray], parts: Sequence[dict[str, np.ndarray]]) -> Surface:
+    """Returns the surface that parts, one behind the other as in `points_of`, are together."""
+    shape = tuple(len(coordinates) for coordinates in axes)
+    whole = {name: np.concatenate([found[name] for found in parts]) for name in parts[0]}
+    values = {name: value.astype(float).reshape(shape) for name, value in whole.items()}
+    return Surface(tuple(np.asarray(coordinates, float) for coordinates in axes), values)
+
+
 def transposed(surface: Surface) -> Surface:
     """Returns the same plane with its directions in the other order."""
     values = {name: value.T for name, value in surface.values.items()}

@@ -47,15 +47,17 @@ def hessians(
     return np.stack(rows, -2)
 
 
-def smallest_curvatures(
+def curvatures(
     values: Float[np.ndarray, "n m"], axes: Sequence[np.ndarray]
-) -> Float[np.ndarray, "inner_n inner_m"]:
-    """Returns the smallest eigenvalue of the Hessian of the plane; NaN beside infinite losses."""
+) -> tuple[Float[np.ndarray, "inner_n inner_m"], Float[np.ndarray, "inner_n inner_m"]]:
+    """Returns the eigenvalues of the Hessian of the plane, smallest first; NaN beside infinity."""
     found = hessians(values, axes)
     first, mixed, second = found[..., 0, 0], found[..., 0, 1], found[..., 1, 1]
     with np.errstate(invalid="ignore"):
-        smallest = (first + second - np.hypot(first - second, 2 * mixed)) / 2
-    return np.where(np.isfinite(smallest), smallest, np.nan)
+        middle, radius = (first + second) / 2, np.hypot(first - second, 2 * mixed) / 2
+        ends = middle - radius, middle + radius
+    known = np.isfinite(ends[0]) & np.isfinite(ends[1])
+    return np.where(known, ends[0], np.nan), np.where(known, ends[1], np.nan)
 
 
 def non_convex_share(values: Float[np.ndarray, "n m"], axes: Sequence[np.ndarray]) -> float:
@@ -64,7 +66,7 @@ def non_convex_share(values: Float[np.ndarray, "n m"], axes: Sequence[np.ndarray
     Curvature within the rounding of float32 losses counts as none. Where the plane is not convex
     the loss is not; the converse does not hold.
     """
-    smallest = smallest_curvatures(values, axes)
+    smallest, _ = curvatures(values, axes)
     known = np.isfinite(smallest)
     rounding = ROUNDING * np.abs(values[1:-1, 1:-1]) / min(_spacings(values, axes)) ** 2
     with np.errstate(invalid="ignore"):

@@ -24,7 +24,7 @@ from common.evaluation import sums_over
 from common.progress import duration, logged_progress
 from landscape import kept_parts
 from landscape.first_layer import AffineFirst, affine_outputs, check_affine
-from landscape.grids import Surface, points_of
+from landscape.grids import Surface, joined, points_of
 from landscape.variances import check_variances
 from landscape.vectors import PyTree, layout_of, leaves_of, moved
 
@@ -155,7 +155,7 @@ def surface(
         parts = kept_parts.evaluate(digest, bounds, evaluate)
     else:
         parts = [evaluate(start, stop) for start, stop in bounds]
-    return _joined(axes, parts)
+    return joined(axes, parts)
 
 
 class _Arrays(NamedTuple):
@@ -229,14 +229,6 @@ def _check(values: Values, arrays: _Arrays, axes: Sequence[np.ndarray], part: in
     if isinstance(values, AffineFirst):
         corner = np.array([max(coordinates, key=abs) for coordinates in axes], float)
         check_affine(values, params, directions, corner, rows, model_state)
-
-
-def _joined(axes: Sequence[np.ndarray], parts: Sequence[dict[str, np.ndarray]]) -> Surface:
-    """Returns the surface that all parts together are."""
-    shape = tuple(len(coordinates) for coordinates in axes)
-    whole = {name: np.concatenate([found[name] for found in parts]) for name in parts[0]}
-    values = {name: value.astype(float).reshape(shape) for name, value in whole.items()}
-    return Surface(tuple(np.asarray(coordinates, float) for coordinates in axes), values)
 
 
 def _seconds(function: Callable[[], Any]) -> float:

@@ -151,21 +151,31 @@ def planes(found: Trained, state: TrainState) -> list[Surface]:
     trained network.
     """
     section, variables = found.config.surface, variables_of(state)
-    along = axis(-section.span, section.span, section.points)
-    keys = jax.random.split(found.key, section.planes)
     return [
         surfaces.surface(
             found.values,
             variables,
-            random_plane(key, variables, rules=FROZEN),
-            (along, along),
+            directions,
+            square(section),
             found.rows,
             chunk=section.chunk,
             at_once=section.at_once,
             keep=True,
         )
-        for key in keys
+        for directions in random_planes(found, state)
     ]
+
+
+def random_planes(found: Trained, state: TrainState) -> list[tuple[PyTree, PyTree]]:
+    """Returns the directions of all planes; the first ones are the same however many there are."""
+    keys = jax.random.split(found.key, found.config.surface.planes)
+    return [random_plane(key, variables_of(state), rules=FROZEN) for key in keys]
+
+
+def square(section: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the coordinates of a plane along both directions."""
+    along = axis(-section.span, section.span, section.points)
+    return along, along
 
 
 def interpolation(found: Trained) -> Surface:

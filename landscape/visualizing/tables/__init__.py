@@ -1,6 +1,6 @@
 """The tables of the paper by name; its figures are tables of numbers here."""
 
 from common.tables import named
-from landscape.visualizing.tables import batch_size, depth
+from landscape.visualizing.tables import batch_size, convexity, depth
 
-TABLES = named({"depth": depth, "batch_size": batch_size})
+TABLES = named({"depth": depth, "batch_size": batch_size, "convexity": convexity})
