@@ -191,7 +191,8 @@ def _experiment(
         batch=batch,
         evaluate=lambda state, data, key: errors(state, data["train"], "train_"),
         final=final,
-        measures=(_plane(config, network, states),),
+        # A stage trains networks that several surfaces are of.
+        measures=(_plane(config, network, states),) if "surface" in config else (),
         predict=predict,
         abstract_data=lambda: data_sets.abstract(spec),
         describe=lambda: data_sets.describe(spec),
