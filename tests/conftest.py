@@ -94,6 +94,13 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision: rounding hides no wrong term."""
+    with jax.enable_x64(True):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def signals_of_a_terminal() -> Iterator[None]:
     """Signals that whoever started the suite ignores, as `nohup` and "&" in scripts do, come here.

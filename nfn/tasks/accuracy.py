@@ -82,7 +82,7 @@ def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
         return values if section.normalize else encodings.no_normalization(values)
 
     num_train = num_examples(section)["train"]
-    init, step, batch = training(config, predictor.init, _loss(predictor), num_train=num_train)
+    trained = training(config, predictor.init, _loss(predictor), num_train=num_train)
     measure = partial(_measure, predictor, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
@@ -94,9 +94,7 @@ def predict_accuracy(config: ConfigDict, predictor: Predictor) -> Experiment:
 
     return Experiment(
         data=lambda: zoo_data(section, statistics, seed=config.seed),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, weights: jax.nn.sigmoid(

@@ -105,7 +105,7 @@ def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
     space = sirens.siren_space(spec)
     statistics = sirens.statistics_of(editor.read, editor.space, normalize=config.data.normalize)
     num_train = sirens.num_examples(spec)["train"]
-    init, step, batch = training(config, editor.init, _loss(editor, spec), num_train=num_train)
+    trained = training(config, editor.init, _loss(editor, spec), num_train=num_train)
     measure = partial(_measure, editor, spec=spec, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
@@ -115,9 +115,7 @@ def edit_sirens(config: ConfigDict, editor: Editor) -> Experiment:
 
     return Experiment(
         data=lambda: editing_data(spec, edit_spec(config), statistics),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, weights: editor.apply(

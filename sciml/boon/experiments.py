@@ -37,7 +37,7 @@ def operator_learning(config: ConfigDict) -> Experiment:
     model = model_spec(config, spec)
     loss = _loss(model, config.batch_size)
     init_params = partial(init_model, spec=model)
-    init, step, batch = training(config, init_params, loss, num_train=spec.counts[0])
+    trained = training(config, init_params, loss, num_train=spec.counts[0])
 
     def measure(params: PyTree, rows: PyTree, prefix: str) -> dict[str, SumCount]:
         return _measure(model, params, rows, prefix, config.evaluate_chunk)
@@ -56,9 +56,7 @@ def operator_learning(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: data_sets.load(spec),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=evaluate,
         final=final,
         predict=lambda state, data, rows: _answer(model, state.params, rows),

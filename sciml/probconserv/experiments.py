@@ -42,7 +42,7 @@ def neural_process(config: ConfigDict) -> Experiment:
     soft = (config.model.soft_weight, config.model.soft_points)
     loss = _loss(spec, model, config.batch_size, *soft)
     init_params = partial(init_anp, spec=model)
-    init, step, batch = training(config, init_params, loss, num_train=spec.counts[0])
+    trained = training(config, init_params, loss, num_train=spec.counts[0])
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         rows = data["valid"]
@@ -73,9 +73,7 @@ def neural_process(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: data_sets.load(spec),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=evaluate,
         final=final,
         predict=predict,

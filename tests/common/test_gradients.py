@@ -1,6 +1,6 @@
 """Gradient functions against their definitions: two-pass SAM, masks, accumulation, fixed order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -20,11 +20,7 @@ PyTree = Any
 COMBINED = "sam+accumulated+masked"
 
 
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    """Rounding must not hide a wrong term."""
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")  # rounding must not hide a wrong term
 
 
 def config_of(*, deterministic: bool = False, shards: int = 4, **section: Any) -> ConfigDict:

@@ -1,6 +1,5 @@
 """Optimizers and schedules: hand-computed rates, what weight decay means, what stays frozen."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -16,11 +15,7 @@ from common.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 PyTree = Any
 
 
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    """Rates and updates are then exact enough to compare with formulas."""
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def params() -> PyTree:

@@ -1,6 +1,5 @@
 """Steps: one update of the optimizer, of what is trained only, and what a network remembers."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -17,11 +16,7 @@ from tests.common.small_problem import KEY, close, differ, loss, problem
 PyTree = Any
 
 
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    """Rounding must not hide a wrong term."""
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")  # rounding must not hide a wrong term
 
 
 def test_a_step_with_sam_is_the_step_of_optax_sam() -> None:

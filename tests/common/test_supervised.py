@@ -1,6 +1,5 @@
 """Training on a set of examples: what the sections of a config make of a loss."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,12 +14,7 @@ from common.supervised import stateful_training, take, training
 from tests.common.small_problem import KEY, close, loss, problem
 from tests.common.toys import toy_config
 
-
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    """Rounding must not hide a wrong term."""
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")  # rounding must not hide a wrong term
 
 
 def test_training_follows_optimizer_gradient_and_batch_size_of_the_config() -> None:

@@ -16,22 +16,13 @@ from nfn.couplings import couplings
 from nfn.dot_attention import dot_attention
 from nfn.features import Features, Permutations, feature_shapes
 from nfn.layers import LinearParams, equivariant_linear
-from nfn.weights import (
-    WeightSpace,
-    cnn_space,
-    hidden_only,
-    mlp_space,
-    residual_mlp_space,
-    rnn_space,
-)
+from nfn.weights import WeightSpace, hidden_only, mlp_space
+from tests.nfn.spaces import NETWORKS
 
 SPACES = {
     "mlp": mlp_space([2, 3, 4, 2]),
-    "one output": mlp_space([2, 3, 3, 1]),
     "hidden only": hidden_only(mlp_space([2, 3, 4, 2])),
-    "cnn": cnn_space(channels=(2, 3, 4), filters=((3, 2), (1, 2)), dense=(3,)),
-    "rnn": rnn_space([2, 4, 3]),
-    "residual": residual_mlp_space(inputs=2, width=4, blocks=1, outputs=3),
+    **NETWORKS,
 }
 SPACE = SPACES["mlp"]
 C, HEADS, BATCH = 4, 2, 3

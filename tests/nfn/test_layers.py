@@ -24,18 +24,14 @@ from nfn.weights import (
     cnn_space,
     hidden_only,
     mlp_space,
-    residual_mlp_space,
-    rnn_space,
     weight_space,
 )
+from tests.nfn.spaces import NETWORKS
 
 SPACES = {
     "mlp": mlp_space([3, 4, 5, 2]),
-    "mlp with one output": mlp_space([2, 3, 3, 1]),
-    "cnn": cnn_space(channels=(2, 3, 4), filters=((3, 2), (1, 2)), dense=(3,)),
-    "rnn": rnn_space([2, 4, 3]),
-    "residual": residual_mlp_space(inputs=2, width=4, blocks=1, outputs=3),
     "conv last": cnn_space(channels=(2, 3, 4), filters=((2, 2), (2, 1))),
+    **NETWORKS,
 }
 SPACE = SPACES["mlp"]
 C_IN, C_OUT, BATCH = 2, 3, 2
@@ -118,7 +114,7 @@ PAIRS = [(kind, name) for kind in ("np", "hnp") for name in SPACES]
 PAIRS += [(kind, name) for kind in CODED for name in ("mlp", "conv last")]
 # The other pairs are slow: test_span.py has both kinds of such spaces by default.
 DEFAULT = [("np", name) for name in ("cnn", "rnn", "residual")]
-DEFAULT += [("hnp", name) for name in ("mlp", "mlp with one output", "conv last")]
+DEFAULT += [("hnp", name) for name in ("mlp", "one output", "conv last")]
 DEFAULT += [(kind, "conv last") for kind in CODED]
 
 

@@ -1,7 +1,5 @@
 """The Bayesian update of fields that conserve against independent NumPy forms in float64."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,11 +19,7 @@ from tests.sciml.conserved import (
     posterior,
 )
 
-
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 KINDS = pytest.mark.parametrize("kind", ["diagonal", "low_rank", "dense", "banded"])

@@ -1,7 +1,6 @@
 """Rules, cells, shape correction and scores against closed forms and NumPy; refusals."""
 
 import json
-from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -28,11 +27,7 @@ from sciml.metrics import coverage, crps_gaussian, gaussian_log_likelihood
 from tests.processes import run_child
 from tests.sciml.conserved import N, close, conditioned, conserved_slices, kkt
 
-
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def test_weights_of_the_rules() -> None:

@@ -1,6 +1,5 @@
 """Structured covariances against dense NumPy matrices in float64."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -32,10 +31,7 @@ COMPOSED = ("low_rank", "dense", "banded", "twice")
 LINEAR = ("low_rank", "banded", "twice")
 
 
-@pytest.fixture(autouse=True)
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def case(kind: str, n: int, dtype=np.float64) -> tuple[Covariance, np.ndarray]:

@@ -1,6 +1,5 @@
 """The driven cavity: orders of convergence, circulation, symmetries, and published extrema."""
 
-from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -19,12 +18,6 @@ from sciml.pdes.cavity import (
 
 # As in BOON, on a coarser grid.
 NUMBERS: dict[str, Any] = {"nu": 0.01, "solver_points": 49, "max_speed": 1.5}
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def vorticity(

@@ -1,7 +1,7 @@
 """The conservation laws: equations, jumps, masses by quadrature, limits, and finite derivatives."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import chex
 import jax
@@ -31,12 +31,6 @@ PARAMS = {
 }
 CASES = [(name, param) for name, params in PARAMS.items() for param in params]
 FRONTS = [(name, param) for name, param in CASES if name != "diffusion"]
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 @pytest.mark.usefixtures("float64")

@@ -1,6 +1,6 @@
 """The closed forms satisfy their equations, initial data and boundary data, also in float32."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,6 @@ from sciml.pdes.stokes import stokes_velocity
 from sciml.pdes.wave import solve_wave, wave_height
 
 NU = 0.02
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def derivatives(u: Callable, parameter: float) -> dict[str, np.ndarray]:

@@ -1,7 +1,5 @@
 """Burgers on a circle: an independent solver, conservation, periodicity, and its random start."""
 
-from collections.abc import Iterator
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -18,12 +16,6 @@ from sciml.pdes.solution import Solution
 
 NU = 0.05
 solve = jax.jit(solve_burgers_periodic, static_argnums=1, static_argnames=("nu", "resolution"))
-
-
-@pytest.fixture
-def float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
 
 
 def waves(dtype: type = np.float64) -> PeriodicParams:

@@ -39,7 +39,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
         normalize=config.data.normalize,
     )
     num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
-    init, step, batch = training(config, network.init, _loss(network), num_train=num_train)
+    trained = training(config, network.init, _loss(network), num_train=num_train)
     measure = partial(_measure, network, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
@@ -51,9 +51,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: sirens.siren_data(spec, statistics),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, weights: network.apply(

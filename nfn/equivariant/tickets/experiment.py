@@ -32,7 +32,7 @@ def tickets(config: ConfigDict) -> Experiment:
     model.check_size(space, cvae.kind)
     loss, chunk = _loss(space, cvae), config.evaluate_chunk
     init_params = partial(model.init_cvae, space=space, spec=cvae)
-    init, step, batch = training(config, init_params, loss, num_train=spec.num_train)
+    trained = training(config, init_params, loss, num_train=spec.num_train)
 
     def evaluate(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         return _measure_elbo(space, cvae, state.params, data, key, "valid", chunk)
@@ -49,9 +49,7 @@ def tickets(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: ticket_data.ticket_data(spec, kind=cvae.kind, normalize=config.data.normalize),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=evaluate,
         final=final,
         predict=lambda state, data, weights: keep_logits(

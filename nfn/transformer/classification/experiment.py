@@ -39,7 +39,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
     )
     num_train, chunk = sirens.num_examples(spec)["train"], config.evaluate_chunk
     loss = _loss(network, config.mixup)
-    init, step, batch = training(config, network.init, loss, num_train=num_train)
+    trained = training(config, network.init, loss, num_train=num_train)
     measure = partial(_measure, network, chunk=chunk)
 
     def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
@@ -54,9 +54,7 @@ def inr_classification(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: array_sets(config, stage, spec),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=lambda state, data, key: measure(state.params, data, "valid"),
         final=final,
         predict=lambda state, data, array: network.apply(state.params, array),

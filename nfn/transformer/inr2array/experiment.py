@@ -78,9 +78,9 @@ def inr2array(config: ConfigDict) -> Experiment:
         )
 
     num_train, loss = num_images(spec)["train"], _loss(networks, config.task)
-    init, step, batch = training(config, init_params, loss, num_train=num_train * spec.copies)
+    trained = training(config, init_params, loss, num_train=num_train * spec.copies)
     if config.task.aligned:
-        batch = partial(_aligned_batch, config, num_train, spec.copies)
+        trained = trained._replace(batch=partial(_aligned_batch, config, num_train, spec.copies))
 
     def evaluate(state: TrainState, data: PyTree, key: PRNGKeyArray) -> dict[str, SumCount]:
         del key
@@ -99,9 +99,7 @@ def inr2array(config: ConfigDict) -> Experiment:
 
     return Experiment(
         data=lambda: array_data(spec, networks.statistics),
-        init=init,
-        step=step,
-        batch=batch,
+        **trained._asdict(),
         evaluate=evaluate,
         final=final,
         predict=predict,
