@@ -93,9 +93,10 @@ check: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/pyrefly check --summarize-errors
 
+# A table whose data nobody can fetch and that are not here (exit code 5) is left as it is committed.
 results: $(STAMP)
 	@$(BIN)/lab list --tables | while read -r paper table; do \
-	  $(BIN)/lab table "$$paper" "$$table" --preset=cpu --workdir=$(WORKDIR); done
+	  $(BIN)/lab table "$$paper" "$$table" --preset=cpu --workdir=$(WORKDIR) || [ $$? = 5 ]; done
 	@$(BIN)/lab report --workdir=$(WORKDIR)
 
 # Do the committed numbers agree with the published ones, as far as each table says they should?

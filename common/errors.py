@@ -42,6 +42,12 @@ class DataError(LabError):
     exit_code = 4
 
 
+class MissingData(DataError):
+    """Data that nothing can fetch are not on this machine; what does not need them can go on."""
+
+    exit_code = 5
+
+
 class Interrupted(LabError):
     """Stopped by a signal; what there was is saved and the same command continues."""
 

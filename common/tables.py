@@ -91,6 +91,7 @@ class Table(NamedTuple):
         at: Another table in place of this one at a preset, such as fewer rows for a demo.
         repeat: Columns by row that `tests.benchmarks.repeat_cells` trains again, a minute each: do
             the committed numbers come out on another machine, with another JAX?
+        data_files: Files in $DATA_DIR that the cells read: without them nothing is run or written.
     """
 
     title: str
@@ -113,6 +114,7 @@ class Table(NamedTuple):
     scale: float = 1.0
     at: Mapping[str, "Table"] = {}
     repeat: Mapping[str, tuple[str, ...]] = {}
+    data_files: tuple[str, ...] = ()
 
 
 def named(tables: Mapping[str, Table | ModuleType]) -> dict[str, Table]:

@@ -13,6 +13,7 @@ from tests.variants import Variant, choice_variants, loaded, preset_variants
 
 # Their code is that of another experiment with other sizes or a stage before it.
 LIKE_ANOTHER = (
+    "landscape.visualizing.published",
     "nfn.equivariant.mlp_generalization",
     "nfn.transformer.generalization",
     "nfn.transformer.inr_classification",

@@ -55,7 +55,7 @@ def test_cells_are_those_of_the_table_today(row: TableRow, preset: str) -> None:
     data = read_table(row.results[preset])
     declared = [
         (cell.row, cell.column, cell.metric, cell.paper and json.loads(json.dumps(cell.paper)))
-        for cell in row.table.cells
+        for cell in row.table.at.get(preset, row.table).cells
     ]
 
     committed = [

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from common import papers
-from common.errors import NumericalError, UserError, nearest
+from common.errors import MissingData, NumericalError, UserError, nearest
 from common.lab import listing
 from common.lab.commands import failed, say
 from common.verdicts import KINDS
@@ -79,15 +79,18 @@ def claims(
     only = [papers.find_paper(paper)] if paper else None
     if run:
         for row in listing.table_rows(only):
-            table(
-                row.paper.name,
-                row.table.name,
-                preset=preset,
-                seeds=None,
-                workdir=workdir,
-                out=None,
-                jobs=jobs,
-            )
+            try:
+                table(
+                    row.paper.name,
+                    row.table.name,
+                    preset=preset,
+                    seeds=None,
+                    workdir=workdir,
+                    out=None,
+                    jobs=jobs,
+                )
+            except MissingData as missing:
+                say(f"left as it is: {missing}")
     chosen = {"found": only, "kind": kind or "", "failing": failing}
     if json:
         say(listing.claims_json(preset, **chosen))

@@ -14,6 +14,7 @@ from common.aggregates import measured
 from common.config import config_hash, load_config
 from common.errors import DataError, Interrupted, UserError, nearest
 from common.files import json_files
+from common.files.data_dir import require_data_files
 from common.files.storage import locked, write_file
 from common.jobs import pool as job_list
 from common.jobs import trainings
@@ -99,12 +100,14 @@ def run_table(
 
     Raises:
         UserError: If there is no such paper, table or preset, or runs are of other code.
+        MissingData: If files that the table reads are not on this machine.
         DataError: If a result or log cannot be written.
         Interrupted: After a signal; finished runs are kept and the same command continues.
     """
     info = papers.find_paper(paper) if isinstance(paper, str) else paper
     table = find_table(info, name)
     table = table.at.get(preset, table)
+    require_data_files(table.data_files, f"table {table.name} of {info.name}")
     chosen = _seeds(table, seeds)
     request = Request(info, table, preset, chosen, Path(workdir), tuple(lab), allow_changed_code)
     data, planned = measure(request, jobs)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ml_collections import ConfigDict
 
 from common.data import cache
+from common.data.catalogue import ARRAY_SHA256
 from common.data.images import ImageSet, balanced_indices, downsample, load_images
 
 PyTree = Any
@@ -25,8 +26,9 @@ class DataSpec(NamedTuple):
         source: Where they are read from; "": the first place that has them.
         size: Pixels of a side; images that are larger are averaged over blocks.
         channels: 1 or 3.
-        num_train: As many of every class, in the order of the file.
-        num_test: As many of every class, in the order of the file.
+        num_train: As many of every class, in the order of the file; all of them if that is how many
+            there are.
+        num_test: As `num_train`.
     """
 
     version: int
@@ -87,7 +89,9 @@ def abstract(spec: DataSpec) -> PyTree:
 
 def identity(spec: DataSpec) -> dict[str, Any]:
     """Returns what the data are made of: this module's `load`, and the files behind it."""
-    return {**cache.identity(spec, load), "files": load_images(spec.images, spec.source).sha256}
+    # Of sets whose arrays are pinned nothing has to be read.
+    files = ARRAY_SHA256.get(spec.images) or load_images(spec.images, spec.source).sha256
+    return {**cache.identity(spec, load), "files": files}
 
 
 def describe(spec: DataSpec) -> dict[str, Any]:
@@ -124,7 +128,10 @@ STORED = {"cifar10": 32, "cifar10_lossless": 32, "fashion_mnist": 28, "mnist": 2
 
 
 def _part(spec: DataSpec, images: np.ndarray, labels: np.ndarray, count: int) -> PyTree:
-    chosen = balanced_indices(labels, per_class=count // CLASSES)
+    if count == len(labels):
+        chosen = np.arange(count)
+    else:
+        chosen = balanced_indices(labels, per_class=count // CLASSES)
     pixels = images[chosen]
     if spec.size != STORED[spec.images]:
         pixels = downsample(pixels, spec.size)

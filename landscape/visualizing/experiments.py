@@ -49,6 +49,11 @@ def depth(config: ConfigDict) -> Experiment:
     return _experiment(config, network, lambda state: {"": state}, **training._asdict())
 
 
+def published(config: ConfigDict) -> Experiment:
+    """Trains one network by the recipe of the published ResNets; cells read those themselves."""
+    return depth(config)
+
+
 def batch_size(config: ConfigDict) -> Experiment:
     """Trains two networks from the same weights on the same examples, in small and large batches.
 
@@ -230,4 +235,4 @@ def _measure(network: Network, variables: PyTree, rows: PyTree) -> dict[str, Arr
     return {"loss": values["loss"], "error": 100 - values["accuracy"]}
 
 
-EXPERIMENTS = {"depth": depth, "batch_size": batch_size}
+EXPERIMENTS = {"depth": depth, "batch_size": batch_size, "published": published}

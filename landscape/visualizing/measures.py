@@ -73,10 +73,20 @@ def trained(config: ConfigDict) -> Trained:
     """Returns the networks of a config, trained once; another surface takes the same ones."""
     stage = ConfigDict(config.to_dict())
     del stage["surface"]
-    run = stages.trained(stage.lock())
+    return of_run(config, stages.trained(stage.lock()))
+
+
+def of_run(config: ConfigDict, run: Loaded, *, skip: int = 0) -> Trained:
+    """Returns the networks of a run with the images of `config.surface`.
+
+    Args:
+        config: Config of the run, with its surface.
+        run: What was trained.
+        skip: Training images to pass over, so that surfaces are over others.
+    """
     count = config.surface.images
     labels = np.asarray(run.data["train"]["label"])
-    chosen = balanced_indices(labels, per_class=count // CLASSES)
+    chosen = balanced_indices(labels, per_class=count // CLASSES, skip=skip // CLASSES)
     rows = jax.tree.map(lambda x: np.asarray(x)[chosen], run.data["train"])
     network = network_of(config)
 

@@ -23,7 +23,8 @@ class NetworkSpec(NamedTuple):
     """A network.
 
     Attributes:
-        kind: "mlp", "resnet" or "vgg9".
+        kind: "mlp", "resnet", "vgg9", or "padded_resnet", whose shortcuts pad with zeros where the
+            shape changes.
         depth: Layers with weights, 2 n + 2 of an MLP and 6 n + 2 of a ResNet; VGG-9 has nine.
         width: Neurons of a hidden layer, or channels of the first stage.
         shortcuts: Whether what enters a block is added to what leaves it; VGG-9 has no blocks.
@@ -97,7 +98,7 @@ def cross_entropy(logits: Float[Array, "batch classes"], labels: Array) -> Float
 def _module(spec: NetworkSpec) -> nn.Module:
     if spec.kind == "vgg9":
         return VGG9(width=spec.width)
-    layers = {"mlp": 2, "resnet": 6}[spec.kind]  # of one more n
+    layers = 2 if spec.kind == "mlp" else 6  # of one more n
     if spec.depth < layers + 2 or (spec.depth - 2) % layers:
         raise ValueError(
             f"config.model.depth={spec.depth}: expected {layers} n + 2 of kind {spec.kind}"
@@ -105,5 +106,7 @@ def _module(spec: NetworkSpec) -> nn.Module:
     if spec.kind == "mlp":
         blocks = (spec.depth - 2) // layers
         return ResidualMLP(blocks=blocks, width=spec.width, shortcuts=spec.shortcuts)
-    shortcut = "projection" if spec.shortcuts else "none"
-    return ResNet(depth=spec.depth, width=spec.width, shortcut=shortcut)
+    shortcut = "padding" if spec.kind == "padded_resnet" else "projection"
+    return ResNet(
+        depth=spec.depth, width=spec.width, shortcut=shortcut if spec.shortcuts else "none"
+    )

@@ -6,11 +6,15 @@ from common.config import require_at_least_one
 
 ALLOWED = {
     "data.images": ("cifar10", "cifar10_lossless", "fashion_mnist", "mnist"),
-    "model.kind": ("mlp", "resnet", "vgg9"),
+    "model.kind": ("mlp", "padded_resnet", "resnet", "vgg9"),
 }
 CIFAR10 = {  # released code, dataloader.py
     "mean": (125.3, 123.0, 113.9),
     "deviation": (63.0, 62.1, 66.7),
+}
+IMAGENET = {  # by which the published networks take pixels, 255 times what their code has
+    "mean": (123.675, 116.28, 103.53),
+    "deviation": (58.395, 57.12, 57.375),
 }
 FASHION_MNIST = {  # of the embedded training images, averaged to 14 x 14 pixels
     "mean": (73.1,),

@@ -1,6 +1,8 @@
 """The tables of the paper by name; its figures are tables of numbers here."""
 
 from common.tables import named
-from landscape.visualizing.tables import batch_size, convexity, depth
+from landscape.visualizing.tables import batch_size, convexity, depth, published
 
-TABLES = named({"depth": depth, "batch_size": batch_size, "convexity": convexity})
+TABLES = named(
+    {"depth": depth, "batch_size": batch_size, "convexity": convexity, "published": published}
+)

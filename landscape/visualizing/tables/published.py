@@ -1,0 +1,149 @@
+"""The published ResNets for CIFAR-10 as data: four networks that others have trained."""
+
+from common.aggregates import Results
+from common.comparisons import all_of, at_least_times, at_most_times, beats, below, near, not_worse
+from common.tables import Cell, Published, Table
+from common.verdicts import CHECK, PAPER, Verdict, claim
+
+CONFIG = "landscape/visualizing/configs/published.py"
+NUMBERS, PLANE = (f"landscape.visualizing.pretrained:{name}" for name in ("numbers", "plane"))
+DEPTHS = {f"ResNet-{depth}": depth for depth in (20, 32, 44, 56)}
+SHALLOW, *_, DEEP = DEPTHS
+ACCURACY, ERROR, TRAIN = "test accuracy (%)", "test error (%)", "training loss"
+SHARPNESS, STDERR = "sharpness", "its standard error"
+EIGENVALUE, RESIDUAL = "largest eigenvalue", "its residual"
+WIDTH, SPREAD = "width along lines", "its spread over lines"
+NONCONVEX, MINIMA, BASIN = "non-convex share", "strict minima", "basin area"
+HOURS = "core hours of the plane"
+METRICS = {
+    ACCURACY: "test_accuracy",
+    ERROR: "test_error",
+    TRAIN: "train_loss",
+    SHARPNESS: "sharpness",
+    STDERR: "sharpness_stderr",
+    EIGENVALUE: "eigenvalue",
+    RESIDUAL: "eigenvalue_residual",
+    WIDTH: "width",
+    SPREAD: "width_spread",
+}
+OF_PLANES = {NONCONVEX: "nonconvex", MINIMA: "minima", BASIN: "basin", HOURS: "hours"}
+# Of the 1,000 test images of the lossless subset, and of all 10,000 as the weights' authors say.
+RIGHT = dict(zip(DEPTHS, (91.5, 92.8, 93.3, 92.6), strict=True))
+PUBLISHED = {
+    row: Published(error, None, "README of the weights, 10,000 test images")
+    for row, error in zip(DEPTHS, (8.27, 7.37, 6.90, 6.61), strict=True)
+}
+
+
+def _in_order(results: Results, column: str, *, lower: bool) -> Verdict:
+    """Judges whether every network beats the one before it, whose published error is higher."""
+    rows = list(DEPTHS)
+    return all_of(
+        *(
+            beats(results[deeper, column], results[row, column], lower=lower)
+            for row, deeper in zip(rows, rows[1:], strict=False)
+        )
+    )
+
+
+@claim(PAPER, "Sec. 4.1")
+def sharpness_ranks_test_errors(results: Results) -> Verdict:
+    """Of two networks that with the lower published test error has the lower sharpness."""
+    return _in_order(results, SHARPNESS, lower=True)
+
+
+@claim(PAPER, "Sec. 4.1")
+def wide_minima_generalize(results: Results) -> Verdict:
+    """Of two networks that with the lower published test error is wider along random lines."""
+    return _in_order(results, WIDTH, lower=False)
+
+
+@claim(PAPER, "Sec. 5.1")
+def depth_with_shortcuts_keeps_convexity(results: Results) -> Verdict:
+    """ResNet-56 has no larger non-convex share and no more minima than ResNet-20."""
+    return all_of(
+        *(
+            not_worse(results[DEEP, column], results[SHALLOW, column], lower=True)
+            for column in (NONCONVEX, MINIMA)
+        )
+    )
+
+
+@claim(PAPER, "Sec. 5.1")
+def surfaces_with_shortcuts_are_convex(results: Results) -> Verdict:
+    """Less than a tenth of either surface is not convex."""
+    return all_of(*(below(results[row, NONCONVEX], 0.1) for row in (SHALLOW, DEEP)))
+
+
+@claim(PAPER, "Sec. 5.1")
+def contours_are_alike(results: Results) -> Verdict:
+    """The contour of loss 0.1 is as wide for ResNet-56 as for ResNet-20, within a quarter."""
+    deep, shallow = results[DEEP, WIDTH], results[SHALLOW, WIDTH]
+    return all_of(at_least_times(deep, shallow, 0.75), at_most_times(deep, shallow, 1.25))
+
+
+@claim()
+def eigenvalues_rank_test_errors(results: Results) -> Verdict:
+    """Of two networks that with the lower published test error has the lower largest eigenvalue."""
+    return _in_order(results, EIGENVALUE, lower=True)
+
+
+@claim(CHECK)
+def weights_are_the_published_ones(results: Results) -> Verdict:
+    """Each network is right on as many of the 1,000 test images as others have counted."""
+    return all_of(*(near(results[row, ACCURACY], right, 0.101) for row, right in RIGHT.items()))
+
+
+@claim(CHECK)
+def sharpness_is_measured(results: Results) -> Verdict:
+    """The standard error of every sharpness is below a third of it."""
+    return all_of(
+        *(below(results[row, STDERR], results[row, SHARPNESS].mean / 3) for row in DEPTHS)
+    )
+
+
+def _cells(planes: tuple[str, ...]) -> tuple[Cell, ...]:
+    """Returns the cells of all networks, with planes of some."""
+    return tuple(
+        Cell(
+            row,
+            column,
+            {},
+            metric,
+            PUBLISHED[row] if column == ERROR else None,
+            run=run,
+            variant=f"depth={depth}",
+        )
+        for row, depth in DEPTHS.items()
+        for run, columns in ((NUMBERS, METRICS), (PLANE, OF_PLANES if row in planes else {}))
+        for column, metric in columns.items()
+    )
+
+
+TABLE = Table(
+    title="Published ResNets for CIFAR-10 (lossless subset): the surface around their weights",
+    source="Li et al. (2018), Fig. 5 and Sec. 5",
+    config=CONFIG,
+    cells=_cells((SHALLOW, DEEP)),
+    headline=("sharpness_ranks_test_errors", "depth_with_shortcuts_keeps_convexity"),
+    data_files=(
+        "cifar10/lossless_subset.npz",
+        *(f"cifar10_resnets/resnet{depth}.npz" for depth in DEPTHS.values()),
+    ),
+    notes=(
+        "Weights: github.com/akamaster/pytorch_resnet_cifar10, whose shortcuts pad with zeros; the "
+        "paper's networks have projections. All numbers are of the lossless subset of CIFAR-10: "
+        "test errors of its 1,000 test images, training losses of 1,000 of its 4,000 training "
+        "images. Published errors are those of the weights, on 10,000 test images, and not the "
+        "paper's.",
+        "A seed draws directions and probes, and takes other training images where the preset has "
+        "fewer than 1,000: the weights are always the same.",
+        "Sharpness: mean of d'Hd over filter-normalized directions d, by Hutchinson's estimator; "
+        "largest eigenvalue of the same Hessian, over the filters. Width: length of the interval "
+        "around the weights in which the training loss is below 0.1, on lines along random "
+        "filter-normalized directions from -0.5 to 0.5, mean over three.",
+        "Planes: as in table depth. Core hours: processor time of one evaluation, measured, times "
+        "the number of points.",
+    ),
+)
+TABLE = TABLE._replace(at={"fine": TABLE._replace(seeds=(0,))})
