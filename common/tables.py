@@ -121,7 +121,7 @@ def named(tables: Mapping[str, Table | ModuleType]) -> dict[str, Table]:
     """Returns the tables of a paper, in order, each with the name it is registered under.
 
     A module stands for its `TABLE`, with the claims it makes, drawn by `draw` of the module of the
-    same name in figures/.
+    same name in figures/; so do the tables in its place at other presets.
     """
     found = {}
     for name, entry in tables.items():
@@ -132,13 +132,16 @@ def named(tables: Mapping[str, Table | ModuleType]) -> dict[str, Table]:
 
 
 def _of_module(module: ModuleType) -> Table:
-    table, file = module.TABLE, Path(module.__file__ or "")
+    file = Path(module.__file__ or "")
     drawn = (file.parent.parent / "figures" / file.name).is_file()
-    figures = module.__name__.replace(".tables.", ".figures.")
-    return table._replace(
-        claims=table.claims or claims_in(vars(module)),
-        figures=table.figures or (f"{figures}:draw" if drawn else None),
-    )
+    figures = module.__name__.replace(".tables.", ".figures.") + ":draw" if drawn else None
+
+    def complete(table: Table) -> Table:
+        at = {preset: complete(other) for preset, other in table.at.items()}
+        claims = table.claims or claims_in(vars(module))
+        return table._replace(claims=claims, figures=table.figures or figures, at=at)
+
+    return complete(module.TABLE)
 
 
 def results_from_json(data: Mapping[str, Any], table: Table | None = None) -> Results:

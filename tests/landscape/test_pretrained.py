@@ -15,8 +15,11 @@ from common.errors import MissingData, UserError
 from common.experiment import build
 from common.nets import published_resnets
 from common.results.runner import run_table
+from common.runs import Loaded
+from common.steps import TrainState
 from common.tables import results_from_json
 from landscape.visualizing import data, pretrained
+from landscape.visualizing.measures import Trained
 from landscape.visualizing.tables import TABLES
 from landscape.visualizing.tables.published import DEPTHS, SHARPNESS
 from tests.nfn.resnets import random_weights, tensor_list
@@ -72,11 +75,11 @@ def log_probabilities(path: Path, images: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(lambda x: jax.nn.log_softmax(module.apply(variables, x)))(pixels))
 
 
-def test_cells_measure_the_network_in_the_file(files: Path) -> None:
-    config = config_of()
+@pytest.mark.slow  # the program of a product with the Hessian of convolutions
+def test_a_cell_measures_the_network_in_the_file(files: Path) -> None:
     train, test = random_images(0), random_images(1)
 
-    found = pretrained.numbers(config)
+    found = pretrained.numbers(config_of())
 
     right = np.argmax(log_probabilities(files, test["image"]), axis=1) == test["label"]
     assert found["test_accuracy"] == pytest.approx(100 * np.mean(right), abs=1e-4)
@@ -86,6 +89,31 @@ def test_cells_measure_the_network_in_the_file(files: Path) -> None:
     assert 0 < found["eigenvalue_residual"] < 0.1 * found["eigenvalue"]
     assert found["sharpness_stderr"] > 0
     assert found["width_spread"] >= 0
+
+
+def test_curvature_is_that_of_the_dense_hessian_over_filters() -> None:
+    random = np.random.default_rng(0)
+    rows = {"image": random.normal(size=(50, 2)), "label": random.integers(0, 3, 50)}
+    rows = {"image": rows["image"].astype(np.float32), "label": rows["label"].astype(np.int32)}
+    kernel = random.normal(size=(2, 3)).astype(np.float32)
+    params = {"head": {"kernel": kernel, "bias": np.ones(3, np.float32)}}
+
+    def of_kernel(kernel: Any, rows: Any) -> Any:
+        log_p = jax.nn.log_softmax(rows["image"] @ kernel + jnp.ones(3)[None])
+        return -jnp.mean(jnp.take_along_axis(log_p, rows["label"][:, None], 1))
+
+    config = config_of(surface__products="16")  # batches of 20, 20 and 10 rows
+    run = Loaded(config, build(config), 0, TrainState(params, (), {"norm": {}}), rows)
+    loss = lambda variables, rows: of_kernel(variables["params"]["head"]["kernel"], rows)
+    found = pretrained.curvatures(Trained(config, run, lambda *_: {}, loss, rows))
+
+    hessian = np.asarray(jax.hessian(of_kernel)(kernel, rows))  # [2, 3, 2, 3]
+    dense = hessian.reshape(6, 6).astype(float)
+    blocks = [np.trace(hessian[:, f, :, f]) * np.sum(kernel[:, f] ** 2) / 2 for f in range(3)]
+    # The tolerance asked for is 1e-2; probes of 6 signs leave a standard error.
+    assert found["eigenvalue"] == pytest.approx(np.linalg.eigvalsh(dense)[-1], rel=1e-2)
+    assert abs(found["sharpness"] - sum(blocks)) < 4 * found["sharpness_stderr"]
+    assert found["sharpness_stderr"] < 0.3 * found["sharpness"]
 
 
 def test_planes_and_lines_go_through_the_weights_and_seeds_choose_images(files: Path) -> None:
@@ -125,7 +153,8 @@ def test_a_whole_set_is_taken_in_its_order(monkeypatch: pytest.MonkeyPatch) -> N
     labels = np.zeros(20, np.int32)  # not as many of every class
     images = ImageSet("few", "here", pixels, labels, pixels, labels, sha256="0")
     monkeypatch.setattr(data, "load_images", lambda name, source: images)
-    config = config_of(data__num_train="20", data__num_test="20", surface__images="10")
+    small = {"data__num_train": "20", "data__num_test": "20", "surface__images": "10"}
+    config = config_of(data__size="32", **small)
 
     found = data.load(data.data_spec(config.data))
 
