@@ -144,6 +144,12 @@ MISTAKES = {
         env={"DATA_DIR": "{tmp}", "LAB_CACHE": "{tmp}/cache"},
         loads_jax=True,
     ),
+    "table whose data nobody can fetch": Mistake(
+        ("table", "landscape.visualizing", "published", "--out={tmp}/out"),
+        ("table published", "no cifar10/lossless_subset.npz and 4 more", "DATA_DIR='{tmp}'"),
+        code=5,
+        env={"DATA_DIR": "{tmp}"},
+    ),
     "mesh that does not divide the devices": Mistake(
         (*TRAIN_ON_2, "--workdir={tmp}/runs", "--config.mesh={'data': 3}"),
         ("mesh", "3", "2"),

@@ -6,7 +6,7 @@
 
 The cells of the table train nothing: they read `config.weights` and the lossless subset of the
 images, both in $DATA_DIR. `lab train` is the recipe by which such a network is trained. Presets:
-cpu (11 x 11 points over 100 images, three pairs of directions), fine (51 x 51 points over 1,000
+cpu (11 x 11 points over 60 images, three pairs of directions), fine (51 x 51 points over 1,000
 images, one pair; hours, resumable), paper (all of CIFAR-10, one GPU; not run). Measured times and
 results are in results/published.cpu.md and published.fine.md.
 """
@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.surface.images, config.surface.chunk = 1_000, 20
     if chosen["preset"] == "cpu":
         config.surface.points, config.surface.line_points = 11, 11
-        config.surface.images, config.surface.products = 100, 8
+        config.surface.images, config.surface.products = 60, 8
     return config
 
 
