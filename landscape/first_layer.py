@@ -5,6 +5,7 @@ for it at all points of a line or plane. That holds for dense layers and convolu
 and through batch normalization with frozen statistics while its scale is at rest.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -92,15 +93,8 @@ def check_affine(
     """
     rows = jax.tree.map(lambda x: jnp.asarray(x[:ROWS]), rows)
     extra = () if model_state is None else (model_state,)
-    point = jnp.asarray(corner)
-
-    @jax.jit
-    def both(params: PyTree, directions: tuple, rows: PyTree, extra: tuple) -> tuple:
-        found = affine_outputs(function.first, params, directions, rows, *extra).at(point)
-        return found, function.first(moved(params, directions, point), rows, *extra)
-
-    pairs = zip(*map(jax.tree.leaves, both(params, tuple(directions), rows, extra)), strict=True)
-    for found, wanted in pairs:
+    both = _both(params, tuple(directions), jnp.asarray(corner), rows, extra, first=function.first)
+    for found, wanted in zip(*map(jax.tree.leaves, both), strict=True):
         size, error = (float(jnp.max(jnp.abs(x))) for x in (wanted, found - wanted))
         if error > _coarsest((wanted, params)) ** 0.5 * size:
             raise ValueError(
@@ -108,6 +102,21 @@ def check_affine(
                 f"outputs of up to {size:.3g} are {error:.3g} off; nonlinearities, and scales that "
                 "move together with the kernels before them, belong into rest"
             )
+
+
+@functools.partial(jax.jit, static_argnames="first")
+def _both(
+    params: PyTree,
+    directions: tuple[PyTree, ...],
+    point: Array,
+    rows: PyTree,
+    extra: tuple[PyTree, ...],
+    *,
+    first: Callable[..., PyTree],
+) -> tuple[PyTree, PyTree]:
+    """Returns the outputs at a point from those over the plane, and by `first` itself."""
+    found = affine_outputs(first, params, directions, rows, *extra).at(point)
+    return found, first(moved(params, directions, point), rows, *extra)
 
 
 def _coarsest(tree: PyTree) -> float:

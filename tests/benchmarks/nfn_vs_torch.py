@@ -35,7 +35,8 @@ FOLDER = Path(__file__).resolve().parent / "peers"
 REPOSITORY = FOLDER.parent.parent.parent
 HOW_TO = (
     "python -m venv peer && peer/bin/pip install torch==2.13.0 nfn==0.1.2 einops numpy "
-    "neuraloperator==2.0.0"
+    "neuraloperator==2.0.0 loss-landscapes==3.0.6 pyhessian==0.1 curvlinops-for-pytorch==3.0.1 "
+    "hessian-eigenthings==1.0.0a5 scipy"
 )
 KEEP = {
     "MALLOC_ARENA_MAX": "1",
@@ -82,6 +83,12 @@ class Side:
         """Returns the best time of one turn, or None if this side has no such case."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([case, SECONDS.value]) + "\n")
+        return self._read()
+
+    def once(self, case: str) -> dict[str, Any] | None:
+        """Returns the times of a single run and what it returned, or None if there is no such."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([case, None]) + "\n")
         return self._read()
 
     def _read(self) -> Any:

@@ -22,8 +22,9 @@ class Case(NamedTuple):
 def serve(makers: Mapping[str, Callable[[], Case]], facts: Mapping[str, Any]) -> None:
     """Answers lines [name, seconds] of stdin with the best time of one unit, in ms.
 
-    A case is made and run twice before it is first timed; one that is not there gives null. The
-    first line that is written is `facts`.
+    A case is made and run twice before it is first timed; one that is not there gives null. Where
+    the seconds are null, the answer is the times of a single run and what it returns: for long
+    cases, and for results. The first line that is written is `facts`.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print does not get between the answers
@@ -33,9 +34,22 @@ def serve(makers: Mapping[str, Callable[[], Case]], facts: Mapping[str, Any]) ->
         name, seconds = json.loads(line)
         if name in makers and name not in made:
             made[name] = makers[name]()
-            made[name].run()
-            made[name].run()
-        print(json.dumps(_best(made[name], seconds) if name in made else None), file=answers)
+            if seconds is not None:
+                made[name].run()
+                made[name].run()
+        answer = None
+        if name in made:
+            answer = _once(made[name]) if seconds is None else _best(made[name], seconds)
+        print(json.dumps(answer), file=answers)
+
+
+def _once(case: Case) -> dict[str, Any]:
+    """Returns wall and CPU time of one unit of one run, and what the run returned."""
+    start, start_cpu = time.perf_counter(), time.process_time()
+    value = case.run()
+    wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    scale = 1e3 / case.units
+    return {"wall": scale * wall, "cpu": scale * cpu, "value": value}
 
 
 def _best(case: Case, seconds: float) -> dict[str, float]:
