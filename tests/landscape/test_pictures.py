@@ -12,7 +12,7 @@ from common.figures import page
 from common.files.json_files import parse
 from landscape import figures
 from landscape.grids import Surface, axis, transposed
-from landscape.meshes import heights, write_vtp
+from landscape.meshes import heights, write_vtp, write_vtu
 from landscape.viewer import write_page
 
 X, Y = axis(-1, 1, 7), axis(-2, 2, 5)
@@ -96,6 +96,25 @@ def test_a_mesh_has_a_quad_a_cell_and_the_heights_of_the_surface(tmp_path: Path,
         assert mean == pytest.approx(corners[:, 2].mean())
         centers.add(tuple(np.round(corners[:, :2].mean(0), 9)))
     assert len(centers) == 24
+
+
+def test_the_mesh_that_meshio_reads_has_the_same_points_and_cells(tmp_path: Path) -> None:
+    write_vtp(tmp_path / "plane.vtp", PLANE)
+    write_vtu(tmp_path / "plane.vtu", PLANE)
+
+    surface, grid = (
+        ElementTree.parse(tmp_path / f"plane.{suffix}").getroot().find(path)
+        for suffix, path in (("vtp", "PolyData/Piece"), ("vtu", "UnstructuredGrid/Piece"))
+    )
+    assert surface is not None and grid is not None
+    assert grid.attrib == {"NumberOfPoints": "35", "NumberOfCells": "24"}
+    for name in ("Points", "PointData", "CellData"):
+        path = f"{name}/DataArray"
+        assert (numbers(grid, path) == numbers(surface, path)).all()
+    for name in ("connectivity", "offsets"):
+        path = f"/DataArray[@Name='{name}']"
+        assert (numbers(grid, f"Cells{path}") == numbers(surface, f"Polys{path}")).all()
+    assert (numbers(grid, "Cells/DataArray[@Name='types']") == np.full(24, 9)).all()  # VTK_QUAD
 
 
 def test_a_page_holds_the_surface_and_loads_nothing(tmp_path: Path) -> None:
