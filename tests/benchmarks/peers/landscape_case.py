@@ -116,7 +116,7 @@ def make(path: Path) -> None:
         for name, layer in layers.items()
         for part, leaf in layer.items()
     }
-    np.savez(path, x=rows["x"], y=rows["y"], **named)
+    np.savez(path, allow_pickle=False, x=rows["x"], y=rows["y"], **named)
 
 
 def load(path: Path) -> tuple[dict[str, PyTree], PyTree]:
