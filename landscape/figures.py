@@ -68,6 +68,62 @@ def filled_contours(
     return axis.contourf(x, y, clipped, levels=scale, norm=norm, cmap=FILLED, extend="neither")
 
 
+def levels_of(values: Float[np.ndarray, "n m"], count: int = 12) -> Float[np.ndarray, " levels"]:
+    """Returns levels of contours for any loss: they rise ever faster above its lowest point.
+
+    The highest is that above nine tenths of the points.
+
+    Raises:
+        ValueError: If fewer than two values are finite, or all are the same.
+    """
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), np.quantile(known, 0.9)) if known.size else (0.0, 0.0)
+    if not high > low:
+        raise ValueError("the surface is flat: there are no contours")
+    return low + np.geomspace(1e-3 * (high - low), high - low, count)
+
+
+def plane(
+    figure: "Figure",
+    surface: Surface,
+    *,
+    name: str = "loss",
+    title: str = "",
+    facts: Mapping[str, str] | None = None,
+    steps: Float[np.ndarray, "steps 2"] | None = None,
+) -> "Axes":
+    """Draws a plane of any loss: colors, contours, the point it goes through; below, what it shows.
+
+    Args:
+        figure: A page of its own.
+        surface: The plane.
+        name: Of the values.
+        title: Above it.
+        facts: What one has to know to read it, each a line: the data, the directions, what is done
+            with statistics of batch normalization.
+        steps: Path of an optimizer on the plane.
+
+    Raises:
+        ValueError: If the surface is no plane, is flat, or has no values of this name.
+    """
+    from matplotlib import colors
+
+    x, y, z = _plane(surface, name)
+    levels = levels_of(plane_values(surface, name))
+    axis = figure.subplots()
+    norm = colors.BoundaryNorm(levels, 256, extend="both")
+    drawn = axis.contourf(x, y, z, levels=levels, norm=norm, cmap=FILLED, extend="both")
+    figure.colorbar(drawn, ax=axis, format="%.3g", label=name)
+    contours(axis, surface, name=name, levels=levels, cmap=None, colors="white", linewidths=0.5)
+    if steps is not None:
+        path(axis, steps)
+    axis.plot(0, 0, "r+", markersize=8)
+    axis.set_title(title, fontsize=9)
+    lines = "\n".join(f"{what}: {fact}" for what, fact in (facts or {}).items())
+    figure.supxlabel(lines, fontsize=7, x=0.02, ha="left")
+    return axis
+
+
 def relief(
     part: "Figure | SubFigure",
     surface: Surface,

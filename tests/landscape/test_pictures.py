@@ -39,6 +39,16 @@ def test_contours_lie_where_the_loss_has_their_level(tmp_path: Path) -> None:
     assert (tmp_path / "contours.png").stat().st_size > 1000
 
 
+def test_levels_of_any_loss_lie_within_it_and_rise_ever_faster() -> None:
+    for scale, shift in ((1.0, 0.0), (1e-4, -7.0)):
+        levels = figures.levels_of(scale * LOSS + shift)
+        assert (np.diff(levels, 2) > 0).all()
+        assert shift < levels[0] and levels[-1] < scale * LOSS.max() + shift
+    for flat in (np.ones((3, 3)), np.full((3, 3), np.nan)):
+        with pytest.raises(ValueError, match="the surface is flat"):
+            figures.levels_of(flat)
+
+
 def test_every_picture_is_drawn_also_over_points_without_a_value(tmp_path: Path) -> None:
     holes = LOSS.copy()
     holes[0, 0], holes[6, 4] = np.nan, np.inf
