@@ -1,8 +1,9 @@
 """Sums over whole data sets inside one compiled program, one slice in memory at a time."""
 
+import contextlib
 import contextvars
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,30 @@ SumCount = tuple[jax.Array, jax.Array]
 _WITNESS: contextvars.ContextVar[Callable[..., None] | None] = contextvars.ContextVar(
     "witness", default=None
 )
+
+
+class Limit(NamedTuple):
+    """How many rows `sums_over` goes over, None: all; and (used, given) of every call so far."""
+
+    rows: int | None
+    met: list[tuple[int, int]]
+
+
+_LIMIT: contextvars.ContextVar[Limit | None] = contextvars.ContextVar("limit", default=None)
+
+
+@contextlib.contextmanager
+def limited(rows: int | None) -> Iterator[Limit]:
+    """While programs are traced inside, `sums_over` takes at most so many rows, evenly spread.
+
+    For rough pictures of a function that takes whole data sets, whatever these look like.
+    """
+    limit = Limit(rows, [])
+    token = _LIMIT.set(limit)
+    try:
+        yield limit
+    finally:
+        _LIMIT.reset(token)
 
 
 def sums_over(
@@ -44,6 +69,8 @@ def sums_over(
         ValueError: If there are no rows, arrays have different numbers of them, or `function` does
             not give one number a row.
     """
+    if (limit := _LIMIT.get()) is not None:
+        rows = _evenly(rows, limit)
     values, count = _values(function, rows, chunk, key)
 
     def total(name: str, value: jax.Array) -> jax.Array:
@@ -115,6 +142,15 @@ def _values(
         return values
 
     return jax.lax.map(one, index), count
+
+
+def _evenly(rows: PyTree, limit: Limit) -> PyTree:
+    """Returns as many rows as the limit allows, and notes their number."""
+    count = _num_rows(rows)
+    used = min(limit.rows or count, count)
+    limit.met.append((used, count))
+    chosen = np.arange(used) * count // used
+    return rows if used == count else jax.tree.map(lambda x: jnp.asarray(x)[chosen], rows)
 
 
 def _num_rows(rows: PyTree) -> int:

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from common import sharding
+from common.errors import NumericalError
 from common.evaluation import sums_over
 from common.progress import duration, logged_progress
 from landscape import kept_parts
@@ -34,6 +35,10 @@ Values: TypeAlias = Callable[..., Any]
 Statistics: TypeAlias = Callable[[PyTree, PyTree, PyTree], PyTree]
 AXIS = "data"  # of the mesh, over which points are split
 PART = 64  # points that a killed process loses, or one for every device if there are more
+
+
+class NotFiniteError(NumericalError, ValueError):
+    """A value is not finite where everything else is compared with it: at the center."""
 
 
 def values_at(
@@ -241,11 +246,11 @@ def _check_center(values: dict[str, np.ndarray]) -> None:
     """Checks that there is a finite value where all coordinates are 0.
 
     Raises:
-        ValueError: Naming the first that is not.
+        NotFiniteError: Naming the first that is not.
     """
     for name, value in values.items():
         if not np.isfinite(value[0]):
-            raise ValueError(
+            raise NotFiniteError(
                 f"{name} is not finite at the center, where all coordinates are 0: the parameters, "
                 "the model state or the data have numbers that are not finite, or are too large"
             )

@@ -318,7 +318,7 @@ def test_every_example_of_a_verb_parses(verb: str) -> None:
 
 
 def test_every_command_in_the_documents_parses() -> None:
-    files = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*/README.md")]
+    files = [p for depth in ("", "*/", "*/*/") for p in REPOSITORY.glob(f"{depth}*.md")]
     files += [path for paper in papers.papers() for path in paper.configs.values()]
     commands = [
         line.strip().removeprefix("$ ").split("  ")[0]

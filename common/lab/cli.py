@@ -31,8 +31,9 @@ from common.errors import (
     shown,
 )
 from common.files.storage import user_path
-from common.lab.verbs import VERBS, Flag, Verb, overview, usage
+from common.lab.verbs import VERBS, Verb, overview, usage
 from common.pods import chips
+from common.verbs import Flag
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,8 +77,11 @@ def run(arguments: Sequence[str]) -> None:
     except OSError as error:
         raise UserError("the working directory no longer exists; change to another") from error
     if not arguments or arguments[0] in ("help", "--help", "-h"):
-        print(overview())
-        return
+        named = len(arguments) > 1 and arguments[0] == "help"
+        if not named:
+            print(overview())
+            return
+        arguments = [*arguments[1:], "--help"]  # `lab help VERB`
     if arguments[0] in ("version", "--version", "-V"):
         print(_versions())
         return
@@ -138,8 +142,18 @@ def parse(name: str, arguments: Sequence[str]) -> tuple[list[str], dict[str, Any
     for flag in verb.needs:
         if not values[flag].value:
             raise UserError(f"--{flag} is missing; see `lab {name} --help`")
+    _check_values(definitions, values)
     given = {flag.name: _value(flag, values[flag.name].value) for flag in definitions}
     return words, given, overrides
+
+
+def _check_values(definitions: Sequence[Flag], values: flags.FlagValues) -> None:
+    """Refuses values that a flag itself says are wrong."""
+    for flag in definitions:
+        value = values[flag.name].value
+        wrong = flag.expected(value) if flag.expected and value is not None else ""
+        if wrong:
+            raise UserError(f"--{flag.name}={shown(value)}: expected {wrong}")
 
 
 def _check_together(definitions: Sequence[Flag], values: flags.FlagValues) -> None:
@@ -282,6 +296,8 @@ def _flag_values(definitions: Sequence[Flag]) -> flags.FlagValues:
             flags.DEFINE_boolean(name, default, text, flag_values=values)
         elif isinstance(default, int):
             flags.DEFINE_integer(name, default, text, least, most, flag_values=values)
+        elif isinstance(default, float):
+            flags.DEFINE_float(name, default, text, least, most, flag_values=values)
         else:
             flags.DEFINE_string(name, default, text, flag_values=values)
     return values
@@ -298,7 +314,8 @@ def _flag_error(message: str, definitions: Sequence[Flag]) -> str:
     flag = next((f for f in definitions if named and f.name == named[1]), None)
     if named is None or flag is None:
         return shortened(message, 300)
-    whole = "an integer" + (f" of at least {flag.minimum}" if flag.minimum is not None else "")
+    whole = "a number" if isinstance(flag.default, float) else "an integer"
+    whole += f" of at least {flag.minimum}" if flag.minimum is not None else ""
     whole += f" and at most {flag.maximum}" if flag.maximum is not None else ""
     return f"--{flag.name}={shown(named[2])}: expected " + (
         "true or false" if isinstance(flag.default, bool) else whole

@@ -18,15 +18,15 @@ from common import papers, runs
 from common.checkpoints import manifest
 from common.config import load_config
 from common.devices import rendezvous
-from common.errors import DataError, LabError, UserError, shortened
+from common.errors import DataError, LabError, UserError
 from common.files import storage
 from common.lab import index, listing, new_paper, upkeep
 from common.lab.run_list import run_list, text_of
+from common.lab.saved_runs import checkpoint
 from common.loop import metrics
 from common.pods import chips
 from common.run_folders.locate import locate
 from common.run_folders.records import run_directory
-from common.run_folders.trust import check_unchanged
 from common.seeds import in_words
 
 StartJax = Callable[..., None]
@@ -132,7 +132,7 @@ def evaluate(
     *, run: str, step: str, workdir: str, allow_changed_code: bool, start_jax: StartJax
 ) -> None:
     """Prints the metrics of a saved run, computed again from its checkpoint."""
-    found, chosen = _checkpoint(run, step, workdir, allow_changed_code)
+    found, chosen = checkpoint(run, step, workdir, allow_changed_code)
     start_jax(x64=found.config.x64)
     loaded = runs.load(found.path, chosen, allow_changed_code=allow_changed_code)
     say(_metrics(loaded.evaluate()))
@@ -153,7 +153,7 @@ def export(
     from common.checkpoints import weights
 
     weights.check_target(to, overwrite=overwrite)
-    found, chosen = _checkpoint(run, step, workdir, allow_changed_code)
+    found, chosen = checkpoint(run, step, workdir, allow_changed_code)
     start_jax(x64=found.config.x64)
     from common.loop.export import export
 
@@ -303,23 +303,6 @@ def failed(message: str, problems: Iterable[str]) -> LabError:
     error = LabError(message)
     error.exit_code = codes.pop() if len(codes) == 1 else 1
     return error
-
-
-def _checkpoint(
-    run: str, step: str, workdir: str, allow_changed_code: bool
-) -> tuple[runs.Run, Any]:
-    """Returns the run that a person means, and its step: a number that is there, or a word."""
-    if step not in ("best", "last") and not step.isdecimal():
-        raise UserError(f"--step={step!r}: expected best, last or the number of a checkpoint")
-    found = runs.read(locate(run, workdir))
-    if not allow_changed_code:  # refused before JAX is imported; what uses the run checks too
-        check_unchanged(found)
-    there = manifest.steps(found.path / "checkpoints")
-    chosen = next((number for number in there if str(number) == step), step)
-    if not there or (step.isdecimal() and chosen is step):
-        steps = ", ".join(map(str, there)) or "none"
-        raise DataError(f"{found.path}: no checkpoint of step {shortened(step)}; there: {steps}")
-    return found, chosen
 
 
 def _folders(workdir: str, run: str | None) -> list[Path]:

@@ -1,25 +1,11 @@
 """The verbs of `lab` as data: words, flags, examples and help; no module of JAX is loaded."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from common.lab import commands, table_commands
-
-
-class Flag(NamedTuple):
-    """One flag; the type of `default` is its type, None is a string without a default.
-
-    `only_with` and `not_with` name flags without or beside which it would do nothing.
-    """
-
-    name: str
-    default: Any
-    help: str
-    minimum: int | None = None
-    maximum: int | None = None
-    is_path: bool = False  # "~" at its start is a home directory
-    only_with: tuple[str, ...] = ()
-    not_with: tuple[str, ...] = ()
+from common.lab.saved_runs import about_run, topic_verbs
+from common.verbs import Flag, RunVerb
 
 
 class Verb(NamedTuple):
@@ -73,6 +59,7 @@ SAVED_RUN = (
     ALLOW_CHANGED_CODE,
     WORKDIR,
 )
+SEED = Flag("seed", -1, "of a seed group the seed; -1: the run has only one", -1)
 FAILED_STARTS = Flag("failed_starts", False, "only runs that ended before their first step")
 JAX_FLAGS = (
     Flag("devices", 0, "simulate this many CPU devices; 0: the devices that are there", 0, 512),
@@ -89,6 +76,21 @@ A sweep file, JSON here, or TOML:
 
 Every line of `zip` (lists of one length) with every point of `grid` and every seed: 12 runs. Each
 of the three may be missing; seeds may be a number. "slurm": {...} holds options for --slurm."""
+
+
+def _about_run(verb: RunVerb) -> Verb:
+    """Returns a verb about a saved run that a topic brings along."""
+    return Verb(
+        verb.summary,
+        about_run(verb),
+        flags=(*verb.flags, *SAVED_RUN, SEED),
+        needs=("run",),
+        word_for="run",
+        starts_jax=True,
+        examples=verb.examples,
+        notes=verb.notes,
+    )
+
 
 VERBS: dict[str, Verb] = {
     "list": Verb(
@@ -233,7 +235,7 @@ VERBS: dict[str, Verb] = {
         flags=(
             Flag("to", None, "file to write; .safetensors or .npz says how", is_path=True),
             *SAVED_RUN,
-            Flag("seed", -1, "of a seed group the seed; -1: the run has only one", -1),
+            SEED,
             Flag("overwrite", False, "replace a file that is there"),
         ),
         needs=("run", "to"),
@@ -244,6 +246,7 @@ VERBS: dict[str, Verb] = {
             "lab export 0123456789ab --to=weights.npz --step=last --overwrite",
         ),
     ),
+    **{name: _about_run(verb) for name, verb in topic_verbs().items()},
     "runs list": Verb(
         "the runs below --workdir",
         commands.runs_list,

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from common.checkpoints import manifest
 from common.errors import DataError, UserError
 from common.run_folders import trust
 from common.run_folders.locate import locate
 from common.run_folders.records import Run, read
+from common.seeds import in_words, is_group, seeds_of
 
 if TYPE_CHECKING:
     from common.checkpoints.checkpoint import Checkpoints
@@ -26,6 +28,8 @@ class Loaded(NamedTuple):
     Attributes:
         state: The state on the devices, of this `step`; `state.params` are the parameters.
         data: The experiment's data on the devices.
+        path: The run folder.
+        row: Of a member of a seed group its row in saved states, else None.
     """
 
     config: ConfigDict
@@ -33,6 +37,8 @@ class Loaded(NamedTuple):
     step: int
     state: PyTree
     data: PyTree
+    path: Path = Path()
+    row: int | None = None
 
     def __repr__(self) -> str:
         return f"<{self.config.experiment}, seed {self.config.seed}, step {self.step}>"
@@ -62,6 +68,53 @@ class Loaded(NamedTuple):
         if predict is None:
             raise UserError(f"{self.config.experiment}: its Experiment has no `predict`")
         return jax.jit(predict)(self.state, self.data, inputs)
+
+    def member(self, seed: int | None) -> "Loaded":
+        """Returns one seed of a seed group as a run of its own; of any other run that run.
+
+        Raises:
+            UserError: If there are several seeds and none is named, or it is none of them.
+        """
+        import jax
+
+        from common.experiment import build
+
+        seeds, said = seeds_of(self.config), f"{self.path}: has {in_words(self.config)}"
+        if seed is not None and seed not in seeds:
+            raise UserError(f"{said}, not seed {seed}")
+        if not is_group(self.config):
+            return self
+        if seed is None:
+            raise UserError(f"{said}: name one of them")
+        fields = {**self.config.to_dict(), "seed": seed, "seed_group": 1}
+        config, row = ConfigDict(fields).lock(), seeds.index(seed)
+        state = jax.tree.map(lambda leaf: leaf[row], self.state)
+        return Loaded(config, build(config), self.step, state, self.data, self.path, row)
+
+    def steps(self) -> tuple[int, ...]:
+        """Returns the steps of all checkpoints that are there, ascending."""
+        return manifest.steps(self.path / "checkpoints")
+
+    def state_at(self, step: int) -> PyTree:
+        """Returns the state of another checkpoint of the run.
+
+        Raises:
+            DataError: If there is no such checkpoint, or it is damaged.
+        """
+        import jax
+
+        from common.checkpoints.checkpoint import Checkpoints
+
+        group = () if self.row is None else (len(seeds_of(read(self.path).config)),)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*group, *leaf.shape), leaf.dtype), self.state
+        )
+        with Checkpoints(self.path / "checkpoints", read_only=True) as checkpoints:
+            restored = checkpoints.restore(shapes, step=step)
+        if restored is None:
+            raise DataError(f"{self.path}: has no valid checkpoint of step {step}")
+        row = self.row
+        return restored.state if row is None else jax.tree.map(lambda x: x[row], restored.state)
 
 
 def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = False) -> Loaded:
@@ -98,7 +151,7 @@ def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = Fal
         raise DataError(f"{run.path}: has no valid checkpoint")
     stops.require_data_of_run(run.path, restored.extra, host_data, experiment)
     data = sharding.place(host_data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
-    return Loaded(run.config, experiment, restored.step, restored.state, data)
+    return Loaded(run.config, experiment, restored.step, restored.state, data, run.path)
 
 
 def chosen_step(run: Run, checkpoints: "Checkpoints", step: Any) -> Any:
