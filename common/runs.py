@@ -13,14 +13,16 @@ from typing import Any
 
 from common.checkpoints import manifest
 from common.config import describe_diff
-from common.loop.loading import Loaded, load
+from common.loop.loading import History, Loaded, history, load
 from common.run_folders.records import Run, find, read, read_result
 
 __all__ = [
+    "History",
     "Loaded",
     "Run",
     "compare",
     "find",
+    "history",
     "load",
     "read",
     "read_result",

@@ -22,7 +22,7 @@ from common.devices import distributed
 from common.errors import UserError
 from common.experiment import build
 from common.files.storage import lock, user_folder
-from common.loop.loading import Loaded, load
+from common.loop.loading import History, Loaded, history, load
 from common.loop.train import fit
 from common.run_folders.records import read, read_result, run_directory
 
@@ -67,6 +67,24 @@ def trained(config: ConfigDict) -> Loaded:
         if done["status"] != "complete" or done["config_hash"] != config_hash(config):
             fit(build(config), config, folder, command=sys.argv, allow_changed_code=True)
     return load(folder, allow_changed_code=True)  # warns: any stage may be deleted
+
+
+def path_of(config: ConfigDict) -> History:
+    """Returns the states of a stage that was trained, from its beginning, as many as it kept.
+
+    Raises:
+        UserError: If it kept fewer than its config asks for, since another table had it trained.
+    """
+    folder = stage_directory(config)
+    states = history(folder, allow_changed_code=True)
+    last, every = config.num_steps, config.checkpoint_every or config.num_steps
+    if len(states) < 1 + min(config.keep, last // every):
+        raise UserError(
+            f"{folder}: has {len(states)} states of its path, {last // every} are asked for by "
+            f"config.checkpoint_every={every}, keep={config.keep}; remove the folder, and it is "
+            "trained again"
+        )
+    return states
 
 
 def identity(config: ConfigDict) -> dict[str, Any]:

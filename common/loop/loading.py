@@ -3,6 +3,7 @@
 Importing this module does not import JAX.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,6 +153,65 @@ def load(path: str | Path, step: Any = "best", *, allow_changed_code: bool = Fal
     stops.require_data_of_run(run.path, restored.extra, host_data, experiment)
     data = sharding.place(host_data, jax.tree.map(lambda leaf: leaf.sharding, layout.data))
     return Loaded(run.config, experiment, restored.step, restored.state, data, run.path)
+
+
+class History:
+    """The states of a run from its beginning, each restored when it is asked for by its place.
+
+    Attributes:
+        steps: Of each state: 0, unless the run began from the weights of another one, and every
+            checkpoint that was kept (`config.keep`).
+    """
+
+    def __init__(self, path: Path, layout: Any, begin: Callable[[], PyTree] | None) -> None:
+        from common.checkpoints.checkpoint import Checkpoints
+
+        self._folder, self._layout, self._begin = path / "checkpoints", layout, begin
+        with Checkpoints(self._folder, read_only=True) as checkpoints:
+            self.steps = (*((0,) if begin else ()), *checkpoints.steps())
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int, /) -> PyTree:
+        from common.checkpoints.checkpoint import Checkpoints
+
+        step = self.steps[index]
+        if step == 0 and self._begin:
+            return self._begin()
+        with Checkpoints(self._folder, read_only=True) as checkpoints:
+            restored = checkpoints.restore(self._layout.state, step=step)
+        assert restored is not None  # of a numbered step: it is there, or an error says why not
+        return restored.state
+
+
+def history(path: str | Path, *, allow_changed_code: bool = False) -> History:
+    """Returns the states of a run from its beginning to its end, on one device.
+
+    Args:
+        path: Run folder, or its hash, as for `load`.
+        allow_changed_code: Whether code that has changed since is only warned of.
+
+    Raises:
+        UserError: If it is no run folder, or its code has changed.
+    """
+    import jax
+
+    from common import sharding
+    from common.experiment import build
+    from common.loop import program
+
+    run = read(locate(str(path)))
+    trust.check_unchanged(run, allow_changed_code=allow_changed_code)
+    experiment = build(run.config)._replace(rules=())
+    mesh = sharding.make_mesh({"data": 1}, jax.local_devices()[:1])
+    layout = program.layout(experiment, run.config, mesh)
+
+    def begin() -> PyTree:
+        key = program.place_key(run.config, mesh)
+        return program.lower_init(experiment, layout).compile()(key)
+
+    return History(run.path, layout, None if run.config.init_from else begin)
 
 
 def chosen_step(run: Run, checkpoints: "Checkpoints", step: Any) -> Any:

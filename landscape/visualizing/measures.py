@@ -71,9 +71,7 @@ def batch_size(config: ConfigDict) -> dict[str, float]:
 
 def trained(config: ConfigDict) -> Trained:
     """Returns the networks of a config, trained once; another surface takes the same ones."""
-    stage = ConfigDict(config.to_dict())
-    del stage["surface"]
-    return of_run(config, stages.trained(stage.lock()))
+    return of_run(config, stages.trained(stage_of(config)))
 
 
 def of_run(config: ConfigDict, run: Loaded, *, skip: int = 0) -> Trained:
@@ -95,6 +93,13 @@ def of_run(config: ConfigDict, run: Loaded, *, skip: int = 0) -> Trained:
         return jnp.mean(cross_entropy(logits, rows["label"]))
 
     return Trained(config, run, partial(scores, network), loss, rows)
+
+
+def stage_of(config: ConfigDict) -> ConfigDict:
+    """Returns the config of the run that trains the networks of a config."""
+    stage = ConfigDict(config.to_dict())
+    del stage["surface"]
+    return stage.lock()
 
 
 def of_network(found: Trained, state: TrainState) -> dict[str, float]:

@@ -18,6 +18,7 @@ CHOICES = {
     "preset": ("cpu", "paper", "pod"),
     "decay": ("yes", "no"),
     "network": ("vgg9", "resnet56", "mlp"),
+    "optimizer": ("sgd", "adam"),
 }
 ALLOWED = sections.ALLOWED
 LARGE = {"vgg9": 8_192, "resnet56": 4_096, "mlp": 512}  # Sec. 3: 16.4 % of the training set; App.
@@ -32,7 +33,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.batch_size, config.small_batch = LARGE[network], 128  # Sec. 3
     config.num_steps = 300 * 50_000 // LARGE[network]  # epochs
     config.eval_every = config.num_steps // 3
+    config.checkpoint_every, config.keep = config.num_steps // 100, 128  # table paths reads them
     config.model = _model(network)
+    if chosen["optimizer"] == "adam":
+        config.optimizer.update(name="adam", learning_rate=1e-3, momentum=0.0, nesterov=False)
     if chosen["decay"] == "no":
         config.optimizer.weight_decay = 0.0
     if preset == "cpu":
@@ -69,8 +73,10 @@ def _cpu(config: ConfigDict) -> None:
     """The same claim on 2 cores: 10 layers, 120 epochs of 1,000 images, more weight decay."""
     sections.set_cpu(config)
     config.small_batch = config.batch_size // 32
-    config.num_steps, config.eval_every, config.steps_per_call = 234, 117, 13
-    config.optimizer.learning_rate = 0.02  # ours
+    config.num_steps, config.eval_every, config.steps_per_call = 234, 78, 6
+    config.checkpoint_every = 6  # three epochs
+    if config.optimizer.name == "sgd":
+        config.optimizer.learning_rate = 0.02  # ours
     if config.optimizer.weight_decay:
         config.optimizer.weight_decay = (
             5e-3  # ten times the paper's: there are 16 times fewer updates
