@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from common.evaluation import classification_values
+from common.nets.densenet import DenseNet
 from common.nets.residual_mlp import ResidualMLP
 from common.nets.resnet import ResNet
 from common.nets.vgg import VGG9
@@ -23,11 +24,12 @@ class NetworkSpec(NamedTuple):
     """A network.
 
     Attributes:
-        kind: "mlp", "resnet", "vgg9", or "padded_resnet", whose shortcuts pad with zeros where the
-            shape changes.
-        depth: Layers with weights, 2 n + 2 of an MLP and 6 n + 2 of a ResNet; VGG-9 has nine.
-        width: Neurons of a hidden layer, or channels of the first stage.
-        shortcuts: Whether what enters a block is added to what leaves it; VGG-9 has no blocks.
+        kind: "mlp", "resnet", "vgg9", "densenet", or "padded_resnet", whose shortcuts pad with
+            zeros where the shape changes.
+        depth: Layers with weights, 2 n + 2 of an MLP and 6 n + 2 of a ResNet; VGG-9 has nine and
+            DenseNet 121.
+        width: Neurons of a hidden layer, channels of the first stage, or what a dense layer adds.
+        shortcuts: Whether what enters a block is added to what leaves it, of an MLP or a ResNet.
         mean: Of the pixels, one for every channel; they are normalized by mean and deviation.
         deviation: Of the pixels.
     """
@@ -98,6 +100,10 @@ def cross_entropy(logits: Float[Array, "batch classes"], labels: Array) -> Float
 def _module(spec: NetworkSpec) -> nn.Module:
     if spec.kind == "vgg9":
         return VGG9(width=spec.width)
+    if spec.kind == "densenet":
+        if spec.depth != 121:
+            raise ValueError(f"config.model.depth={spec.depth}: expected 121 of kind densenet")
+        return DenseNet(growth=spec.width)
     layers = 2 if spec.kind == "mlp" else 6  # of one more n
     if spec.depth < layers + 2 or (spec.depth - 2) % layers:
         raise ValueError(

@@ -6,7 +6,7 @@ from common.config import require_at_least_one
 
 ALLOWED = {
     "data.images": ("cifar10", "cifar10_lossless", "fashion_mnist", "mnist"),
-    "model.kind": ("mlp", "padded_resnet", "resnet", "vgg9"),
+    "model.kind": ("densenet", "mlp", "padded_resnet", "resnet", "vgg9"),
 }
 CIFAR10 = {  # released code, dataloader.py
     "mean": (125.3, 123.0, 113.9),

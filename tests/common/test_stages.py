@@ -55,6 +55,10 @@ def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
     assert facts["seed"] == 3
     assert stages.identity(config).items() < facts.items()
     assert facts["step"] == first.step == result["best_step"]
+    assert stages.path_of(config).steps[0] == 0 and stages.path_of(config).steps[-1] == 200
+    asked = stages.section(outer(**stage, checkpoint_every=2, keep=50), "stage", seed=3)
+    with pytest.raises(UserError, match=r"states of its path, 100 are asked .*keep=50; remove"):
+        stages.path_of(asked)
 
 
 def test_a_stopped_stage_goes_on_where_it_was() -> None:

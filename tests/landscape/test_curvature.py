@@ -1,6 +1,7 @@
 """Eigenvalues against matrices written down: quadratics, deep linear networks, small networks."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from common.sharding import make_mesh, place, shardings
 from landscape import lanczos
 from landscape.curvature import eigenpairs, ends_over, extreme_eigenvalues, spectrum_ends
 from landscape.density import spectral_density
+from landscape.maps import curvature_map
 from landscape.products import averaged
 from landscape.traces import trace
 from landscape.vectors import moved
@@ -204,6 +206,51 @@ def test_ends_over_a_plane_are_those_of_every_point_and_neighbours_help() -> Non
         np.testing.assert_allclose(found.ratio, np.abs(found.smallest / found.largest))
         assert np.all(found.is_sign_certain == (np.abs(found.smallest) > 0.01))
         assert np.sum(found.num_products[1:]) <= np.sum(cold[1:])
+
+
+def test_a_map_has_the_ends_of_every_point_and_the_curvature_of_its_plane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path))
+    with jax.enable_x64(True):
+        theta, d, e = np.linspace(0.2, 1.0, 30), np.cos(np.arange(30)), np.sin(np.arange(30))
+        axes = (np.array([-0.2, 0.0, 0.1]), np.array([0.0, 0.3]))
+        tree = lambda x: {"w": jnp.asarray(x)}
+        make = lambda: curvature_map(
+            quartic,
+            tree(theta),
+            [jnp.zeros(1)],
+            (tree(d), tree(e)),
+            axes,
+            key=jax.random.key(0),
+            tolerance=1e-4,
+            keep=True,
+        )
+        found = make().values
+        a, b = (x[..., None] for x in np.meshgrid(*axes, indexing="ij"))
+        wanted = 6 * (theta + a * d + b * e) ** 2 - 1  # [3, 2, 30], a diagonal Hessian
+        rows = [[np.sum(wanted * x * y, axis=-1) for y in (d, e)] for x in (d, e)]
+        low, high = np.moveaxis(
+            np.linalg.eigvalsh(np.moveaxis(np.array(rows), (0, 1), (2, 3))), -1, 0
+        )
+
+        np.testing.assert_allclose(found["smallest"], wanted.min(axis=-1), atol=5e-3)
+        np.testing.assert_allclose(found["largest"], wanted.max(axis=-1), rtol=1e-3)
+        np.testing.assert_allclose(found["ratio"], np.abs(found["smallest"] / found["largest"]))
+        np.testing.assert_allclose(found["plane_smallest"], low, rtol=1e-10)
+        np.testing.assert_allclose(found["plane_largest"], high, rtol=1e-10)
+        monkeypatch.setattr("landscape.maps.ends_over", None)  # from the cache, or not at all
+        for name, value in make().values.items():
+            np.testing.assert_array_equal(value, found[name])
+
+
+def test_a_map_is_refused_where_its_plane_moves_what_is_frozen() -> None:
+    tree = {"w": jnp.ones(3), "bias": jnp.ones(2)}
+    axes, options = (np.arange(3.0), np.arange(3.0)), dict(key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"directions\[0\] moves parameters that frozen='bias'"):
+        curvature_map(quartic, tree, [jnp.zeros(1)], (tree, tree), axes, frozen="bias", **options)
+    with pytest.raises(ValueError, match="1 axes, 2 directions: a plane has two"):
+        curvature_map(quartic, tree, [jnp.zeros(1)], (tree, tree), axes[:1], **options)
 
 
 def test_a_program_over_many_points_knows_when_what_it_reaches_is_exhausted() -> None:

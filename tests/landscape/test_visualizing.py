@@ -15,9 +15,14 @@ from common.evaluation import means
 from common.experiment import build
 from common.loop.program import count_parameters
 from common.runs import Loaded
+from landscape.directions import random_plane
 from landscape.grids import Surface
-from landscape.visualizing import measures
+from landscape.trajectories import path_axes
+from landscape.vectors import moved
+from landscape.visualizing import convexity, measures, paths
 from landscape.visualizing.data import augmented
+from landscape.visualizing.experiments import variables_of
+from landscape.visualizing.networks import FROZEN
 
 DEPTH, PAIR = (f"landscape/visualizing/configs/{name}.py" for name in ("depth", "batch_size"))
 SMALL = {
@@ -159,6 +164,46 @@ def test_numbers_of_a_bowl_are_those_worked_by_hand(pair: measures.Trained) -> N
     assert found["width"] == pytest.approx(2 * np.sqrt(0.03), abs=0.02)
     inside = np.mean(10 * (x**2 + y**2) < section.basin)
     assert found["basin"] == pytest.approx(inside, abs=0.02)
+
+
+def test_a_map_agrees_with_a_picture_that_bends_where_its_ratio_is_large() -> None:
+    along = np.linspace(-1, 1, 31)
+    x, _ = np.meshgrid(along, along, indexing="ij")
+    places = along[3:-3:3]
+    picture = Surface((along, along), {"loss": x**2 - x**4 + 0 * x.T})  # bent up where 6 x^2 < 1
+    bends = np.broadcast_to((12 * places**2 - 2)[:, None], (9, 9)) + 1e-3 * np.arange(9)
+    ratio = (bends - bends.min()) / np.ptp(bends) / 2
+    values = {"ratio": ratio, "plane_smallest": -bends, "certain": np.ones((9, 9))}
+
+    found = convexity.of_map(Surface((places, places), values), picture)
+
+    assert found["picture_nonconvex"] == found["plane_nonconvex"] == np.mean(6 * places**2 > 1)
+    assert found["near_convex"] == np.mean(ratio < 0.05)
+    assert found["certain"] == 1
+
+
+def test_the_plane_of_a_flat_path_shows_the_losses_of_its_states(pair: measures.Trained) -> None:
+    end, rows = variables_of(pair.run.state.small), jax.tree.map(jnp.asarray, pair.rows)
+    plane = random_plane(jax.random.key(5), end, rules=FROZEN)
+    down = np.linspace(1, 0, 12)
+    places = np.stack([down, 0.3 * down**2], axis=1)
+    states = [moved(end, plane, place) for place in places]
+    path = paths.Path(np.arange(12), states, drops=[6, 9, 11], first=2)
+    axes = path_axes(states, frozen=FROZEN.frozen)
+
+    found = paths.of_losses(pair, path, axes)
+    random = paths.of_random_directions(pair, path, axes.distances)
+
+    # losses in float32, through small variances of ten rows
+    assert found["loss_factor"] == pytest.approx(1, abs=1e-3)
+    rises = np.diff([float(pair.loss(state, rows)) for state in states])
+    for name, part in (("first", rises[:2]), ("before_drop", rises[2:6])):
+        assert np.sign(found[f"descent_{name}"]) == -np.sign(part.sum())
+        assert 0.1 < abs(found[f"descent_{name}"]) <= 1 + 1e-6
+    size = sum(leaf.size for leaf in jax.tree.leaves(end["params"]))
+    # chi-squared of 64 and 32 degrees of freedom, of two steps at right angles: 4 deviations
+    assert random["random_plane"] == pytest.approx(2 / size, rel=1)
+    assert random["random_cosine"] == pytest.approx(1, abs=0.6)
 
 
 def test_augmented_images_are_moved_or_mirrored_and_nothing_else() -> None:

@@ -6,7 +6,8 @@
 
 Presets: cpu (2 cores, fully connected networks; measured time and result in results/depth.cpu.md),
 paper (one GPU, ResNets on CIFAR-10; not run), pod (TPU v5e 16x16; compiled ahead of time only,
-tests/test_pods.py). `widen=2` has layers twice as wide: Wide-ResNet-56-2.
+tests/test_pods.py). `widen=2` has layers twice as wide: Wide-ResNet-56-2; `network=densenet121` has
+the one depth it has, and at preset cpu fewer channels.
 """
 
 from ml_collections import ConfigDict
@@ -19,6 +20,7 @@ CHOICES = {
     "depth": ("20", "56", "110"),
     "shortcuts": ("yes", "no"),
     "widen": 1,
+    "network": ("resnet", "densenet121"),
 }
 ALLOWED = sections.ALLOWED
 
@@ -38,9 +40,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
             shortcuts=chosen["shortcuts"] == "yes",
         )
     )
+    is_dense = chosen["network"] == "densenet121"
+    if is_dense:
+        config.model.update(kind="densenet", depth=121, width=32 * chosen["widen"])
     if chosen["preset"] == "cpu":
         sections.set_cpu(config)
-        config.model.kind, config.model.width = "mlp", 32 * chosen["widen"]
+        if is_dense:
+            config.model.width = 4 * chosen["widen"]
+        else:
+            config.model.kind, config.model.width = "mlp", 32 * chosen["widen"]
         config.num_steps, config.eval_every, config.steps_per_call = 2_000, 1_000, 100
         config.optimizer.decay_at = (0.5, 0.75)
     elif chosen["preset"] == "pod":  # four images a chip
