@@ -22,7 +22,6 @@ from common.errors import DataError, UserError
 from common.experiment import build
 from common.files import json_files
 from common.files.json_files import read_json, write_json
-from common.keys import INIT, root_key, stream
 from common.lab import upkeep
 from common.loop.train import fit
 from common.loop_fields import LOOP_DEFAULTS
@@ -165,19 +164,6 @@ def test_loading_gives_the_state_its_metrics_and_predictions(trained: Path) -> N
     assert early.step == 2 and early.evaluate()["distance"] > last.evaluate()["distance"]
     with pytest.raises(DataError, match="no checkpoint of step 3; there: 2, 4, 6"):
         runs.load(trained, 3)
-
-
-def test_the_history_of_a_run_has_its_beginning_and_all_that_it_kept(trained: Path) -> None:
-    history = runs.history(trained)
-
-    assert history.steps == (0, 2, 4, 6) and len(history) == 4
-    config = runs.read(trained).config
-    began = build(config).init(stream(root_key(config), INIT))
-    np.testing.assert_array_equal(history[0]["w"], began["w"])
-    for place, step in ((1, 2), (3, 6), (-1, 6)):
-        np.testing.assert_array_equal(history[place]["w"], runs.load(trained, step).state["w"])
-    with pytest.raises(IndexError):
-        history[4]
 
 
 def test_loading_changes_nothing_and_refuses_a_damaged_best(copied: Path) -> None:

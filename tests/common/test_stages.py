@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from common import runs, stages
 from common.config import load_config
 from common.errors import Interrupted, UserError
+from common.experiment import build
+from common.keys import INIT, root_key, stream
 from common.loop_fields import LOOP_DEFAULTS
 
 
@@ -55,7 +57,11 @@ def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
     assert facts["seed"] == 3
     assert stages.identity(config).items() < facts.items()
     assert facts["step"] == first.step == result["best_step"]
-    assert stages.path_of(config).steps[0] == 0 and stages.path_of(config).steps[-1] == 200
+    path = stages.path_of(config)
+    assert (path.steps[0], path.steps[-1], len(path)) == (0, 200, len(path.steps))
+    began = build(config).init(stream(root_key(config), INIT))
+    for state, at in ((began, 0), (runs.load(folder, "last").state, -1)):
+        assert jnp.array_equal(state.params["slope"], path[at].params["slope"])
     asked = stages.section(outer(**stage, checkpoint_every=2, keep=50), "stage", seed=3)
     with pytest.raises(UserError, match=r"states of its path, 100 are asked .*keep=50; remove"):
         stages.path_of(asked)
