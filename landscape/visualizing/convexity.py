@@ -30,7 +30,7 @@ def spectrum(config: ConfigDict) -> dict[str, float]:
     """Returns how convex the map of one plane is, and whether the picture of it agrees."""
     found = trained(config)
     picture = planes(found, found.run.state)[0]
-    return of_map(spectrum_map(found, found.run.state), picture)
+    return of_map(spectrum_map(found, found.run.state), picture, basin=config.surface.basin)
 
 
 def many_planes(config: ConfigDict) -> dict[str, float]:
@@ -68,8 +68,10 @@ def spectrum_map(found: Trained, state: TrainState) -> Surface:
     )
 
 
-def of_map(found: Surface, picture: Surface) -> dict[str, float]:
+def of_map(found: Surface, picture: Surface, *, basin: float) -> dict[str, float]:
     """Returns the numbers of a map, and what the picture of its plane shows at the same points.
+
+    The basin is where the loss is below `basin`.
 
     The rank correlation (Spearman's) is that of |lambda_min / lambda_max| with -lambda_min /
     |lambda_max| of the picture's second differences. These see the kinks of ReLUs between points;
@@ -81,11 +83,13 @@ def of_map(found: Surface, picture: Surface) -> dict[str, float]:
     low, high = (
         ends[on_map, on_map] for ends in shapes.curvatures(picture.values["loss"], picture.axes)
     )
+    inside = picture.values["loss"][EVERY:-EVERY:EVERY, EVERY:-EVERY:EVERY] < basin
     shown = np.nan_to_num(-low / np.maximum(np.abs(low), np.abs(high)), nan=1.0)
     ranks = [rankdata(x.reshape(-1)) for x in (ratio, shown)]
     return {
         "near_convex": float(np.mean(ratio < SMALL)),
-        "median_ratio": float(np.median(ratio)),
+        "ratio_inside": float(np.median(ratio[inside])),
+        "ratio_outside": float(np.median(ratio[~inside])),
         "plane_nonconvex": float(np.mean(values["plane_smallest"] < 0)),
         "picture_nonconvex": float(np.mean(shown > 0)),
         "agreement": float(np.corrcoef(*ranks)[0, 1]),

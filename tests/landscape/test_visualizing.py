@@ -175,8 +175,11 @@ def test_a_map_agrees_with_a_picture_that_bends_where_its_ratio_is_large() -> No
     ratio = (bends - bends.min()) / np.ptp(bends) / 2
     values = {"ratio": ratio, "plane_smallest": -bends, "certain": np.ones((9, 9))}
 
-    found = convexity.of_map(Surface((places, places), values), picture)
+    found = convexity.of_map(Surface((places, places), values), picture, basin=0.2)
 
+    basin = np.broadcast_to((places**2 - places**4 < 0.2)[:, None], (9, 9))
+    assert found["ratio_inside"] == np.median(ratio[basin])
+    assert found["ratio_outside"] == np.median(ratio[~basin])
     assert found["picture_nonconvex"] == found["plane_nonconvex"] == np.mean(6 * places**2 > 1)
     assert found["near_convex"] == np.mean(ratio < 0.05)
     assert found["certain"] == 1

@@ -1,7 +1,7 @@
 """Convexity as data: spectra over a plane, and how far ten planes of one network differ."""
 
 from common.aggregates import Results
-from common.comparisons import above, beats, below, every
+from common.comparisons import above, all_of, beats, below, every
 from common.tables import Cell, Table, by_last_comma
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from landscape.visualizing.tables.depth import (
@@ -16,12 +16,14 @@ MODULE = "landscape.visualizing.convexity"
 ROWS = (SHALLOW, SHALLOW_PLAIN, DEEP)
 SPECTRUM = {"surface.planes": 1, "surface.images": 200}
 PLANES = {"surface.planes": 10, "surface.points": 21, "surface.images": 500}
-NEAR, RATIO = "share of a ratio below 0.05", "median ratio"
+NEAR = "share of a ratio below 0.05"
+INSIDE, OUTSIDE = "median ratio in the basin", "median ratio outside"
 PICTURE, PLANE = "non-convex share of the picture", "non-convex share of the plane between kinks"
 AGREEMENT, CERTAIN = "rank correlation with the picture", "share of a certain sign"
 MAP = {
     NEAR: "near_convex",
-    RATIO: "median_ratio",
+    INSIDE: "ratio_inside",
+    OUTSIDE: "ratio_outside",
     PICTURE: "picture_nonconvex",
     PLANE: "plane_nonconvex",
     AGREEMENT: "agreement",
@@ -44,6 +46,13 @@ def of_ten(statistic: str, what: str) -> str:
 def maps_tell_shortcuts(results: Results) -> Verdict:
     """At 20 layers |λmin/λmax| is below 0.05 on more of the plane with shortcuts than without."""
     return beats(results[SHALLOW, NEAR], results[SHALLOW_PLAIN, NEAR])
+
+
+@claim(PAPER, "Sec. 6")
+def basins_are_nearly_convex(results: Results) -> Verdict:
+    """|λmin/λmax| is lower in the basin around a network than outside it."""
+    pairs = [(results[row, INSIDE], results[row, OUTSIDE]) for row in ROWS]
+    return all_of(*(beats(inside, outside, lower=True) for inside, outside in pairs))
 
 
 @claim(PAPER, "Sec. 6")
@@ -107,11 +116,11 @@ TABLE = Table(
         for column, metric in metrics.items()
     ),
     split=by_last_comma,
-    headline=("planes_agree_in_kind",),
+    headline=("planes_agree_in_kind", "basins_are_nearly_convex"),
     notes=(
         "No published value: the paper has pictures only. Networks are those of table depth.",
         "Maps: |λmin/λmax| of the Hessian of all kernels over 200 images, at every third point of "
-        "the first plane, by Lanczos. Signs are certain where the residual is below |λmin|.",
+        "the first plane, by Lanczos; the basin is where the loss is below ln 10. Signs are certain where the residual is below |λmin|.",
         "The picture has second differences over a fifteenth of the length of the weights. The "
         "Hessian of the loss, and of its restriction to the plane, are those between kinks: "
         "a network of ReLUs is smooth but for kinks.",
