@@ -120,7 +120,8 @@ TABLE = Table(
     notes=(
         "No published value: the paper has pictures only. Networks are those of table depth.",
         "Maps: |λmin/λmax| of the Hessian of all kernels over 200 images, at every third point of "
-        "the first plane, by Lanczos; the basin is where the loss is below ln 10. Signs are certain where the residual is below |λmin|.",
+        "the first plane, by Lanczos; the basin is where the loss is below ln 10. Signs are "
+        "certain where the residual is below |λmin|.",
         "The picture has second differences over a fifteenth of the length of the weights. The "
         "Hessian of the loss, and of its restriction to the plane, are those between kinks: "
         "a network of ReLUs is smooth but for kinks.",
