@@ -71,17 +71,23 @@ def normalized_plane(
 
 
 def hessian_plane(objective: Objective, pairs: Eigenpairs, along: np.ndarray) -> Plane:
-    """Returns the plane of the two top eigenvectors, each as long as the parameters.
+    """Returns the plane of the two top eigenvectors v, each of a length that suits the loss L.
+
+    At coordinate 1 the parabola c^2 lambda / 2 of the direction c v has risen by L itself.
 
     Raises:
-        ValueError: If there is only one.
+        ValueError: If there is only one eigenvector, or the loss does not bend.
     """
     if len(pairs.vectors) < 2:
         raise ValueError("direction=hessian: one parameter has one eigenvector, which is no plane")
-    length = float(norm(objective.params))
-    directions = tuple(jax.tree.map(lambda x: length * x, v) for v in pairs.vectors[:2])
-    said = f"two top eigenvectors of the Hessian, each as long as the parameters, {length:.4g}"
-    return Plane(directions, (along, along), said)
+    if not pairs.values[:2].all():
+        raise ValueError("direction=hessian: the loss does not bend, all eigenvalues are 0")
+    loss = abs(float(jax.jit(objective.loss)(objective.params, objective.frozen)))
+    lengths = np.sqrt(2 * (loss or 1.0) / np.abs(pairs.values[:2]))
+    both = zip(lengths, pairs.vectors[:2], strict=True)
+    directions = tuple(jax.tree.map(lambda x, c=c: c * x, v) for c, v in both)
+    said = "top eigenvectors of the Hessian, {:.3g} and {:.3g} long: there L rises by L itself"
+    return Plane(directions, (along, along), said.format(*lengths))
 
 
 def path_plane(run: Loaded, objective: Objective, resolution: int) -> Plane:

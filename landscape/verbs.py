@@ -42,7 +42,7 @@ VERBS = {
         examples=(
             "lab surface 0123456789ab",
             "lab surface 0123456789ab --resolution=51 --rows=500 --devices=2",
-            "lab surface 0123456789ab --direction=hessian --span=0.1",
+            "lab surface 0123456789ab --direction=hessian",
         ),
         notes="""\
 What the run is evaluated by (`lab eval`) over a plane through its parameters; the rest of its

@@ -87,7 +87,9 @@ def test_the_plane_of_a_quadratic_run_is_the_parabola_of_its_hessian(
     assert max(numbers["residuals"]) < 1e-4 * values[0]
     error = x @ slope - np.asarray(run.data["y"], float)
     gradient = vectors.T @ (2 * x.T @ error / len(x))
-    a, b = np.meshgrid(*(np.linalg.norm(slope) * axis for axis in surface.axes), indexing="ij")
+    lengths = np.sqrt(2 * np.mean(error**2) / values[:2])  # L rises by L itself
+    pairs = zip(lengths, surface.axes, strict=True)
+    a, b = np.meshgrid(*(c * axis for c, axis in pairs), indexing="ij")
     bend = (values[0] * a**2 + values[1] * b**2) / 2
     # An eigenvector has two signs, which turn the plane: the gradient is not 0 there.
     slopes = [s * gradient[0] * a + t * gradient[1] * b for s in (1, -1) for t in (1, -1)]
