@@ -236,6 +236,7 @@ def test_augmented_images_are_moved_or_mirrored_and_nothing_else() -> None:
     [
         (f"{DEPTH}:paper,depth=20,shortcuts=no", 269_722),
         pytest.param(f"{DEPTH}:paper,depth=20", 272_474, marks=pytest.mark.slow),
+        pytest.param(f"{DEPTH}:paper,network=densenet121", 6_956_298, marks=pytest.mark.slow),
         pytest.param(f"{PAIR}:paper", 2 * 2_789_706, marks=pytest.mark.slow),
     ],
 )
@@ -248,6 +249,7 @@ def test_the_paper_preset_has_the_networks_of_the_paper(spec: str, count: int) -
     ("spec", "fields", "said"),
     [
         (DEPTH, {"model__depth": 5}, "config.model.depth=5: expected 2 n + 2"),
+        (DEPTH, {"model__kind": "densenet"}, "config.model.depth=4: expected 121 of kind"),
         (DEPTH, {"surface__points": 4}, "config.surface.points=4: expected an odd number"),
         (DEPTH, {"surface__images": 45}, "config.surface.images=45: expected a multiple of 10"),
         (DEPTH, {"surface__products": 1}, "config.surface.products=1"),

@@ -1,7 +1,7 @@
 """Small against large batches as data: flatness with and without filter normalization."""
 
 from common.aggregates import Results
-from common.comparisons import all_of, beats, every
+from common.comparisons import all_of, at_least_times, at_most_times, beats, every
 from common.tables import Cell, Published, Table, by_last_comma
 from common.verdicts import PAPER, Verdict, claim
 
@@ -85,6 +85,16 @@ def raw_curvature_does_not_rank(results: Results) -> Verdict:
     """With weight decay the trace of the Hessian, not normalized, ranks them the other way."""
     column = place(DECAY, TRACE)
     return beats(results[LARGE, column], results[SMALL, column], lower=True)
+
+
+@claim()
+def sharpness_is_free_of_scale(results: Results) -> Verdict:
+    """Decay multiplies the small-batch trace by more than 5, and sharpness by less than 1.3."""
+    decay, plain = ({m: results[SMALL, place(s, m)] for m in METRICS} for s in (DECAY, PLAIN))
+    return all_of(
+        at_least_times(decay[TRACE], plain[TRACE], 5.0),
+        at_most_times(decay[SHARPNESS], plain[SHARPNESS], 1.3),
+    )
 
 
 TABLE = Table(
