@@ -62,8 +62,7 @@ def surface(
     """
     objective = objective_of(run, metrics=metric or "", rows=rows)
     loss = objective.names[0]
-    name = "-".join([loss, direction, *([str(plane)] if plane else []), f"step{run.step}"])
-    folder = user_path(to) if to else run.path / "surfaces" / name
+    folder = user_path(to) if to else run.path / "surfaces" / name_of(run, loss, direction, plane)
     check_writable(folder)
     along, pairs = axis(-span, span, resolution), None
     if direction == "pca":
@@ -84,6 +83,13 @@ def surface(
         numbers |= curvature_of(objective, pairs)
     write_json(folder / "numbers.json", numbers)
     return text_of(facts, numbers, folder)
+
+
+def name_of(run: Loaded, loss: str, direction: str, plane: int) -> str:
+    """Returns the name of the folder in the run folder: what is looked at, and how."""
+    seed = [] if run.row is None else [f"seed{run.config.seed}"]  # of a seed group
+    number = [str(plane)] if plane else []
+    return "-".join([loss, direction, *number, f"step{run.step}", *seed])
 
 
 def measured(objective: Objective, plane: Plane) -> Surface:

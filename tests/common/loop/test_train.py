@@ -181,6 +181,17 @@ def test_a_seed_group_gives_each_seed_what_it_gets_alone(tmp_path: Path) -> None
     assert fit(tmp_path / "group" / "seeds3-4", config).metrics == group.metrics
     with pytest.raises(UserError, match="seeds3-4"):
         runs.read(tmp_path / "group" / "seed3")
+    loaded = runs.load(tmp_path / "group" / "seeds3-4", "last")
+    for seed, value in zip((3, 4), group.metrics["last"]["valid_error"], strict=True):
+        one, alone = loaded.member(seed), runs.load(tmp_path / f"alone{seed}", "last")
+        assert one.evaluate()["valid_error"] == pytest.approx(value, rel=1e-6)
+        assert 30 in one.steps() and alone.member(seed) is alone
+        before = [run.state_at(30).params["slope"] for run in (one, alone)]
+        np.testing.assert_allclose(before[0], before[1], rtol=1e-4)
+        assert np.abs(before[0] - one.state.params["slope"]).max() > 1e-3
+    for seed, said in ((None, "name one of them"), (5, "not seed 5")):
+        with pytest.raises(UserError, match=f"has seeds 3 to 4.*{said}"):
+            loaded.member(seed)
 
 
 def test_a_seed_group_refuses_data_that_depend_on_the_seed(tmp_path: Path) -> None:
