@@ -30,6 +30,7 @@ PyTree = Any
 # The Hessian is that of filters, as in the released code: of tensors with more than one axis.
 FILTERS_ONLY = FilterRules(frozen=f"(^|/){STATISTICS}/|/(bias|scale)$")
 LINES, PROBES, START = 1, 2, 3  # streams of `Trained.key`
+LOW = 4.0  # loss up to which the paper sees convex contours
 
 
 def pretrained(config: ConfigDict) -> Trained:
@@ -61,8 +62,13 @@ def plane(config: ConfigDict) -> dict[str, float]:
     """Returns what the plane of a network looks like, and how long one core takes for it."""
     found = pretrained(config)
     (surface,) = planes(found, found.run.state)
-    hours = surface.values["loss"].size * seconds_per_point(found) / 3600
-    return {**of_plane(surface, config.surface), "hours": hours}
+    loss = surface.values["loss"]
+    low = np.where(loss < LOW, loss, np.nan)  # curvature where all points around have a low loss
+    return {
+        **of_plane(surface, config.surface),
+        "nonconvex_low": shapes.non_convex_share(low, surface.axes),
+        "hours": loss.size * seconds_per_point(found) / 3600,
+    }
 
 
 def curvatures(found: Trained) -> dict[str, float]:

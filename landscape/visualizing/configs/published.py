@@ -46,6 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.data.images, config.data.source = "cifar10_lossless", "DATA_DIR"
         config.data.num_train, config.data.num_test = 1_000, 1_000
         config.surface.images, config.surface.chunk = 1_000, 20
+        config.surface.products = 16
     if chosen["preset"] == "cpu":
         config.surface.points, config.surface.line_points = 11, 11
         config.surface.images, config.surface.products = 60, 8

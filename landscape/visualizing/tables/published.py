@@ -14,6 +14,7 @@ SHARPNESS, STDERR = "sharpness", "its standard error"
 EIGENVALUE, RESIDUAL = "largest eigenvalue", "its residual"
 WIDTH, SPREAD = "width along lines", "its spread over lines"
 NONCONVEX, MINIMA, BASIN = "non-convex share", "strict minima", "basin area"
+NONCONVEX_LOW = "non-convex share at losses below 4"
 HOURS = "core hours of the plane"
 METRICS = {
     ACCURACY: "test_accuracy",
@@ -26,7 +27,13 @@ METRICS = {
     WIDTH: "width",
     SPREAD: "width_spread",
 }
-OF_PLANES = {NONCONVEX: "nonconvex", MINIMA: "minima", BASIN: "basin", HOURS: "hours"}
+OF_PLANES = {
+    NONCONVEX: "nonconvex",
+    NONCONVEX_LOW: "nonconvex_low",
+    MINIMA: "minima",
+    BASIN: "basin",
+    HOURS: "hours",
+}
 # Of the 1,000 test images of the lossless subset, and of all 10,000 as the weights' authors say.
 RIGHT = dict(zip(DEPTHS, (91.5, 92.8, 93.3, 92.6), strict=True))
 PUBLISHED = {
@@ -75,11 +82,24 @@ def surfaces_with_shortcuts_are_convex(results: Results) -> Verdict:
     return all_of(*(below(results[row, NONCONVEX], 0.1) for row in (SHALLOW, DEEP)))
 
 
+@claim(PAPER, "Sec. 5")
+def low_regions_are_convex(results: Results) -> Verdict:
+    """Up to a loss of 4 less than a tenth of either surface is not convex."""
+    return all_of(*(below(results[row, NONCONVEX_LOW], 0.1) for row in (SHALLOW, DEEP)))
+
+
 @claim(PAPER, "Sec. 5.1")
 def contours_are_alike(results: Results) -> Verdict:
     """The contour of loss 0.1 is as wide for ResNet-56 as for ResNet-20, within a quarter."""
     deep, shallow = results[DEEP, WIDTH], results[SHALLOW, WIDTH]
     return all_of(at_least_times(deep, shallow, 0.75), at_most_times(deep, shallow, 1.25))
+
+
+@claim()
+def the_deepest_is_the_flattest(results: Results) -> Verdict:
+    """ResNet-56 has a lower sharpness than ResNet-20, and is wider along random lines."""
+    sharpness, width = ((results[DEEP, c], results[SHALLOW, c]) for c in (SHARPNESS, WIDTH))
+    return all_of(beats(*sharpness, lower=True), beats(*width))
 
 
 @claim()
@@ -125,7 +145,7 @@ TABLE = Table(
     source="Li et al. (2018), Fig. 5 and Sec. 5",
     config=CONFIG,
     cells=_cells((SHALLOW, DEEP)),
-    headline=("sharpness_ranks_test_errors", "depth_with_shortcuts_keeps_convexity"),
+    headline=("low_regions_are_convex", "sharpness_ranks_test_errors"),
     data_files=(
         "cifar10/lossless_subset.npz",
         *(f"cifar10_resnets/resnet{depth}.npz" for depth in DEPTHS.values()),
@@ -142,7 +162,8 @@ TABLE = Table(
         "largest eigenvalue of the same Hessian, over the filters. Width: length of the interval "
         "around the weights in which the training loss is below 0.1, on lines along random "
         "filter-normalized directions from -0.5 to 0.5, mean over three.",
-        "Planes: as in table depth. Core hours: processor time of one evaluation, measured, times "
+        "Planes: as in table depth; at losses below 4: of the points of the grid all of whose "
+        "neighbors have such a loss, too. Core hours: processor time of one evaluation, measured, times "
         "the number of points.",
     ),
 )
