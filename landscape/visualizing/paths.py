@@ -4,6 +4,7 @@ A function `config -> metrics` of cells, on the pairs of networks of table batch
 that their training kept.
 """
 
+import itertools
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from common import stages
 from landscape import surfaces
-from landscape.directions import gaussian
+from landscape.directions import gaussian, towards
 from landscape.grids import Surface, axis
 from landscape.products import Loss
 from landscape.trajectories import PathAxes, path_axes, projection
@@ -87,8 +88,27 @@ def of_path(found: Trained, path: Path) -> dict[str, float]:
         "two_axes_late": share(trees[path.first :]),
         "two_axes_norm_free": share(trees, norm_free=True, rules=FROZEN),
         "residual": float(np.sqrt(inner)),
+        **of_steps(path, axes),
         **of_random_directions(found, path, axes.distances),
         **of_losses(found, path, axes),
+    }
+
+
+def of_steps(path: Path, axes: PathAxes) -> dict[str, float]:
+    """Returns which share of its length a step has in the plane: of the first, and up to the drop.
+
+    The rest of it is motion that no picture shows.
+    """
+    frozen = FROZEN.frozen
+    whole = [
+        float(norm(towards(before, after, frozen=frozen)))
+        for before, after in itertools.pairwise(path.variables)
+    ]
+    share = np.linalg.norm(np.diff(axes.coordinates, axis=0), axis=1) / whole
+    drop, first = path.drops[0], path.first
+    return {
+        "inside_first": float(np.mean(share[:first])),
+        "inside_before_drop": float(np.mean(share[first:drop])),
     }
 
 

@@ -197,6 +197,10 @@ def test_the_plane_of_a_flat_path_shows_the_losses_of_its_states(pair: measures.
     found = paths.of_losses(pair, path, axes)
     random = paths.of_random_directions(pair, path, axes.distances)
 
+    # what is flat has all of its steps in its plane; float32 states
+    assert paths.of_steps(path, axes) == pytest.approx(
+        {"inside_first": 1, "inside_before_drop": 1}, abs=1e-3
+    )
     # losses in float32, through small variances of ten rows
     assert found["loss_factor"] == pytest.approx(1, abs=1e-3)
     rises = np.diff([float(pair.loss(state, rows)) for state in states])
