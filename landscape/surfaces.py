@@ -70,7 +70,7 @@ def values_at(
             normalization, frozen.
         statistics: Computes `model_state` anew at every point: statistics that follow the weights.
         batch: The rows `statistics` gets, all as one batch; None: all rows.
-        chunk: Rows in memory at a time; None: all.
+        chunk: Rows in memory at a time; None: all. On a CPU 20 to 100 images stay in its cache.
         at_once: Points evaluated together, by `vmap`: faster for small dense layers, slower for
             convolutions on a CPU, which then have groups.
 
