@@ -116,7 +116,7 @@ def plane(
     figure.colorbar(drawn, ax=axis, format="%.3g", label=name)
     contours(axis, surface, name=name, levels=levels, cmap=None, colors="white", linewidths=0.5)
     if steps is not None:
-        path(axis, steps)
+        path(axis, steps, color="black")
     axis.plot(0, 0, "r+", markersize=8)
     axis.set_title(title, fontsize=9)
     lines = "\n".join(f"{what}: {fact}" for what, fact in (facts or {}).items())
@@ -186,11 +186,15 @@ def line(
 
 
 def path(
-    axis: "Axes", coordinates: Float[np.ndarray, "steps 2"], *, drops: Sequence[int] = ()
+    axis: "Axes",
+    coordinates: Float[np.ndarray, "steps 2"],
+    *,
+    drops: Sequence[int] = (),
+    color: str = "tab:blue",
 ) -> None:
     """Draws the path of an optimizer over contours; `drops` are where its step size drops."""
     x, y = coordinates.T
-    axis.plot(x, y, marker=".", color="tab:blue", lw=1, markersize=3)
+    axis.plot(x, y, marker=".", color=color, lw=1, markersize=3)
     axis.plot(x[list(drops)], y[list(drops)], ".", color="tab:red", markersize=8)
     axis.plot(x[-1:], y[-1:], "*", color="black", markersize=8)
 

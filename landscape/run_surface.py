@@ -25,7 +25,6 @@ from landscape.traces import sharpness
 
 NUM_EIGENVALUES = 5
 NUM_PROBES = 48  # of the sharpness
-ROUNDING = 2.0**-23  # of products in float32, which residuals do not see
 ONE_ROW = {"all": np.zeros(1)}  # the data are a part of the objective
 
 
@@ -138,7 +137,9 @@ def curvature_of(objective: Objective, pairs: Eigenpairs | None) -> dict[str, An
         key=jax.random.key(1),
         num_products=NUM_PROBES,
     )
-    rounding = ROUNDING * float(np.max(np.abs(pairs.values)))
+    # Rounding of the products, which residuals do not see.
+    kind = jnp.finfo(jnp.result_type(jnp.float32, *objective.params.values()))
+    rounding = float(kind.eps) * float(np.max(np.abs(pairs.values)))
     return {
         "eigenvalues": pairs.values.tolist(),
         "residuals": np.maximum(pairs.residuals, rounding).tolist(),
