@@ -190,7 +190,8 @@ def test_the_plane_of_a_flat_path_shows_the_losses_of_its_states(pair: measures.
     plane = random_plane(jax.random.key(5), end, rules=FROZEN)
     down = np.linspace(1, 0, 12)
     places = np.stack([down, 0.3 * down**2], axis=1)
-    states = [moved(end, plane, place) for place in places]
+    at, loss = jax.jit(moved), jax.jit(pair.loss)
+    states = [at(end, plane, place) for place in places]
     path = paths.Path(np.arange(12), states, drops=[6, 9, 11], first=2)
     axes = path_axes(states, frozen=FROZEN.frozen)
 
@@ -203,7 +204,7 @@ def test_the_plane_of_a_flat_path_shows_the_losses_of_its_states(pair: measures.
     )
     # losses in float32, through small variances of ten rows
     assert found["loss_factor"] == pytest.approx(1, abs=1e-3)
-    rises = np.diff([float(pair.loss(state, rows)) for state in states])
+    rises = np.diff([float(loss(state, rows)) for state in states])
     for name, part in (("first", rises[:2]), ("before_drop", rises[2:6])):
         assert np.sign(found[f"descent_{name}"]) == -np.sign(part.sum())
         assert 0.1 < abs(found[f"descent_{name}"]) <= 1 + 1e-6
