@@ -144,8 +144,8 @@ TABLE = Table(
         "Random directions: 32, without normalization; expected |cosine| is sqrt(2 / (pi n)).",
     ),
     reasons={
-        "two_axes_do_not_hold_all": "These paths are short: one axis, from the start to the end, "
-        "holds four fifths and more, and part of that is whole filters growing or shrinking.",
+        "two_axes_do_not_hold_all": "These paths are short: most of each is one axis, from the "
+        "start to the end, and part of that is whole filters growing or shrinking.",
         "first_steps_cross_contours": "With decay the weights of the start are more than twice as "
         "long as those of the end, whose running statistics the plane has: its loss there is "
         "thousands and more, and where it falls differs between seeds.",
