@@ -299,6 +299,7 @@ def sharded_values() -> list[float]:
     return [*top.values.tolist(), size.value, size.stderr]
 
 
+@pytest.mark.slow  # eight devices compile the products again; those of surfaces are one by default
 def test_eight_devices_find_what_one_finds(child: Child) -> None:
     code = (
         "import json, jax; from tests.landscape.test_curvature import sharded_values; "
