@@ -118,3 +118,9 @@ def by_definition(function: Any, params: Any, batch: Any) -> np.ndarray:
 def entry_paths(params: Any) -> list[str]:
     layout = layout_of(params)
     return [p for p, n in zip(layout.moving_paths, layout.sizes, strict=True) for _ in range(n)]
+
+
+def assert_close(found: Any, wanted: Any, rtol: float) -> None:
+    """Compares relative to the largest number."""
+    wanted = np.asarray(wanted)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=rtol * np.abs(wanted).max())

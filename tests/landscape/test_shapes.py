@@ -29,10 +29,12 @@ def test_the_hessian_of_a_quadratic_is_exact_at_every_point() -> None:
 
     found = hessians(values, AXES)
 
-    # Differences of numbers up to 30 over squared steps of 0.05.
-    np.testing.assert_allclose(found, np.broadcast_to(wanted, found.shape), atol=1e-10)
+    # Four values are added and subtracted, and divided by squared steps.
+    step = min(np.diff(axis).min() for axis in AXES)
+    rounding = 16 * np.finfo(float).eps * np.abs(values).max() / step**2
+    np.testing.assert_allclose(found, np.broadcast_to(wanted, found.shape), rtol=0, atol=rounding)
     for ends, eigenvalue in zip(curvatures(values, AXES), np.linalg.eigvalsh(wanted), strict=True):
-        np.testing.assert_allclose(ends, eigenvalue, atol=1e-10)
+        np.testing.assert_allclose(ends, eigenvalue, rtol=0, atol=2 * rounding)
 
 
 def test_bowls_are_convex_saddles_are_not_and_a_cubic_is_in_one_half() -> None:

@@ -16,7 +16,14 @@ from landscape.directions import gaussian
 from landscape.grids import Surface, axis, from_json, points_of, to_json, transposed
 from landscape.surfaces import surface, values_at
 from landscape.vectors import moved
-from tests.landscape.problems import init_relu, labelled, quadratic, relu_network, symmetric
+from tests.landscape.problems import (
+    assert_close,
+    init_relu,
+    labelled,
+    quadratic,
+    relu_network,
+    symmetric,
+)
 from tests.processes import Child, run_pair
 
 AXES = (axis(-1, 1, 5), axis(-0.5, 1, 4))  # not square, 0 on the first axis and on the second
@@ -335,9 +342,3 @@ def test_a_variance_that_gets_negative_on_the_way_is_warned_of(
 
     assert (np.isfinite(found.values["loss"]) == [True, True, False]).all()
     assert "params/norm/var is not positive at (1): the loss there is infinite" in caplog.text
-
-
-def assert_close(found: Any, wanted: Any, rtol: float) -> None:
-    """Compares relative to the largest number."""
-    wanted = np.asarray(wanted)
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=rtol * np.abs(wanted).max())

@@ -8,6 +8,7 @@ import pytest
 from landscape.directions import gaussian
 from landscape.trajectories import path_axes, projection
 from landscape.vectors import cosine, moved, norm
+from tests.landscape.problems import assert_close
 
 
 class Loaded:
@@ -52,12 +53,13 @@ def test_axes_are_those_of_the_singular_value_decomposition(
         np.testing.assert_allclose(found.explained, (values**2 / np.sum(values**2))[:3], rtol=1e-10)
         for axis, wanted, i in zip(found.axes, right, range(3), strict=False):
             flat = row_of(axis)
-            np.testing.assert_allclose(flat, wanted * np.sign(flat @ wanted), atol=1e-10)
-            np.testing.assert_allclose(found.coordinates[:, i], shifted @ flat, atol=1e-10)
+            assert_close(flat, wanted * np.sign(flat @ wanted), 1e-10)
+            assert_close(found.coordinates[:, i], shifted @ flat, 1e-10)
             assert axis["step"] is None and found.coordinates[0, i] >= 0
         left = shifted - found.coordinates @ np.stack([row_of(axis) for axis in found.axes])
-        np.testing.assert_allclose(found.residuals, np.linalg.norm(left, axis=1), atol=1e-7)
-        np.testing.assert_allclose(found.distances, np.linalg.norm(shifted, axis=1), atol=1e-12)
+        # Roots of differences of squares keep half the digits.
+        assert_close(found.residuals, np.linalg.norm(left, axis=1), 1e-7)
+        assert_close(found.distances, np.linalg.norm(shifted, axis=1), 1e-12)
         assert np.max(found.residuals) > 0.1
         if rows_in_memory > len(rows):
             assert trees.reads == 2 * len(rows) + 1  # once, once more, and the last for its place
@@ -122,14 +124,14 @@ def test_projections_on_oblique_axes_are_the_nearest_points() -> None:
         wanted = np.linalg.lstsq(basis.T, shifted.T, rcond=None)[0].T
         left = np.linalg.norm(shifted - wanted @ basis, axis=1)
 
-        np.testing.assert_allclose(found.coordinates, wanted, atol=1e-10)
-        np.testing.assert_allclose(found.residuals, left, rtol=1e-7, atol=1e-7)
+        assert_close(found.coordinates, wanted, 1e-10)
+        assert_close(found.residuals, left, 1e-7)
         share = 1 - np.sum(left**2) / np.sum(shifted**2)
         np.testing.assert_allclose(found.explained, share, rtol=1e-10)
         best = path_axes(trees)
         again = projection(trees, best.axes)
         np.testing.assert_allclose(again.explained, np.sum(best.explained), rtol=1e-10)
-        np.testing.assert_allclose(again.coordinates, best.coordinates, atol=1e-10)
+        assert_close(again.coordinates, best.coordinates, 1e-10)
         assert found.explained < 0.9 * np.sum(best.explained)
 
 
