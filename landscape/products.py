@@ -4,6 +4,7 @@ The Hessian is never formed: a product costs a few gradients, however many param
 Curvature is that of float32 parameters where they are narrower: in bfloat16 it would be noise.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -23,6 +24,7 @@ from landscape.vectors import (
     with_moving,
 )
 
+KEPT = 2**30  # bytes of a gradient that may stay in memory between products
 Loss: TypeAlias = Callable[[PyTree, PyTree], Any]  # (params, batch) -> mean over the batch
 
 
@@ -105,7 +107,9 @@ def averaged(
 
     The program of a product takes parameters and data as arguments: it is compiled once for a
     function and shapes, whatever the parameters, and nothing is folded into it. It is called from
-    Python, batch by batch, since XLA:CPU computes gradients of convolutions slowly in loops.
+    Python, batch by batch, since XLA:CPU computes gradients of convolutions slowly in loops. What
+    the derivative of a gradient needs of the gradient itself is computed once and kept, where that
+    is less than `KEPT` bytes for a list of batches; else anew for every product.
 
     Args:
         function: loss(params, batch), or a `GaussNewton`. Pass the same object again: a new
@@ -123,14 +127,33 @@ def averaged(
     layout = layout_of(params, frozen=frozen)
     batches = placed(batches)
     weights = _weights(batches, sizes)
+    kept: list[list[Any] | None] = []  # once the first product is asked for
 
     def apply(vector: Float[Array, " n"]) -> Float[Array, " n"]:
         total = jnp.zeros_like(vector)
+        if not kept:
+            kept.append(_linear_maps(function, layout, params, batches))
+        if kept[0] is not None:
+            for weight, linear in zip(weights, kept[0], strict=True):
+                total = _add_linear(total, weight, linear, vector, layout)
+            return total
         for weight, batch in zip(weights, batches, strict=True):
             total = _add_product(total, weight, params, batch, vector, function, layout)
         return total
 
     return Operator(apply, layout)
+
+
+def _linear_maps(
+    function: Loss | GaussNewton, layout: Layout, params: PyTree, batches: Any
+) -> list[Any] | None:
+    """Returns tangents -> derivative of the gradient, for every batch; None if too large."""
+    if isinstance(function, GaussNewton) or not isinstance(batches, list):
+        return None
+    shapes = [jax.eval_shape(_linearized, params, batch, function, layout) for batch in batches]
+    if sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes)) > KEPT:
+        return None
+    return [_linearized(params, batch, function, layout) for batch in batches]
 
 
 def product_with(
@@ -148,10 +171,29 @@ def product_with(
 def _hessian(
     loss: Any, layout: Layout, params: PyTree, batch: PyTree, tangents: list[Array]
 ) -> list[Array]:
+    gradient = _gradient(loss, layout, params, batch)
+    return jax.jvp(gradient, (moving(layout, params),), (tangents,))[1]
+
+
+def _gradient(
+    loss: Any, layout: Layout, params: PyTree, batch: PyTree
+) -> Callable[[list[Array]], list[Array]]:
     def at(leaves: list[Array]) -> Any:
         return _one_number(loss(with_moving(layout, params, leaves), batch))
 
-    return jax.jvp(jax.grad(at), (moving(layout, params),), (tangents,))[1]
+    return jax.grad(at)
+
+
+@partial(jax.jit, static_argnames=("function", "layout"))
+def _linearized(params: PyTree, batch: PyTree, function: Any, layout: Layout) -> Any:
+    """Returns tangents -> derivative of the gradient, as a tree that holds what it needs."""
+    return jax.linearize(_gradient(function, layout, params, batch), moving(layout, params))[1]
+
+
+@partial(jax.jit, static_argnames="layout", donate_argnames="total")
+def _add_linear(total: Array, weight: Any, linear: Any, vector: Array, layout: Layout) -> Array:
+    product = to_vector(layout, direction_of(layout, linear(to_leaves(layout, vector))))
+    return total + (weight * product).astype(total.dtype)
 
 
 def _gauss_newton(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from landscape import products
 from landscape.curvature import eigenpairs, spectrum_ends
 from landscape.products import GaussNewton, averaged, gauss_newton_product, hessian_product
 from landscape.traces import trace
@@ -141,3 +142,16 @@ def test_a_second_point_and_more_data_of_the_same_shape_compile_nothing() -> Non
         traced.append(count)
 
     assert 1 <= traced[0] <= 2 and traced[1:] == traced[:1] * 2
+
+
+def test_products_with_a_kept_gradient_and_with_a_new_one_are_the_same(monkeypatch: Any) -> None:
+    with jax.enable_x64(True):
+        params, batch = init_relu(0, (4, 5, 3), has_bias=True), labelled(1, 23)
+        batches = [jax.tree.map(lambda x, cut=cut: x[cut], batch) for cut in CUTS]
+        kept = dense(classification, params, batches)
+        monkeypatch.setattr(products, "KEPT", -1)  # bytes: nothing may stay
+        monkeypatch.setattr(products, "_add_linear", None)  # nor is it called
+        anew = dense(classification, params, batches)
+
+    np.testing.assert_allclose(kept, anew, rtol=0, atol=rounding(kept, 23))
+    assert np.abs(kept).max() > 1e-3
