@@ -14,9 +14,9 @@ from common.experiment import Batch, Experiment, Measure, Metrics
 from common.precision import norm
 from common.steps import StatefulLoss, TrainState
 from common.supervised import Training, stateful_training, take
+from landscape import image_sets
 from landscape.directions import random_plane
 from landscape.surfaces import values_at
-from landscape.visualizing import data as data_sets
 from landscape.visualizing.networks import (
     FROZEN,
     STATISTICS,
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
 def depth(config: ConfigDict) -> Experiment:
     """Trains one network, whose surface the table looks at."""
-    spec, network = data_sets.data_spec(config.data), network_of(config)
+    spec, network = image_sets.data_spec(config.data), network_of(config)
     training = _training(config, network, spec)
     return _experiment(config, network, lambda state: {"": state}, **training._asdict())
 
@@ -60,7 +60,7 @@ def batch_size(config: ConfigDict) -> Experiment:
     A step is one update of the one with `batch_size` examples, and of the other an update for every
     `small_batch` of them.
     """
-    spec, network = data_sets.data_spec(config.data), network_of(config)
+    spec, network = image_sets.data_spec(config.data), network_of(config)
     ratio = config.batch_size // config.small_batch
     large = _training(config, network, spec)
     small = _training(config, network, spec, updates=ratio)
@@ -113,10 +113,10 @@ def variables_of(state: TrainState) -> PyTree:
 
 
 def _training(
-    config: ConfigDict, network: Network, spec: data_sets.DataSpec, *, updates: int = 1
+    config: ConfigDict, network: Network, spec: image_sets.DataSpec, *, updates: int = 1
 ) -> Training:
     """Returns how a network is trained with `updates` in every step of the loop."""
-    shapes = data_sets.abstract(spec)["train"]["image"]
+    shapes = image_sets.abstract(spec)["train"]["image"]
 
     def init(key: jax.Array) -> tuple[PyTree, PyTree]:
         variables = network.init(key, shapes)
@@ -136,7 +136,7 @@ def _loss(network: Network, *, augment: bool) -> StatefulLoss:
         rows = take(data["train"], batch["index"])
         images = rows["image"]
         if augment:
-            images = data_sets.augmented(jnp.asarray(images, jnp.float32), key)
+            images = image_sets.augmented(jnp.asarray(images, jnp.float32), key)
         logits, model_state = network.train({"params": params, STATISTICS: model_state}, images)
         values = classification_values(logits, rows["label"])
         error = 100 - jnp.mean(values["accuracy"])
@@ -164,7 +164,7 @@ def _experiment(
         step: One step of the loop: an update of every network, or several.
         batch: What a step sees.
     """
-    spec = data_sets.data_spec(config.data)
+    spec = image_sets.data_spec(config.data)
 
     def errors(state: Any, rows: PyTree, part: str) -> dict[str, SumCount]:
         found: dict[str, SumCount] = {}
@@ -190,7 +190,7 @@ def _experiment(
         return logits.get("", logits)
 
     return Experiment(
-        data=lambda: data_sets.load(spec),
+        data=lambda: image_sets.load(spec),
         init=init,
         step=step,
         batch=batch,
@@ -199,9 +199,9 @@ def _experiment(
         # A stage trains networks that several surfaces are of.
         measures=(_plane(config, network, states),) if "surface" in config else (),
         predict=predict,
-        abstract_data=lambda: data_sets.abstract(spec),
-        describe=lambda: data_sets.describe(spec),
-        identity=lambda: data_sets.identity(spec),
+        abstract_data=lambda: image_sets.abstract(spec),
+        describe=lambda: image_sets.describe(spec),
+        identity=lambda: image_sets.identity(spec),
     )
 
 

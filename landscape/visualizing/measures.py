@@ -21,7 +21,7 @@ from common.steps import TrainState
 from landscape import shapes, surfaces, traces
 from landscape.directions import random_plane, towards
 from landscape.grids import Surface, axis
-from landscape.visualizing.data import CLASSES
+from landscape.image_sets import CLASSES
 from landscape.visualizing.experiments import network_of, variables_of
 from landscape.visualizing.networks import FROZEN, cross_entropy, scores
 

@@ -18,7 +18,8 @@ from common.results.runner import run_table
 from common.runs import Loaded
 from common.steps import TrainState
 from common.tables import results_from_json
-from landscape.visualizing import data, pretrained
+from landscape import image_sets
+from landscape.visualizing import pretrained
 from landscape.visualizing.measures import Trained
 from landscape.visualizing.tables import TABLES
 from landscape.visualizing.tables.published import DEPTHS, SHARPNESS
@@ -158,7 +159,7 @@ def test_a_whole_set_is_taken_in_its_order(monkeypatch: pytest.MonkeyPatch) -> N
     small = {"data__num_train": "20", "data__num_test": "20", "surface__images": "10"}
     config = config_of(data__size="32", **small)
 
-    found = data.load(data.data_spec(config.data))
+    found = image_sets.load(image_sets.data_spec(config.data))
 
     np.testing.assert_array_equal(found["test"]["image"], pixels)
 

@@ -17,10 +17,10 @@ from common.loop.program import count_parameters
 from common.runs import Loaded
 from landscape.directions import random_plane
 from landscape.grids import Surface
+from landscape.image_sets import augmented
 from landscape.trajectories import path_axes
 from landscape.vectors import moved
 from landscape.visualizing import convexity, measures, paths
-from landscape.visualizing.data import augmented
 from landscape.visualizing.experiments import variables_of
 from landscape.visualizing.networks import FROZEN
 
