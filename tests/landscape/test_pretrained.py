@@ -64,7 +64,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     monkeypatch.setenv("LAB_CACHE", str(tmp_path / "cache"))
     sets = {"train": random_images(0), "test": random_images(1)}
-    monkeypatch.setattr(data, "load", lambda spec: sets)
+    monkeypatch.setattr(image_sets, "load", lambda spec: sets)
     return path
 
 
@@ -155,7 +155,7 @@ def test_a_whole_set_is_taken_in_its_order(monkeypatch: pytest.MonkeyPatch) -> N
     pixels = np.arange(20, dtype=np.uint8).repeat(32 * 32 * 3).reshape(20, 32, 32, 3)
     labels = np.zeros(20, np.int32)  # not as many of every class
     images = ImageSet("few", "here", pixels, labels, pixels, labels, sha256="0")
-    monkeypatch.setattr(data, "load_images", lambda name, source: images)
+    monkeypatch.setattr(image_sets, "load_images", lambda name, source: images)
     small = {"data__num_train": "20", "data__num_test": "20", "surface__images": "10"}
     config = config_of(data__size="32", **small)
 
