@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 from tests.processes import REPOSITORY
 
 README = (REPOSITORY / "landscape/README.md").read_text()
-PLAIN, FLAX = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PLAIN, FLAX, EDGE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def names_of(code: str) -> dict[str, Any]:
@@ -88,3 +89,28 @@ def test_the_readme_looks_at_a_network_in_flax(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.values["loss"][12, 12], value, rtol=1e-6)
     assert 0 <= found.values["accuracy"].min() < found.values["accuracy"].max() <= 100
     assert sharp.value > 0 and sharp.stderr < sharp.value
+
+
+def test_the_readme_says_whether_training_is_at_the_edge_of_stability(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names, random = names_of(EDGE), np.random.default_rng(0)
+    shapes = {"kernel_0": (3, 4), "bias_0": (4,), "kernel_1": (4, 2)}
+    params = {name: jnp.asarray(random.normal(size=s), jnp.float32) for name, s in shapes.items()}
+    x = random.normal(size=(20, 3)).astype(np.float32)
+    rows = [{"x": x[i : i + 10], "y": x[i : i + 10, :2]} for i in (0, 10)]
+    flat, unravel = ravel_pytree(params)
+    loss = lambda vector: names["loss"](unravel(vector), {"x": x, "y": x[:, :2]})
+    top = float(np.linalg.eigvalsh(np.asarray(jax.jit(jax.hessian(loss))(flat), float))[-1])
+
+    edge = names["at_the_edge"](params, rows, 2 / top)
+    names["check"](params, rows, 1.9 / top)
+
+    np.testing.assert_allclose([edge.sharpness, edge.ratio], [top, 1], rtol=1e-3)
+    assert edge.place == "at"
+    assert names["at_the_edge"](params, rows, 2 / top, momentum=0.9).place == "below"
+    assert "at the edge: sharpness" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="above the limit") as refused:
+        names["check"](params, rows, 3 / top)
+    allowed = float(re.findall(r"at most ([\d.]+)", str(refused.value))[0])
+    np.testing.assert_allclose(allowed, 2 / top, rtol=2e-3)
