@@ -81,14 +81,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(no_libtpu)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests of papers run small programs once: they compile without most optimizations.
+    """Tests of papers and of networks run small programs once: without most optimizations.
 
-    Not those marked `optimized`, which run for longer than they compile.
+    Module fixtures, too. Not files marked `optimized`, which run for longer than they compile.
     """
     optimized = request.node.get_closest_marker("optimized") is not None
-    quick = request.path.parent.name in TOPICS and not optimized
+    quick = request.path.parent.name in (*TOPICS, "nets") and not optimized
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -89,7 +89,7 @@ def errors_of_pair() -> dict[str, float]:
 
 def test_the_small_batch_is_trained_by_plain_steps_on_parts_of_the_large_one() -> None:
     config = config_of(PAIR, num_steps=1)
-    data, first, last = run(config)
+    data, first, last = run_of_pair()
     same = {
         f"optimizer__{name}": config.optimizer[name] for name in ("learning_rate", "weight_decay")
     }

@@ -39,7 +39,16 @@ SIZES = {
 }
 
 
-QUICK = ("ResNet-20", "ResNet-110", "WRN-56-2 without shortcuts", "VGG-9", "DenseNet-121")
+QUICK = ("ResNet-20", "WRN-56-2 without shortcuts", "VGG-9")
+
+
+def sizes_of(module: nn.Module) -> list[int]:
+    """Returns how many parameters, those in tensors with more than one axis, and filters."""
+    params, _ = jax.eval_shape(from_stateful_linen(module, IMAGE).init, jax.random.key(0))
+    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
+    tensors = [shape for shape in shapes if len(shape) > 1]
+    sizes = [sum(map(math.prod, each)) for each in (shapes, tensors)]
+    return [*sizes, sum(shape[-1] for shape in tensors)]
 
 
 @pytest.mark.parametrize(
@@ -48,12 +57,39 @@ QUICK = ("ResNet-20", "ResNet-110", "WRN-56-2 without shortcuts", "VGG-9", "Dens
 )
 def test_the_networks_have_the_sizes_of_the_official_ones(name: str) -> None:
     module, *expected = SIZES[name]
-    params, _ = jax.eval_shape(from_stateful_linen(module, IMAGE).init, jax.random.key(0))
-    shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
-    tensors = [shape for shape in shapes if len(shape) > 1]
+    assert sizes_of(module) == expected
 
-    sizes = [sum(map(math.prod, shapes)), sum(map(math.prod, tensors))]
-    assert [*sizes, sum(shape[-1] for shape in tensors)] == expected
+
+@pytest.mark.parametrize(
+    ("shortcut", "ending"), [("projection", ""), ("none", " without shortcuts")]
+)
+def test_every_block_more_of_a_resnet_adds_as_much(shortcut: Any, ending: str) -> None:
+    shallow, deeper = (np.array(sizes_of(ResNet(depth, shortcut=shortcut))) for depth in (8, 14))
+
+    for depth in (20, 56, 110):
+        expected = shallow + (depth - 8) // 6 * (deeper - shallow)
+        assert SIZES[f"ResNet-{depth}{ending}"][1:] == tuple(expected)
+
+
+def densenet_sizes(growth: int, blocks: tuple[int, ...]) -> list[int]:
+    """Returns the sizes of a DenseNet for ten classes, counted layer by layer."""
+    c, kernels = 2 * growth, [(27, 2 * growth)]  # (inputs, outputs)
+    scales = 0
+    for i, layers in enumerate(blocks):
+        for _ in range(layers):
+            kernels += [(c, 4 * growth), (9 * 4 * growth, growth)]
+            scales, c = scales + c + 4 * growth, c + growth
+        if i < len(blocks) - 1:  # a transition
+            kernels.append((c, c // 2))
+            scales, c = scales + c, c // 2
+    kernels.append((c, 10))
+    tensors = sum(n * out for n, out in kernels)
+    return [tensors + 2 * (scales + c) + 10, tensors, sum(out for _, out in kernels)]
+
+
+def test_a_densenet_has_the_sizes_counted_by_hand_and_the_official_one_too() -> None:
+    assert densenet_sizes(32, (6, 12, 24, 16)) == [*SIZES["DenseNet-121"][1:]]
+    assert sizes_of(DenseNet(growth=6, blocks=(2, 1, 2))) == densenet_sizes(6, (2, 1, 2))
 
 
 def test_a_resnet_with_padding_has_the_parameters_of_one_without_shortcuts() -> None:
@@ -116,7 +152,7 @@ def silent(params: Any) -> Any:
     def zeroed(path: Any, leaf: jax.Array) -> jax.Array:
         names = "/".join(key.key for key in path)
         is_last = "block" in names and ("norm2" in names or "_2_norm" in names)
-        return jnp.zeros_like(leaf) if is_last else leaf
+        return jnp.asarray(np.zeros(leaf.shape, leaf.dtype)) if is_last else leaf
 
     return jax.tree_util.tree_map_with_path(zeroed, params)
 
@@ -144,7 +180,7 @@ def test_without_shortcuts_nothing_passes_a_silent_block(shortcuts: bool) -> Non
     x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 7)), jnp.float32)
     module = ResidualMLP(blocks=2, width=6, shortcuts=shortcuts, num_classes=4)
     params, state = drawn(module, x)
-    logits, _ = from_stateful_linen(module, x).apply(silent(params), state, x)
+    logits, _ = jax.jit(from_stateful_linen(module, x).apply)(silent(params), state, x)
     params, state = jax.tree.map(np.asarray, (params, state))
 
     stem = np.asarray(x).reshape(3, 14) @ params["stem_dense"]["kernel"]
