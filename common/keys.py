@@ -22,3 +22,14 @@ def stream(key: jax.Array, number: Any) -> jax.Array:
     """Returns fold_in(key, number), for each key of a seed group."""
     fold = jax.random.fold_in
     return fold(key, number) if key.ndim == 0 else jax.vmap(fold, in_axes=(0, None))(key, number)
+
+
+def split_apart(key: jax.Array, count: int) -> list[jax.Array]:
+    """Returns the keys of `jax.random.split`, taken apart on the host.
+
+    To iterate over them on a device is a program of `count` outputs, slow to compile.
+    """
+    keys = jax.random.split(key, count)
+    impl = jax.random.key_impl(keys)
+    rows = np.asarray(jax.random.key_data(keys))
+    return [jax.random.wrap_key_data(row, impl=impl) for row in rows]

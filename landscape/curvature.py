@@ -15,6 +15,7 @@ import numpy as np
 from absl import logging
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.keys import split_apart
 from landscape import lanczos
 from landscape.products import GaussNewton, Loss, Operator, averaged, placed, product_with
 from landscape.vectors import Layout, PyTree, layout_of, moved, to_direction, to_vector
@@ -306,7 +307,7 @@ def _walk(
     options: dict[str, Any],
 ) -> Iterator[Ends]:
     start, batches = None, placed(batches)  # once for all points
-    for point, point_key in zip(points, jax.random.split(key, len(points)), strict=True):
+    for point, point_key in zip(points, split_apart(key, len(points)), strict=True):
         here = moved(params, directions, point)
         ends = spectrum_ends(loss, here, batches, key=point_key, start=start, **options)
         start = ends.vectors

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from common.keys import split_apart
 from landscape import lanczos
 from landscape.products import GaussNewton, Loss, averaged
 from landscape.vectors import PyTree
@@ -68,7 +69,7 @@ def spectral_density(
     if num_probes < 1:
         raise ValueError(f"num_probes={num_probes}: expected at least 1")
     nodes, weights = np.zeros((2, num_probes, num_steps))
-    for i, probe_key in enumerate(jax.random.split(key, num_probes)):
+    for i, probe_key in enumerate(split_apart(key, num_probes)):
         probe = jax.random.rademacher(probe_key, (layout.size,), layout.dtype)
         found = lanczos.decompose(operator.apply, probe, num_steps)
         ritz = lanczos.ritz(found.alphas, found.betas)

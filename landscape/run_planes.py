@@ -61,7 +61,8 @@ def normalized_plane(
         ValueError: If no parameter has filters, or a regex matches nothing.
     """
     rules = FilterRules(stacked=stacked)
-    pair = random_plane(jax.random.key(number), objective.params, by=by, rules=rules)
+    draw = jax.jit(random_plane, static_argnames=("by", "rules"))  # not a program an operation
+    pair = draw(jax.random.key(number), objective.params, by=by, rules=rules)
     if not norm(pair[0]):
         raise ValueError(
             f"direction={by}: all parameters are vectors, such as biases, which rest; hessian and "

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.keys import split_apart
 from landscape.filters import FLAX_RULES, FilterRules, deviations, vector_part
 from landscape.products import GaussNewton, Loss, Operator, averaged
-from landscape.vectors import HIGHEST, PyTree, to_vector
+from landscape.vectors import HIGHEST, Layout, PyTree, to_vector
 
 METHODS = ("hutchinson", "hutch++")
 
@@ -127,11 +128,11 @@ def sharpness(
             error, or a regex matches nothing.
     """
     operator = averaged(loss, params, batches, frozen=rules.frozen, sizes=sizes)
-    scale = to_vector(operator.layout, deviations(params, by=by, rules=rules))
+    scale = _deviations(params, by, rules, operator.layout)
     found = _trace(operator, scale, key, num_products, method)
     if rules.vectors == "zero":
         return found
-    fixed = to_vector(operator.layout, vector_part(params, rules))
+    fixed = _vector_part(params, rules, operator.layout)
     along = float(jnp.vdot(fixed, operator.apply(fixed), precision=HIGHEST))
     return Estimate(found.value + along, found.stderr, found.num_products + 1)
 
@@ -153,7 +154,7 @@ def _samples(operator: Operator, scale: Array, key: PRNGKeyArray, count: int) ->
     _check_enough(count, 2)
     ends = tuple(np.cumsum(operator.layout.sizes).tolist())
     rows = []
-    for probe_key in jax.random.split(key, count):
+    for probe_key in split_apart(key, count):
         probe = _probe(probe_key, scale)
         rows.append(_dots(probe, operator.apply(probe), ends))
     return _finite(np.asarray(jax.device_get(rows), np.float64))
@@ -166,12 +167,12 @@ def _hutch_plus_plus(
     _check_enough(count, 6)
     ones = jnp.ones_like(scale)
     first, second = jax.random.split(key)
-    sketch = [product(_probe(k, ones)) for k in jax.random.split(first, third)]
+    sketch = [product(_probe(k, ones)) for k in split_apart(first, third)]
     basis, _ = jnp.linalg.qr(jnp.stack(sketch, axis=1))  # [n, r]
     exact = sum(_numbers([_vdot(q, product(q)) for q in basis.T]))
     if third == scale.size:
         return Estimate(exact, 0.0, 2 * third)
-    keys = jax.random.split(second, count - 2 * third)
+    keys = split_apart(second, count - 2 * third)
     probes = (_without(basis, _probe(probe_key, ones)) for probe_key in keys)
     samples = _numbers([_vdot(probe, product(probe)) for probe in probes])
     rest = _estimate(np.array(samples), count)
@@ -199,6 +200,16 @@ def _finite(samples: np.ndarray) -> np.ndarray:
     if not np.all(np.isfinite(samples)):
         raise ValueError("the curvature of the loss is not finite at these parameters")
     return samples
+
+
+@partial(jax.jit, static_argnames=("by", "rules", "layout"))
+def _deviations(params: PyTree, by: str, rules: FilterRules, layout: Layout) -> Array:
+    return to_vector(layout, deviations(params, by=by, rules=rules))
+
+
+@partial(jax.jit, static_argnames=("rules", "layout"))
+def _vector_part(params: PyTree, rules: FilterRules, layout: Layout) -> Array:
+    return to_vector(layout, vector_part(params, rules))
 
 
 @jax.jit

@@ -66,10 +66,11 @@ def test_traces_of_layers_are_those_of_their_blocks() -> None:
 def test_sharpness_is_the_mean_curvature_along_normalized_directions(by: str, vectors: str) -> None:
     with jax.enable_x64(True):
         params, batch = init_relu(0, (4, 5, 3), has_bias=True), labelled(1, 23)
-        params["dense_0"]["kernel"] = params["dense_0"]["kernel"].at[:, 1].set(0)  # a zero filter
+        params["dense_0"]["kernel"] *= np.array([[1, 0, 1, 1, 1]])  # a zero filter
         rules, layout = FilterRules(vectors=vectors), layout_of(params)
         hessian = by_definition(classification, params, batch)
-        scale = np.asarray(to_vector(layout, deviations(params, by=by, rules=rules)))
+        entries = lambda params: to_vector(layout, deviations(params, by=by, rules=rules))
+        scale = np.asarray(jax.jit(entries)(params))
         is_kernel = np.asarray(["kernel" in path for path in entry_paths(params)])
         fixed = np.where(is_kernel, 0, to_vector(layout, params)) * (vectors == "copy")
         exact = np.sum(scale**2 * np.diagonal(hessian)) + fixed @ hessian @ fixed

@@ -116,7 +116,11 @@ def test_two_networks_with_batches_of_one_size_are_the_same() -> None:
     assert not np.allclose(*kernels)  # trained at all
 
 
-def test_planes_go_through_the_trained_network(pair: measures.Trained) -> None:
+def test_planes_go_through_the_trained_network(
+    pair: measures.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = jax.jit(random_plane, static_argnames="rules")  # not operation by operation
+    monkeypatch.setattr(measures, "random_plane", compiled)
     trained = errors_of_pair()
     for name, state in pair.run.state._asdict().items():
         for plane in measures.planes(pair, state):
@@ -187,7 +191,7 @@ def test_a_map_agrees_with_a_picture_that_bends_where_its_ratio_is_large() -> No
 
 def test_the_plane_of_a_flat_path_shows_the_losses_of_its_states(pair: measures.Trained) -> None:
     end, rows = variables_of(pair.run.state.small), jax.tree.map(jnp.asarray, pair.rows)
-    plane = random_plane(jax.random.key(5), end, rules=FROZEN)
+    plane = jax.jit(random_plane, static_argnames="rules")(jax.random.key(5), end, rules=FROZEN)
     down = np.linspace(1, 0, 12)
     places = np.stack([down, 0.3 * down**2], axis=1)
     at, loss = jax.jit(moved), jax.jit(pair.loss)
