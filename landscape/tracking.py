@@ -30,7 +30,7 @@ from landscape.vectors import (
 )
 
 Product = Callable[[Float[Array, " n"]], Float[Array, " n"]]
-TOLERANCE = 0.04  # residual / eigenvalue at which rounds end
+TOLERANCE = 0.05  # residual / eigenvalue at which rounds end
 ROUNDS = 4  # products for each vector at most
 
 
