@@ -61,10 +61,10 @@ def test_searches_that_follow_one_another_find_the_largest_and_then_take_one_pro
         search = jax.jit(lambda v: top_pairs(lambda x: matrix @ x, v, tolerance=1e-6))
         for _ in range(20):
             top = search(vectors)
-            vectors = top.vectors
+            vectors = top.ahead
         np.testing.assert_allclose(top.values, [20, 9, 8], rtol=1e-6)
         assert np.all(top.residuals <= 1e-6 * 20) and int(top.num_products) == 3
-        inner = np.asarray(vectors @ vectors.T)
+        inner = np.asarray(top.vectors @ top.vectors.T)
         np.testing.assert_allclose(inner, np.eye(3), atol=rounding(1, N))
 
 
@@ -86,7 +86,7 @@ def test_the_gradient_comes_with_eigenvalues_of_the_dense_matrix(function: Any) 
         look = jax.jit(lambda v: track(function, params, batch, v, tolerance=1e-3))
         for _ in range(4):
             value, grads, top = look(vectors)
-            vectors = top.vectors
+            vectors = top.ahead
         wanted = jax.jit(jax.value_and_grad(classification))(params, batch)
         matrix = by_definition(classification, params, batch)
         if function is GAUSS_NEWTON:  # J^T H_out J, of the outputs' own Hessian
