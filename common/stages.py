@@ -23,6 +23,7 @@ from common.errors import UserError
 from common.experiment import build
 from common.files.storage import lock, user_folder
 from common.loop.loading import History, Loaded, history, load
+from common.loop.metrics import read_metrics
 from common.loop.train import fit
 from common.run_folders.records import read, read_result, run_directory
 
@@ -85,6 +86,15 @@ def path_of(config: ConfigDict) -> History:
             "trained again"
         )
     return states
+
+
+def metrics_of(config: ConfigDict) -> list[dict[str, Any]]:
+    """Returns what a stage that was trained has logged: every line of its metrics, as written.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    return read_metrics(stage_directory(config) / "metrics.jsonl")
 
 
 def identity(config: ConfigDict) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Residual networks for 32 x 32 images, with shortcuts and without: ResNet-20 to 110, wide ones."""
+"""Residual networks for 32 x 32 images, with shortcuts and without: ResNet-18 to 110, wide ones."""
 
 from typing import Literal, get_args
 
@@ -11,13 +11,15 @@ from common.nets.convolution import Conv
 from common.nets.initializers import small, variance_keeping
 
 Shortcut = Literal["projection", "padding", "none"]
-STAGES = 3
+STAGES = 3  # of networks of depth 6 n + 2
 Images = Float[Array, "batch h w c"]
 Outputs = Float[Array, "batch rows columns channels"]  # of a block: other sizes
 
 
 class ResNet(nn.Module):
     """The networks of depth 6 n + 2 for CIFAR: three stages of n blocks, each twice as wide.
+
+    With four stages the depth is 8 n + 2: ResNet-18 is `ResNet(depth=18, width=64, stages=4)`.
 
     Source: He et al. (2016); Li et al. (2018) remove the shortcuts. ResNet-56 is
     `ResNet(depth=56)`, Wide-ResNet-56-k is `ResNet(depth=56, width=16 * k)`.
@@ -29,12 +31,14 @@ class ResNet(nn.Module):
             convolution and batch normalization; "padding", every second pixel with zeros for the
             new channels on both sides; "none": nothing is added after any block.
         num_classes: Outputs.
+        stages: How many times blocks get wider, plus one.
     """
 
     depth: int = 20
     width: int = 16
     shortcut: Shortcut = "projection"
     num_classes: int = 10
+    stages: int = STAGES
 
     @nn.compact
     def __call__(self, x: Images, *, train: bool = False) -> Float[Array, "batch classes"]:
@@ -42,7 +46,7 @@ class ResNet(nn.Module):
         blocks = self._blocks()
         x = _conv(self.width, name="conv")(x)
         x = nn.relu(BatchNorm(name="norm")(x, train=train))
-        for stage in range(STAGES):
+        for stage in range(self.stages):
             for block in range(blocks):
                 x = Block(
                     self.width * 2**stage,
@@ -54,9 +58,11 @@ class ResNet(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=small, name="head")(x)
 
     def _blocks(self) -> int:
-        blocks, rest = divmod(self.depth - 2, 2 * STAGES)
+        layers = 2 * self.stages  # of one more block a stage
+        blocks, rest = divmod(self.depth - 2, layers)
         if rest or blocks < 1:
-            raise ValueError(f"ResNet: depth={self.depth}; expected 6 n + 2: 8, 14, 20, ...")
+            allowed = ", ".join(str(layers * n + 2) for n in (1, 2, 3))
+            raise ValueError(f"ResNet: depth={self.depth}; expected {layers} n + 2: {allowed}, ...")
         if self.shortcut not in get_args(Shortcut):
             allowed = ", ".join(get_args(Shortcut))
             raise ValueError(f"ResNet: shortcut={self.shortcut!r}; expected one of {allowed}")

@@ -1,0 +1,121 @@
+"""What table regularization says: families of networks that one regularizer tells apart.
+
+A function `config -> metrics` of cells. Each member of a family is a run of the same config file
+(`lab train`), trained as a stage, once, whatever families it is in.
+"""
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import stages
+from landscape.sharpening.correlations import spearman
+
+RATES = (0.05, 0.2)  # learning rates at which every family is trained
+QUANTITIES = (  # what may follow the gap between training and test, as evaluations call it
+    "sharpness",
+    "output_jacobian",
+    "output_jacobian_max",
+    "softmax_jacobian",
+)
+Fields = dict[str, Any]
+
+
+def family(name: str, *, updates: int, batch_size: int) -> tuple[Fields, ...]:
+    """Returns the fields in which the members of a family differ from the config, the plain first.
+
+    Args:
+        name: One of `FAMILIES`.
+        updates: Of the config.
+        batch_size: Of the config.
+    """
+    if name == "batch_size":
+        return tuple({"batch_size": size} for size in (batch_size, batch_size // 4, 4 * batch_size))
+    if name == "batch_size_epochs":  # as many epochs, as in the paper
+        times = ((batch_size, 1), (batch_size // 4, 4), (4 * batch_size, 0.25))
+        return tuple({"batch_size": size, "num_steps": int(updates * t)} for size, t in times)
+    return FAMILIES[name]
+
+
+FAMILIES: dict[str, tuple[Fields, ...]] = {
+    "learning_rate": tuple({"optimizer.learning_rate": x} for x in (0.05, 0.025, 0.1, 0.2, 0.4)),
+    "batch_size": (),  # of the config's own
+    "batch_size_epochs": (),
+    "weight_decay": tuple({"optimizer.weight_decay": x} for x in (0.0, 1e-3, 3e-3, 1e-2)),
+    "smoothing": tuple({"smoothing": x} for x in (0.0, 0.1, 0.3, 0.5)),
+    "sam": (
+        {"gradient.name": "plain"},
+        *({"gradient.name": "sam", "gradient.rho": x} for x in (0.05, 0.1, 0.2)),
+    ),
+    "mixup": tuple({"mixup": x} for x in (0.0, 0.2, 1.0)),
+    "augment": tuple({"augment": x} for x in (False, True)),
+}
+
+
+def members(config: ConfigDict, name: str) -> list[ConfigDict]:
+    """Returns the configs of the runs of a family, the plain ones first at every learning rate."""
+    rates = (None,) if name == "learning_rate" else RATES
+    fields = family(name, updates=config.num_steps, batch_size=config.batch_size)
+    return [
+        _member(config, {**one, **({} if rate is None else {"optimizer.learning_rate": rate})})
+        for rate in rates
+        for one in fields
+    ]
+
+
+def regularization(config: ConfigDict) -> dict[str, float]:
+    """Returns how Jacobians and sharpness of a family go with its gaps, and what its end changes.
+
+    Source: MacDonald et al. (2023), Fig. 2-5. With `config.family="all"` the networks of all
+    families count together, each once.
+    """
+    names = tuple(FAMILIES) if config.family == "all" else (config.family,)
+    configs = {repr(member): member for name in names for member in members(config, name)}
+    measured = [stages.trained(member).evaluate() for member in configs.values()]
+    columns = {name: np.array([one[name] for one in measured]) for name in measured[0]}
+    gaps = {
+        "loss_gap": columns["test_loss"] - columns["train_loss"],
+        "error_gap": columns["test_error"] - columns["train_error"],
+        "test_error": columns["test_error"],
+    }
+    found = {"members": float(len(measured))}
+    for quantity in QUANTITIES:
+        for gap, values in gaps.items():
+            rank = spearman(columns[quantity], values)
+            found |= {
+                f"{quantity}_{gap}": rank.value,
+                f"{quantity}_{gap}_low": rank.low,
+                f"{quantity}_{gap}_high": rank.high,
+            }
+    return found if config.family == "all" else {**found, **_changes(config, measured)}
+
+
+def _changes(config: ConfigDict, measured: list[dict[str, float]]) -> dict[str, float]:
+    """Returns by how much the last member of a family differs from the plain one.
+
+    At the first learning rate; where that is what differs, the last rate from the first one.
+    """
+    count = len(measured) if config.family == "learning_rate" else len(measured) // len(RATES)
+    plain, last = measured[0], measured[count - 1]
+    times = {
+        f"{name}_times": last[name] / plain[name]
+        for name in ("sharpness", "gauss_newton", "output_jacobian", "softmax_jacobian")
+    }
+    gap = lambda one: one["test_loss"] - one["train_loss"]
+    return {
+        **times,
+        "loss_gap_times": gap(last) / gap(plain),
+        "test_error_change": last["test_error"] - plain["test_error"],
+        "train_loss_last": last["train_loss"],
+    }
+
+
+def _member(config: ConfigDict, fields: Fields) -> ConfigDict:
+    member = ConfigDict(config.to_dict())
+    del member["family"]
+    member.update_from_flattened_dict(fields)
+    if "num_steps" in fields or "batch_size" in fields:
+        member.eval_every = member.num_steps
+        member.steps_per_call = int(np.gcd(member.num_steps, member.steps_per_call))
+    return member.lock()
