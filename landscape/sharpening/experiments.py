@@ -265,7 +265,7 @@ def _experiment(parts: Parts, *, init: Any, step: Any, batch: Any, parts_of: Any
     def evaluate(state: Any, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
         train, start = parts_of(state, key)
         seen = watched.Watched(parts.network, parts.cost, train.model_state, config.watch)
-        rows = parts.rows(data, slice(None))
+        rows = parts.rows(data, jnp.arange(parts.spec.num_train))
         numbers = watched.numbers(seen, train.params, rows, start, key)
         found = {name: (value, jnp.float32(1)) for name, value in numbers.items()}
         found |= errors(train, data["train"], "train_") | errors(train, data["test"], "test_")
@@ -297,7 +297,7 @@ def _checked_data(parts: Parts, experiment: Experiment) -> PyTree:
     """
     config, data = parts.config, data_sets.load(parts.spec)
     train = jax.jit(experiment.init)(stream(root_key(config), INIT)).train
-    rows = parts.rows(jax.tree.map(jnp.asarray, data), slice(None))
+    rows = parts.rows(jax.tree.map(jnp.asarray, data), jnp.arange(parts.spec.num_train))
     loss = lambda params, rows: parts.loss(params, train.model_state, rows)[0]
     top = eigenpairs(loss, train.params, [rows], key=jax.random.key(0), k=1, tolerance=1e-2)
     names = ("learning_rate", "momentum", "nesterov", "weight_decay")

@@ -80,7 +80,7 @@ def paths(config: ConfigDict) -> dict[str, Flow]:
     run = stages.trained(config)
     parts = parts_of_config(config)
     start = jax.jit(run.experiment.init)(stream(root_key(config), INIT)).train
-    rows = parts.rows(run.data, slice(None))
+    rows = parts.rows(run.data, jnp.arange(parts.spec.num_train))
     loss = lambda params, rows: parts.loss(params, start.model_state, rows)[0]
     key = jax.random.key(config.seed)
     return {
