@@ -14,6 +14,7 @@ from landscape.sharpening.correlations import spearman
 from landscape.stability import AT
 
 LAST = 0.75  # from this share of the training on is the last quarter
+ENOUGH = 6  # evaluations for a rank correlation
 AVERAGED = (  # of evaluations: their value at the end
     "train_loss",
     "train_error",
@@ -108,7 +109,7 @@ def of_jacobians(found: Course) -> dict[str, float]:
     """Returns rank correlations of the sharpness with Jacobians, and what they are made of.
 
     Source: MacDonald et al. (2023), Fig. 1, as numbers. "rising": from the lowest sharpness until
-    the edge; there the sharpness is held, whatever a Jacobian does.
+    the edge, if that are enough evaluations; there the sharpness is held, whatever a Jacobian does.
     """
     values = found.values
     sharpness = values["sharpness"]
@@ -116,11 +117,13 @@ def of_jacobians(found: Course) -> dict[str, float]:
     begin = int(np.argmin(sharpness))
     at_edge = np.flatnonzero(ratio[begin:] >= AT[0])
     end = begin + int(at_edge[0]) + 1 if len(at_edge) else len(sharpness)
-    rising = slice(begin, end) if end - begin >= 4 else slice(0, max(end, 4))
+    parts = {"": slice(None)}
+    if end - begin >= ENOUGH:
+        parts["_rising"] = slice(begin, end)
     numbers: dict[str, float] = {}
     for name in ("output", "softmax"):
         jacobian = values[f"{name}_jacobian"]
-        for when, chosen in (("", slice(None)), ("_rising", rising)):
+        for when, chosen in parts.items():
             rank = spearman(sharpness[chosen], jacobian[chosen])
             numbers |= {
                 f"{name}_rank{when}": rank.value,

@@ -25,6 +25,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     ENTROPY: {"cost": "cross_entropy"},
 }
 AT_EDGE = (MIDDLE, FAST, RELU, ELU, HEAVY_BALL, NESTEROV)
+SLOWLY = (SLOW, MIDDLE, RELU, ELU)  # for more than a few evaluations; others are there at once
 LIMIT, SHARPNESS = "limit", "sharpness, last quarter"
 RATIO, LEAST, MOST = "sharpness / limit, last quarter", "its least", "its most"
 REACHED, LOWEST = "share of the training until the edge", "lowest sharpness"
@@ -71,7 +72,7 @@ def sharpness_rises(results: Results) -> Verdict:
 @claim(PAPER, "Sec. 3")
 def sharpness_follows_the_softmax_jacobian(results: Results) -> Verdict:
     """While it rises, sharpness has a rank correlation over 0.9 with the softmax Jacobian."""
-    return every(above, results, (SLOW, *AT_EDGE), 0.9, on=f"{RISING}, {SOFTMAX}")
+    return every(above, results, SLOWLY, 0.9, on=f"{RISING}, {SOFTMAX}")
 
 
 @claim(PAPER, "Sec. 3")
@@ -80,7 +81,7 @@ def jacobians_go_on_at_the_edge(results: Results) -> Verdict:
     return all_of(
         *(
             below(results[row, f"{WHOLE}, {SOFTMAX}"], results[row, f"{RISING}, {SOFTMAX}"].mean)
-            for row in (FAST, NESTEROV)
+            for row in (MIDDLE, ELU)
         )
     )
 
@@ -120,6 +121,7 @@ TABLE = Table(
         Cell(row, column, fields, metric, run=MEASURE)
         for row, fields in FIELDS.items()
         for column, metric in METRICS.items()
+        if row in SLOWLY or not column.startswith(RISING)
     ),
     headline=("sharpness_stays_at_the_limit", "sharpness_follows_the_softmax_jacobian"),
     leads=True,
@@ -133,8 +135,12 @@ TABLE = Table(
         "so much of it, median relative to it.",
         "Jacobians: spectral norms of the derivative of outputs, or of their softmax, in the "
         "image, mean over 100 training images. While it rises: from the lowest sharpness until "
-        "0.9 times the limit.",
+        "0.9 times the limit, where that takes at least six evaluations (of 40 updates each).",
         "Lower bound: Theorem 5.1 for pairs of training images; the largest Jacobian on the "
         "segment between them is no smaller. Largest ratio of 16 pairs and all evaluations.",
     ),
+    reasons={
+        "sharpness_rises": "At learning rate 0.2 the limit itself is only one and a half times the "
+        "lowest sharpness.",
+    },
 )
