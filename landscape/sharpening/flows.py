@@ -12,6 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common import stages
+from common.config import canonical_json, from_json
+from common.data.cache import Arrays, cached
+from common.experiment import build
 from common.keys import INIT, root_key, stream
 from landscape.flows import central_flow, gradient_flow
 from landscape.products import Loss
@@ -22,6 +25,7 @@ from landscape.vectors import layout_of, to_vector
 
 PyTree = Any
 DESCENT, CENTRAL, GRADIENT = "gradient descent", "central flow", "gradient flow"
+LABELS = {CENTRAL: "central", GRADIENT: "gradient"}  # in names of metrics and arrays
 LAST_HALF = 0.5
 PRODUCTS = 12  # for the sharpness of gradient flow
 
@@ -30,16 +34,29 @@ class Flow(NamedTuple):
     """A path over the time of gradient descent.
 
     Attributes:
-        updates: How many updates of gradient descent take as long.
-        loss: Training loss there; of gradient descent, the mean of the updates before.
+        updates: How many updates of gradient descent take as long; of itself, in the middle of
+            those that its loss is the mean of.
+        loss: Training loss there.
         sharpness: The sharpness there.
-        end: The last parameters.
+        end: The last parameters, as one vector.
     """
 
     updates: np.ndarray
     loss: np.ndarray
     sharpness: np.ndarray
-    end: PyTree
+    end: np.ndarray
+
+
+class PathSpec(NamedTuple):
+    """What both flows are made of.
+
+    Attributes:
+        config: The config of the training, as JSON, without the place of its file.
+        version: Raised when `flow_arrays` changes what it returns.
+    """
+
+    config: str
+    version: int = 1
 
 
 def flows(config: ConfigDict) -> dict[str, float]:
@@ -51,15 +68,15 @@ def flows(config: ConfigDict) -> dict[str, float]:
     found = paths(config)
     descent = found[DESCENT]
     late = descent.updates > LAST_HALF * descent.updates[-1]
-    vector = lambda flow: np.asarray(to_vector(layout_of(flow.end), flow.end))
     numbers = {"sharpness": float(np.mean(descent.sharpness[late]))}
-    for label, name in ((CENTRAL, "central"), (GRADIENT, "gradient")):
-        flow = found[label]
-        apart = flow.loss[late] / descent.loss[late] - 1
+    for name, label in LABELS.items():
+        flow = found[name]
+        there = np.interp(descent.updates, flow.updates, flow.loss)
+        apart = there[late] / descent.loss[late] - 1
         numbers |= {
-            f"{name}_loss_apart": float(np.sqrt(np.mean(apart**2))),
-            f"{name}_sharpness": float(np.mean(flow.sharpness[late])),
-            f"{name}_distance": float(np.linalg.norm(vector(flow) - vector(descent))),
+            f"{label}_loss_apart": float(np.sqrt(np.mean(apart**2))),
+            f"{label}_sharpness": float(np.mean(flow.sharpness[late])),
+            f"{label}_distance": float(np.linalg.norm(flow.end - descent.end)),
         }
     return numbers
 
@@ -76,29 +93,42 @@ def paths(config: ConfigDict) -> dict[str, Flow]:
             f"config.optimizer.momentum={optimizer.momentum}, weight_decay="
             f"{optimizer.weight_decay}: expected 0, the flows are those of gradient descent"
         )
-    descent = _descent(config)
-    run = stages.trained(config)
-    parts = parts_of_config(config)
-    start = jax.jit(run.experiment.init)(stream(root_key(config), INIT)).train
-    rows = parts.rows(run.data, jnp.arange(parts.spec.num_train))
-    loss = lambda params, rows: parts.loss(params, start.model_state, rows)[0]
-    key = jax.random.key(config.seed)
-    return {
-        DESCENT: descent,
-        CENTRAL: _central(loss, config, start.params, rows, key),
-        GRADIENT: _gradient(loss, config, start.params, rows, key),
-    }
-
-
-def _descent(config: ConfigDict) -> Flow:
-    """Returns the course of the training: loss and sharpness around every evaluation of steps."""
     found = course(config)
-    end = stages.trained(config).state.params
-    updates = found.updates + config.tracking.every
-    return Flow(updates, found.cost, found.sharpness, end)
+    end = _vector(stages.trained(config).state.params)
+    every = config.tracking.every
+    descent = Flow(found.updates + (every - 1) / 2, found.cost, found.sharpness, end)
+    fields = {name: value for name, value in config.to_dict().items() if name != "config_dir"}
+    arrays = cached(PathSpec(canonical_json(fields)), flow_arrays)
+    both = {
+        name: Flow(
+            found.updates + every, *(arrays[f"{label}_{field}"] for field in Flow._fields[1:])
+        )
+        for name, label in LABELS.items()
+    }
+    return {DESCENT: descent, **both}
 
 
-def _central(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key: Any) -> Flow:
+def flow_arrays(spec: PathSpec) -> Arrays:
+    """Returns "central_loss", "gradient_loss", and so on: all but the updates of both flows."""
+    config = from_json(spec.config)
+    parts, experiment = parts_of_config(config), build(config)
+    start = jax.jit(experiment.init)(stream(root_key(config), INIT)).train
+    data = jax.tree.map(jnp.asarray, experiment.data())
+    rows = parts.rows(data, jnp.arange(parts.spec.num_train))
+    loss = lambda params, rows: parts.loss(params, start.model_state, rows)[0]
+    arrays: Arrays = {}
+    for label, flow in (("central", _central), ("gradient", _gradient)):
+        key = jax.random.key(config.seed)
+        losses, sharpness, end = flow(loss, config, start.params, rows, key)
+        arrays |= {
+            f"{label}_loss": np.asarray(losses),
+            f"{label}_sharpness": np.asarray(sharpness),
+            f"{label}_end": _vector(end),
+        }
+    return arrays
+
+
+def _central(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key: Any) -> Any:
     rate, every = config.optimizer.learning_rate, config.tracking.every
 
     @jax.jit
@@ -117,10 +147,10 @@ def _central(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key: 
         losses = jax.lax.map(lambda at: loss(at, rows), flow.params)
         return losses + flow.variance / rate, flow.sharpness[:, 0], _last(flow.params)
 
-    return _flow(config, path(params, rows))
+    return path(params, rows)
 
 
-def _gradient(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key: Any) -> Flow:
+def _gradient(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key: Any) -> Any:
     every = config.tracking.every
     times = config.optimizer.learning_rate * every * jnp.arange(config.num_steps + 1)
 
@@ -136,13 +166,11 @@ def _gradient(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key:
         _, (losses, sharpness) = jax.lax.scan(at, start_vectors(key, params), after)
         return losses, sharpness, _last(after)
 
-    return _flow(config, path(params, rows))
+    return path(params, rows)
 
 
-def _flow(config: ConfigDict, found: tuple[jax.Array, jax.Array, PyTree]) -> Flow:
-    losses, sharpness, end = found
-    updates = config.tracking.every * np.arange(1, config.num_steps + 1)
-    return Flow(updates, np.asarray(losses), np.asarray(sharpness), end)
+def _vector(params: PyTree) -> np.ndarray:
+    return np.asarray(to_vector(layout_of(params), params))
 
 
 _last = partial(jax.tree.map, lambda x: x[-1])

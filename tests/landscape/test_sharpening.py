@@ -1,5 +1,6 @@
 """The paper on progressive sharpening: its trainings, families of networks, and bounds."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from common.config import load_config
 from common.errors import UserError
 from common.experiment import build
 from landscape.sharpening import data as data_sets
-from landscape.sharpening import families, synthetic
+from landscape.sharpening import families, flows, synthetic
 from landscape.sharpening.correlations import spearman
 from landscape.sharpening.measures import Course, of_jacobians, of_limit
 from landscape.sharpening.networks import NetworkSpec, make_network
@@ -275,3 +276,26 @@ def test_a_learning_rate_above_the_limit_is_refused_with_the_limit() -> None:
 def test_bad_fields_are_named(name: str, field: str, value: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         config_of(name, **{field: value})
+
+
+@pytest.mark.slow
+def test_far_below_the_edge_all_flows_are_gradient_descent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path))
+    config = config_of(
+        "gradient_descent",
+        optimizer__learning_rate="0.01",
+        num_steps="8",
+        eval_every="8",
+    )
+    found = flows.flows(config)
+
+    # Euler's steps of gradient descent are off by a learning rate times curvature, a few percent.
+    assert found["central_distance"] < 0.05 * found["gradient_distance"] + 1e-2
+    assert max(found["central_loss_apart"], found["gradient_loss_apart"]) < 0.02
+    for name in ("central", "gradient"):
+        assert found[f"{name}_sharpness"] == pytest.approx(found["sharpness"], rel=0.05)
+    momentum = config_of("gradient_descent", optimizer__momentum="0.9")
+    with pytest.raises(ValueError, match=r"config.optimizer.momentum=0.9"):
+        flows.paths(momentum)
