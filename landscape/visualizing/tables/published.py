@@ -111,14 +111,14 @@ def eigenvalues_rank_test_errors(results: Results) -> Verdict:
 @claim(CHECK)
 def weights_are_the_published_ones(results: Results) -> Verdict:
     """Each network is right on as many of the 1,000 test images as others have counted."""
-    return all_of(*(near(results[row, ACCURACY], right, 0.101) for row, right in RIGHT.items()))
+    return all_of(*(near(results[row, ACCURACY], RIGHT[row], 0.101) for row in results.rows))
 
 
 @claim(CHECK)
 def sharpness_is_measured(results: Results) -> Verdict:
     """The standard error of every sharpness is below a third of it."""
     return all_of(
-        *(below(results[row, STDERR], results[row, SHARPNESS].mean / 3) for row in DEPTHS)
+        *(below(results[row, STDERR], results[row, SHARPNESS].mean / 3) for row in results.rows)
     )
 
 
@@ -132,8 +132,8 @@ OUTSIDE = (
 )
 
 
-def _cells(planes: tuple[str, ...]) -> tuple[Cell, ...]:
-    """Returns the cells of all networks, with planes of some."""
+def _cells(rows: tuple[str, ...], planes: tuple[str, ...]) -> tuple[Cell, ...]:
+    """Returns the cells of some networks, with planes of some of them."""
     return tuple(
         Cell(
             row,
@@ -142,9 +142,9 @@ def _cells(planes: tuple[str, ...]) -> tuple[Cell, ...]:
             metric,
             PUBLISHED[row] if column == ERROR else None,
             run=run,
-            variant=f"depth={depth}",
+            variant=f"depth={DEPTHS[row]}",
         )
-        for row, depth in DEPTHS.items()
+        for row in rows
         for run, columns in ((NUMBERS, METRICS), (PLANE, OF_PLANES if row in planes else {}))
         for column, metric in columns.items()
     )
@@ -154,7 +154,7 @@ TABLE = Table(
     title="Published ResNets for CIFAR-10 (lossless subset): the surface around their weights",
     source="Li et al. (2018), Fig. 5 and Sec. 5",
     config=CONFIG,
-    cells=_cells((SHALLOW, DEEP)),
+    cells=_cells(tuple(DEPTHS), (SHALLOW, DEEP)),
     headline=("low_regions_are_convex", "sharpness_ranks_test_errors"),
     data_files=(
         "cifar10/lossless_subset.npz",
@@ -192,17 +192,14 @@ TABLE = TABLE._replace(
     at={
         "fine": TABLE._replace(
             seeds=(0,),
-            cells=_cells((SHALLOW,)),
+            cells=_cells((SHALLOW, DEEP), (SHALLOW,)),
             claims=(
-                sharpness_ranks_test_errors,
-                wide_minima_generalize,
                 contours_are_alike,
                 the_deepest_is_the_flattest,
-                eigenvalues_rank_test_errors,
                 weights_are_the_published_ones,
                 sharpness_is_measured,
             ),
-            headline=("the_deepest_is_the_flattest", "sharpness_ranks_test_errors"),
+            headline=("the_deepest_is_the_flattest",),
             reasons={},
         )
     }
