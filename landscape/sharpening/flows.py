@@ -163,7 +163,8 @@ def _gradient(loss: Loss, config: ConfigDict, params: PyTree, rows: PyTree, key:
             value, _, top = track(loss, params, rows, vectors, max_rounds=PRODUCTS)
             return top.vectors, (value, top.values[0])
 
-        _, (losses, sharpness) = jax.lax.scan(at, start_vectors(key, params), after)
+        # Two eigenvectors: the second one is there when it overtakes the first.
+        _, (losses, sharpness) = jax.lax.scan(at, start_vectors(key, params, 2), after)
         return losses, sharpness, _last(after)
 
     return path(params, rows)
