@@ -168,8 +168,9 @@ def _hutch_plus_plus(
     ones = jnp.ones_like(scale)
     first, second = jax.random.split(key)
     sketch = [product(_probe(k, ones)) for k in split_apart(first, third)]
-    basis, _ = jnp.linalg.qr(jnp.stack(sketch, axis=1))  # [n, r]
-    exact = sum(_numbers([_vdot(q, product(q)) for q in basis.T]))
+    basis = _orthonormal(sketch)  # [n, r]
+    columns = (_column(basis, i) for i in range(third))
+    exact = sum(_numbers([_vdot(q, product(q)) for q in columns]))
     if third == scale.size:
         return Estimate(exact, 0.0, 2 * third)
     keys = split_apart(second, count - 2 * third)
@@ -222,6 +223,16 @@ def _dots(x: Array, y: Array, ends: tuple[int, ...]) -> Float[Array, " leaves"]:
     starts = (0, *ends[:-1])
     parts = [_vdot(x[a:b], y[a:b]) for a, b in zip(starts, ends, strict=True)]
     return jnp.stack(parts)
+
+
+@jax.jit
+def _orthonormal(columns: list[Array]) -> Float[Array, "n r"]:
+    return jnp.linalg.qr(jnp.stack(columns, axis=1))[0]
+
+
+@jax.jit
+def _column(basis: Float[Array, "n r"], i: Any) -> Float[Array, " n"]:
+    return basis[:, i]
 
 
 @jax.jit

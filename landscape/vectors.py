@@ -151,8 +151,10 @@ def direction_of(layout: Layout, leaves: Iterable[Any]) -> PyTree:
     shape_of = zip(layout.shapes, layout.dtypes, layout.is_float, layout.moves, strict=True)
     full = []
     for shape, dtype, is_float, moves in shape_of:
-        still = jnp.zeros(shape, wide(jnp.dtype(dtype))) if is_float else None
-        full.append(next(given) if moves else still)
+        if moves:
+            full.append(next(given))
+        else:
+            full.append(jnp.zeros(shape, wide(jnp.dtype(dtype))) if is_float else None)
     return layout.structure.unflatten(full)
 
 

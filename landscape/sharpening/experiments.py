@@ -297,7 +297,7 @@ def _checked_data(parts: Parts, experiment: Experiment) -> PyTree:
     """
     config, data = parts.config, data_sets.load(parts.spec)
     train = jax.jit(experiment.init)(stream(root_key(config), INIT)).train
-    rows = parts.rows(jax.tree.map(jnp.asarray, data), jnp.arange(parts.spec.num_train))
+    rows = jax.jit(parts.rows)(data, np.arange(parts.spec.num_train))  # one program, not ten
     loss = lambda params, rows: parts.loss(params, train.model_state, rows)[0]
     top = eigenpairs(loss, train.params, [rows], key=jax.random.key(0), k=1, tolerance=1e-2)
     names = ("learning_rate", "momentum", "nesterov", "weight_decay")

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import stages
+from common.keys import split_apart
 from landscape import surfaces
 from landscape.directions import gaussian, towards
 from landscape.grids import Surface, axis
@@ -121,10 +122,11 @@ def of_random_directions(
     sqrt(2 / (pi n)), which is 1 here.
     """
     end, frozen = path.variables[-1], FROZEN.frozen
-    keys = jax.random.split(found.key, DIRECTIONS)
-    drawn = [gaussian(key, end, frozen=frozen) for key in keys]
+    draw = jax.jit(gaussian, static_argnames="frozen")
+    drawn = [draw(key, end, frozen=frozen) for key in split_apart(found.key, DIRECTIONS)]
     seen = projection(path.variables, drawn, frozen=frozen)
-    lengths = np.array([float(norm(direction)) for direction in drawn])
+    length = jax.jit(norm)
+    lengths = np.array([float(length(direction)) for direction in drawn])
     cosines = np.abs(seen.coordinates[:-1]) * lengths / distances[:-1, None]
     expected = np.sqrt(2 / (np.pi * layout_of(end, frozen=frozen).size))
     return {
@@ -142,7 +144,7 @@ def of_losses(found: Trained, path: Path, axes: PathAxes) -> dict[str, float]:
     """
     end, rows = jax.tree.map(jnp.asarray, (path.variables[-1], found.rows))
     true = np.array([float(_loss(tree, rows, found.loss)) for tree in path.variables])
-    places = jnp.asarray(axes.coordinates, jnp.float32)
+    places = axes.coordinates.astype(np.float32)
     seen = [_on_plane(point, end, axes.axes, rows, found.loss) for point in places]
     values, slopes = (np.asarray(np.stack(x), float) for x in zip(*seen, strict=True))
     moves = np.diff(axes.coordinates, axis=0)
