@@ -111,15 +111,13 @@ def test_terms_are_layer_jacobians_around_inner_products_of_activations() -> Non
             after = block @ np.asarray(params[f"dense_{i}"]["kernel"]).T
 
 
-share_layers = jax.jit(layer_shares)
-
-
 def test_shares_of_layers_at_the_top_eigenvector_are_those_of_the_terms() -> None:
     with jax.enable_x64(True):
         params, batch = shaped()
         found, layout = at(tanh_network, CROSS_ENTROPY, params, batch), layout_of(params)
         values, vectors = np.linalg.eigh(found["gauss_newton"])
-        shares = share_layers(to_direction(layout, jnp.asarray(3 * vectors[:, -1])))
+        share_layers = jax.jit(lambda vector: layer_shares(to_direction(layout, vector)))
+        shares = share_layers(3 * vectors[:, -1])
         top = np.linalg.eigh(sum(found["terms"].values()))[1][:, -1]
 
         assert list(shares) == list(found["terms"])

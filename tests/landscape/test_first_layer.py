@@ -1,5 +1,6 @@
 """Surfaces of networks whose first layer is affine: exact, and refused where it is not."""
 
+from functools import partial
 from typing import Any
 
 import chex
@@ -50,7 +51,7 @@ def problem(dtype: Any = float) -> tuple[Any, Any, Any]:
     }
     state = {"mean": draw(size=3), "var": draw(size=3) ** 2 + 1}
     rows = {"x": draw(size=(11, 4, 5, 2)), "y": np.arange(11) % 4}
-    as_type = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+    as_type = lambda tree: jax.tree.map(lambda x: jnp.asarray(x.astype(dtype)), tree)
     rows = {"x": as_type(rows["x"]), "y": jnp.asarray(rows["y"])}
     return {**as_type(params), "steps": 7}, rows, as_type(state)
 
@@ -61,8 +62,14 @@ def at_rest(direction: Any, *, scale: float = 0.0) -> Any:
     return {**direction, "norm": {**norm, "scale": scale * norm["scale"]}}
 
 
+@partial(jax.jit, static_argnames="scale")
+def drawn(params: Any, scale: float = 0.0) -> tuple[Any, Any]:
+    pair = (gaussian(jax.random.key(i), params) for i in (1, 2))
+    return tuple(at_rest(direction, scale=scale) for direction in pair)
+
+
 def plane(params: Any) -> tuple[Any, Any]:
-    return tuple(at_rest(gaussian(jax.random.key(i), params)) for i in (1, 2))
+    return drawn(params)
 
 
 @pytest.mark.parametrize("how", [{}, {"chunk": 4, "at_once": 2, "part": 6}])
@@ -86,11 +93,12 @@ def test_in_float32_the_center_is_the_network_to_rounding_and_points_not_asked_f
     params, rows, state = problem(jnp.float32)
     points = np.array([[0.0, 0.0], [np.nan, 0.0], [0.5, -0.25]])
 
-    found, wanted = (
-        values_at(function, params, plane(params), points, rows, model_state=state, chunk=4)
-        for function in (SPLIT, network)
-    )
+    @jax.jit
+    def both(*arguments: Any) -> list[Any]:
+        options = {"model_state": state, "chunk": 4}
+        return [values_at(function, *arguments, **options) for function in (SPLIT, network)]
 
+    found, wanted = jax.device_get(both(params, plane(params), points, rows))
     assert np.isnan(found["loss"][1]) and np.isfinite(found["loss"][0])
     # float32: 1e-7 a sum of 18 terms, then one of 20 and one of 11.
     chex.assert_trees_all_close(found, wanted, rtol=2e-6)
@@ -99,7 +107,11 @@ def test_in_float32_the_center_is_the_network_to_rounding_and_points_not_asked_f
 def test_the_two_parts_together_are_the_values() -> None:
     params, rows, state = problem(jnp.float32)
 
-    chex.assert_trees_all_equal(SPLIT(params, rows, state), network(params, rows, state))
+    both = jax.jit(lambda *arguments: (SPLIT(*arguments), network(*arguments)))
+    together, whole = both(params, rows, state)
+
+    chex.assert_trees_all_equal(together, whole)
+    assert np.ptp(whole["loss"]) > 0
 
 
 def refused(message: str, function: Any, directions: Any) -> None:
@@ -113,9 +125,7 @@ def test_a_first_part_that_is_not_affine_is_refused_with_how_far_it_is_off() -> 
     params, rows, state = problem(jnp.float32)
     message = r"first is not affine.*at the coordinates \[-1.0, 1.0\].*are [0-9.]+ off"
     rectified = AffineFirst(lambda *arguments: jax.nn.relu(first(*arguments)), rest)
-    scaled = tuple(
-        at_rest(d, scale=0.01) for d in (gaussian(jax.random.key(i), params) for i in (1, 2))
-    )
+    scaled = drawn(params, 0.01)
 
     refused(message, rectified, plane(params))
     refused(message, SPLIT, scaled)  # scale times kernel: a product of two that move

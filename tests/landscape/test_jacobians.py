@@ -135,9 +135,12 @@ def test_small_jacobians_are_not_lost_to_their_squares() -> None:
 
 def test_batch_normalization_in_training_mode_is_refused() -> None:
     random = np.random.default_rng(0)
-    kernel, inputs = (jnp.asarray(random.normal(size=s), jnp.float32) for s in ((5, 4), (6, 5)))
+    draw = lambda *shape: jnp.asarray(random.normal(size=shape).astype(np.float32))
+    kernel, inputs = draw(5, 4), draw(6, 5)
     model = BatchNorm()
-    variables = model.init(jax.random.key(0), jnp.ones((1, 4)))
+    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    variables = {"params": {"scale": ones, "bias": zeros}}
+    variables["batch_stats"] = {"mean": zeros, "var": ones}
 
     def predict(variables: Any, x: Array, *, train: bool) -> Array:
         normalized = model.apply(variables, x @ kernel, train=train, mutable=["batch_stats"])[0]
@@ -151,10 +154,8 @@ def test_batch_normalization_in_training_mode_is_refused() -> None:
     with pytest.raises(ValueError, match="inputs has 1 rows: expected at least 2"):
         check_independent(frozen, variables, inputs[:1])
     # By itself, a sample has the Jacobian that it has in the batch.
-    alone, together = (
-        jax.jit(partial(jacobian_norms, frozen, variables, chunk=c))(inputs).spectral
-        for c in (1, None)
-    )
+    of = lambda chunk: lambda x: jacobian_norms(frozen, variables, x, chunk=chunk).spectral
+    alone, together = jax.jit(lambda x: (of(1)(x), of(None)(x)))(inputs)
     np.testing.assert_allclose(alone, together, rtol=1e-5)  # float32
 
 

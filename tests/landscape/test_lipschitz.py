@@ -1,5 +1,6 @@
 """Lipschitz constants from above and below, coverings, and the bound of the gap they give."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -150,13 +151,14 @@ def test_points_of_balls_are_uniform_and_stay_in_the_support() -> None:
 
 
 @jax.jit
-def of_pairs(params: Any, inputs: Array, targets: Array, costs: Array) -> tuple:
+def of_pairs(params: Any, inputs: Array, targets: Array) -> tuple:
     first, second = np.triu_indices(len(inputs), 1)
     outputs = tanh_network(params, inputs)
+    costs = jnp.sum((outputs - targets) ** 2, axis=1) / 2
     ratios = pair_ratios(inputs, outputs, jnp.zeros(len(inputs)))
     bounds = pair_ratios(inputs, targets, errors_of_squared(costs))
     norms = segment_norms(tanh_network, params, inputs[first], inputs[second], num_points=24)
-    return ratios[first, second], bounds, norms
+    return outputs, (ratios[first, second], bounds), norms
 
 
 def test_jacobians_on_a_segment_are_no_smaller_than_ratios_of_its_ends() -> None:
@@ -165,13 +167,10 @@ def test_jacobians_on_a_segment_are_no_smaller_than_ratios_of_its_ends() -> None
         inputs, targets = random.normal(size=(8, 2, 2)), random.normal(size=(8, 3))
         for seed, scale in ((0, 0.5), (1, 1.0), (2, 1.5)):
             params = weights(seed, 4, 3, scale)
-            outputs = np.asarray(jax.jit(tanh_network)(params, jnp.asarray(inputs)))
-            costs = np.sum((outputs - targets) ** 2, axis=1) / 2
-            ratios, bounds, norms = of_pairs(
-                params, jnp.asarray(inputs), jnp.asarray(targets), jnp.asarray(costs)
-            )
+            found = jax.device_get(of_pairs(params, inputs, targets))
+            outputs, (ratios, bounds), norms = found
             # The rule of 24 points integrates these networks to far more digits.
-            assert np.all(np.asarray(norms) >= np.asarray(ratios) * (1 - 1e-9))
+            assert np.all(norms >= ratios * (1 - 1e-9))
             assert np.all(np.diag(bounds) == -np.inf)
             first, second = np.triu_indices(8, 1)
             for pair in (0, 19):
@@ -183,7 +182,7 @@ def test_jacobians_on_a_segment_are_no_smaller_than_ratios_of_its_ends() -> None
                 least = np.linalg.norm(targets[i] - targets[j]) - errors[i] - errors[j]
                 np.testing.assert_allclose(bounds[i, j], least / apart, rtol=1e-10)
             # Errors take away more than they can give.
-            assert np.all(np.asarray(bounds)[first, second] <= np.asarray(ratios) + 1e-12)
+            assert np.all(bounds[first, second] <= ratios + 1e-12)
 
 
 def test_a_linear_network_along_its_top_direction_attains_the_ratio() -> None:
@@ -192,8 +191,8 @@ def test_a_linear_network_along_its_top_direction_attains_the_ratio() -> None:
         ends = segment_norms(lambda w, x: x @ w, matrix, x[:1], x[1:2], num_points=2)
         return pair_ratios(x, x @ matrix, jnp.zeros(4)), ends
 
-    x = jnp.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    ratios, norms = both(jnp.array([[2.0, 0.0], [0.0, 1.0]]), x)
+    x = np.array([[0, 0], [3, 0], [0, 1], [0, 0]], np.float32)
+    ratios, norms = jax.device_get(both(np.diag(np.array([2, 1], np.float32)), x))
 
     np.testing.assert_allclose(ratios[0, 1:3], [2, 1], rtol=1e-6)
     np.testing.assert_allclose(norms, 2, rtol=1e-6)
@@ -206,13 +205,14 @@ def test_cross_entropy_bounds_the_distance_to_targets_by_pinsker() -> None:
     errors = jax.jit(errors_of_cross_entropy)
     for targets in (soft, np.eye(4)[random.integers(0, 4, 200)]):
         costs = -np.sum(targets * np.log(p), axis=1)
-        found = errors(jnp.asarray(costs, jnp.float32), jnp.asarray(targets, jnp.float32))
+        found = errors(np.float32(costs), np.float32(targets))
         assert np.all(np.asarray(found) >= np.linalg.norm(p - targets, axis=1) - 1e-5)
     # Two classes, losses of a quarter: nothing is left of sqrt(2); below, something is.
-    x, y = jnp.array([[0.0], [1.0]]), jnp.eye(2)
-    bounds = jax.jit(lambda costs: pair_ratios(x, y, errors_of_cross_entropy(costs, y))[0, 1])
+    x, y = np.array([[0], [1]], np.float32), np.eye(2, dtype=np.float32)
+    of_both = lambda x, y, costs: pair_ratios(x, y, errors_of_cross_entropy(costs, y))[0, 1]
+    bounds = partial(jax.jit(of_both), x, y)
     for cost, least in ((0.25, 0.0), (0.2, 2**0.5 - 2 * 0.4**0.5), (0.0, 2**0.5)):
-        np.testing.assert_allclose(bounds(jnp.full(2, cost)), least, atol=1e-6)
+        np.testing.assert_allclose(bounds(np.full(2, cost, np.float32)), least, atol=1e-6)
 
 
 def test_the_distance_to_the_uniform_law_is_exact_on_a_line() -> None:

@@ -40,13 +40,13 @@ def product_of_two(params: Any, batch: Any) -> jax.Array:
 def test_the_hessian_of_a_product_of_two_numbers_is_the_one_by_hand() -> None:
     with jax.enable_x64(True):
         for a, b in ((2.0, 0.5), (1.5, -0.3)):
-            params = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
-            matrix = dense(product_of_two, params, [jnp.zeros(1)])
+            params = {"a": jnp.asarray(np.asarray(a)), "b": jnp.asarray(np.asarray(b))}
+            matrix = dense(product_of_two, params, [np.zeros(1)])
             np.testing.assert_allclose(matrix, [[b**2, 2 * a * b - 1], [2 * a * b - 1, a**2]])
         at_minimum = trace(
             product_of_two,
             {"a": 2.0, "b": 0.5},
-            [jnp.zeros(1)],
+            [np.zeros(1)],
             key=jax.random.key(0),
             num_products=9,
             method="hutch++",
@@ -58,7 +58,7 @@ def test_the_hessian_of_a_product_of_two_numbers_is_the_one_by_hand() -> None:
 def test_averages_over_batches_of_any_sizes_are_those_of_all_rows() -> None:
     with jax.enable_x64(True):
         params, batch = init_relu(0, (4, 5, 3), has_bias=True), labelled(1, 23)
-        batches = [jax.tree.map(lambda x, cut=cut: x[cut], batch) for cut in CUTS]
+        batches = [jax.tree.map(lambda x, cut=cut: np.asarray(x)[cut], batch) for cut in CUTS]
         hessian = by_definition(classification, params, batch)
         rows = [i for i, path in enumerate(entry_paths(params)) if "dense_1" not in path]
         part = dense(classification, params, [batch], frozen="dense_1")
@@ -81,15 +81,17 @@ def test_the_gauss_newton_matrix_is_the_jacobians_around_the_softmax_hessian() -
         params, batch = init_relu(0, (4, 5, 3), has_bias=True), labelled(1, 23)
         layout = layout_of(params)
 
-        def both(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def both(vector: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             theta = to_direction(layout, vector)
             product = lambda d: gauss_newton_product(GAUSS_NEWTON, theta, batch, d)
             row = lambda unit: to_vector(layout, product(to_direction(layout, unit)))
             outputs = lambda v: predicted(to_direction(layout, v), batch)
-            return jax.vmap(row)(jnp.eye(layout.size)), jax.jacfwd(outputs)(vector)
+            return jax.vmap(row)(jnp.eye(layout.size)), jax.jacfwd(outputs)(vector), outputs(vector)
 
-        found, jacobian = jax.jit(both)(to_vector(layout, params))  # [n, n], [23, 3, n]
-        logits = np.asarray(predicted(params, batch))
+        vector = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(params)])
+        found, jacobian, logits = jax.device_get(
+            jax.jit(both)(vector)
+        )  # [n, n], [23, 3, n], [23, 3]
         p = np.exp(logits) / np.sum(np.exp(logits), axis=1, keepdims=True)
         softmax = np.einsum("bi,ij->bij", p, np.eye(3)) - np.einsum("bi,bj->bij", p, p)
         wanted = np.einsum("bin,bij,bjm->nm", jacobian, softmax, jacobian) / 23
@@ -115,7 +117,7 @@ def test_curvature_along_a_line_is_the_second_difference_of_the_loss() -> None:
             )
             return jax.vmap(loss)(jnp.asarray(steps)), jax.vmap(product)(jnp.arange(3.0))
 
-        losses, products = jax.jit(along)(d)
+        losses, products = jax.device_get(jax.jit(along)(d))
         flat = np.cos(np.arange(N))
         slope, bend = flat @ matrix @ np.ones(N), flat @ matrix @ flat
         # An exact parabola.
@@ -136,8 +138,8 @@ def test_a_second_point_and_more_data_of_the_same_shape_compile_nothing() -> Non
 
     traced = []
     for seed in range(3):
-        batches = [{"matrix": jnp.eye(6) * (seed + i)} for i in range(1, 4)]
-        params = {"w": jnp.full((6,), float(seed))}
+        batches = [{"matrix": np.float32((seed + i) * np.eye(6))} for i in range(1, 4)]
+        params = {"w": np.full(6, seed, np.float32)}
         eigenpairs(counted, params, batches, k=1, key=jax.random.key(seed))
         traced.append(count)
 
@@ -147,7 +149,7 @@ def test_a_second_point_and_more_data_of_the_same_shape_compile_nothing() -> Non
 def test_products_with_a_kept_gradient_and_with_a_new_one_are_the_same(monkeypatch: Any) -> None:
     with jax.enable_x64(True):
         params, batch = init_relu(0, (4, 5, 3), has_bias=True), labelled(1, 23)
-        batches = [jax.tree.map(lambda x, cut=cut: x[cut], batch) for cut in CUTS]
+        batches = [jax.tree.map(lambda x, cut=cut: np.asarray(x)[cut], batch) for cut in CUTS]
         kept = dense(classification, params, batches)
         monkeypatch.setattr(products, "KEPT", -1)  # bytes: nothing may stay
         monkeypatch.setattr(products, "_add_linear", None)  # nor is it called

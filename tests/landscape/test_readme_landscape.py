@@ -9,12 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax.flatten_util import ravel_pytree
 
+from landscape import directions
+from landscape.directions import random_plane
 from tests.processes import REPOSITORY
 
 README = (REPOSITORY / "landscape/README.md").read_text()
 PLAIN, FLAX, EDGE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def directions_in_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples draw them once, operation by operation; to compile all of these takes a second."""
+    compiled = jax.jit(random_plane, static_argnames="rules")
+    monkeypatch.setattr(directions, "random_plane", compiled)
 
 
 def names_of(code: str) -> dict[str, Any]:
@@ -28,31 +36,47 @@ def names_of(code: str) -> dict[str, Any]:
 
 def sharpness_of(matrix: np.ndarray, params: Any) -> float:
     """Returns sum_f ||theta_f||^2 tr(H_ff) / n_f over the columns f of kernels."""
-    _, unravel = ravel_pytree(params)
-    diagonal = unravel(jnp.asarray(np.diagonal(matrix), jnp.float32))
-    kernels = [name for name in params if name.startswith("kernel")]
-    pairs = [(np.asarray(params[name]), np.asarray(diagonal[name])) for name in kernels]
-    return sum(float(np.sum((w**2).sum(0) * h.mean(0))) for w, h in pairs)
+    diagonal, total, start = np.diagonal(matrix), 0.0, 0
+    for name, leaf in sorted(params.items()):
+        here = diagonal[start : start + leaf.size].reshape(leaf.shape)
+        start += leaf.size
+        if name.startswith("kernel"):
+            total += float(np.sum((leaf**2).sum(0) * here.mean(0)))
+    return total
+
+
+def flattened(params: dict[str, Any]) -> tuple[np.ndarray, Any]:
+    """Returns parameters as one vector, and its inverse, without a program of their own."""
+    leaves, structure = jax.tree.flatten(params)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+
+    def unravel(vector: jax.Array) -> Any:
+        pairs = zip(leaves, ends, strict=True)
+        parts = [vector[end - x.size : end].reshape(x.shape) for x, end in pairs]
+        return structure.unflatten(parts)
+
+    return np.concatenate([np.ravel(leaf) for leaf in leaves]), unravel
 
 
 def test_the_readme_looks_at_a_network_in_plain_jax(tmp_path: Path) -> None:
     names, random = names_of(PLAIN), np.random.default_rng(0)
     shapes = {"kernel_0": (3, 4), "bias_0": (4,), "kernel_1": (4, 2)}
-    params = {name: jnp.asarray(random.normal(size=s), jnp.float32) for name, s in shapes.items()}
+    params = {name: np.float32(random.normal(size=s)) for name, s in shapes.items()}
     x = random.normal(size=(20, 3))
     batch = {"x": np.float32(x), "y": np.float32(x[:, :2])}
     file = tmp_path / "plain.png"
 
     found, values, residuals, sharp = names["look_at"](params, batch, file)
 
-    flat, unravel = ravel_pytree(params)
+    flat, unravel = flattened(params)
     loss = lambda vector: names["loss"](unravel(vector), batch)
-    matrix = np.asarray(jax.jit(jax.hessian(loss))(flat), float)
+    value, matrix = jax.jit(lambda v: (loss(v), jax.hessian(loss)(v)))(flat)
+    matrix = np.asarray(matrix, float)
     expected = np.linalg.eigvalsh(matrix)[::-1]
     # Products in float32: a few units in the last place of the largest eigenvalue.
     np.testing.assert_allclose(values, expected[:5], atol=1e-5 * expected[0])
     assert residuals.max() < 1e-3 * expected[0]
-    np.testing.assert_allclose(found.values["loss"][12, 12], jax.jit(loss)(flat), rtol=1e-6)
+    np.testing.assert_allclose(found.values["loss"][12, 12], value, rtol=1e-6)
     assert abs(sharp.value - sharpness_of(matrix, params)) < 4 * sharp.stderr
     assert file.stat().st_size > 10_000
 
@@ -69,13 +93,13 @@ def test_the_readme_looks_at_a_network_in_flax(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     image = np.float32(random.normal(size=(30, 5)))
     rows = {"image": image, "label": random.integers(0, 3, 30)}
-    variables = jax.jit(model.init)(jax.random.key(0), image)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     # Statistics that are not those a fresh network has: a random direction would change them.
-    variables["batch_stats"]["BatchNorm_0"]["var"] *= 3.0
+    variables = jax.tree.map(lambda x: np.float32(random.uniform(0.5, 3, x.shape)), shapes)
 
     found, values, _, sharp = names["look_at"](model, variables, rows, tmp_path / "flax.png")
 
-    flat, unravel = ravel_pytree(variables["params"])
+    flat, unravel = flattened(variables["params"])
 
     def loss(vector: jax.Array) -> jax.Array:
         logits = model.apply({**variables, "params": unravel(vector)}, image)
@@ -96,10 +120,10 @@ def test_the_readme_says_whether_training_is_at_the_edge_of_stability(
 ) -> None:
     names, random = names_of(EDGE), np.random.default_rng(0)
     shapes = {"kernel_0": (3, 4), "bias_0": (4,), "kernel_1": (4, 2)}
-    params = {name: jnp.asarray(random.normal(size=s), jnp.float32) for name, s in shapes.items()}
+    params = {name: np.float32(random.normal(size=s)) for name, s in shapes.items()}
     x = random.normal(size=(20, 3)).astype(np.float32)
     rows = [{"x": x[i : i + 10], "y": x[i : i + 10, :2]} for i in (0, 10)]
-    flat, unravel = ravel_pytree(params)
+    flat, unravel = flattened(params)
     loss = lambda vector: names["loss"](unravel(vector), {"x": x, "y": x[:, :2]})
     top = float(np.linalg.eigvalsh(np.asarray(jax.jit(jax.hessian(loss))(flat), float))[-1])
 

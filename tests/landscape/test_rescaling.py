@@ -36,8 +36,9 @@ def test_a_rescaled_network_is_the_same_along_its_balanced_direction_only() -> N
         random = np.random.default_rng(0)
         params = init_relu(0, (5, 8, 6, 3), has_bias=True)
         x = jnp.asarray(random.normal(size=(20, 5)))
-        scales = [jnp.asarray(np.exp(random.normal(size=n) * 1.5)) for n in (8, 6)]
-        one, other = study(params, x), study(rescaled(params, NEURONS, scales), x)
+        scales = [np.exp(random.normal(size=n) * 1.5) for n in (8, 6)]
+        again = jax.jit(lambda params, scales: rescaled(params, NEURONS, scales))(params, scales)
+        one, other = jax.device_get((study(params, x), study(again, x)))
         apart = lambda name: np.max(np.abs(one[name] - other[name]))
 
         # The same function to the rounding of sums over the inputs of three layers; scales are
@@ -78,16 +79,17 @@ def test_convolutions_and_what_reads_their_flattened_images_share_channels() -> 
     random = np.random.default_rng(0)
     kernels = [random.normal(size=shape).astype("f4") for shape in ((3, 3, 2, 4), (36, 3))]
     params = {"conv": {"kernel": kernels[0]}, "dense": {"kernel": kernels[1]}}
-    x = jnp.asarray(random.normal(size=(5, 3, 3, 2)), jnp.float32)
+    x = jnp.asarray(random.normal(size=(5, 3, 3, 2)).astype(np.float32))
     neurons = (Neurons((("conv/kernel", -1),), (("dense/kernel", 0),)),)
-    other = rescaled(params, neurons, [jnp.asarray([0.1, 1.0, 3.0, 20.0])])
+    scales = np.array([0.1, 1.0, 3.0, 20.0], np.float32)
+    other = jax.jit(lambda params, scales: rescaled(params, neurons, [scales]))(params, scales)
 
     @jax.jit
     def both(params: dict) -> tuple[jax.Array, jax.Array]:
         d = rescaling_invariant(jax.random.key(0), params, neurons)
         return network(params, x), network(moved(params, [d], [0.5]), x)
 
-    (here, along), (same, along_other) = both(params), both(other)
+    (here, along), (same, along_other) = jax.device_get((both(params), both(other)))
 
     assert np.max(np.abs(along - here)) > 1
     # float32 sums of 36 products of size 10

@@ -1,10 +1,12 @@
 """`lab surface` of small runs: their own evaluation at the center, a known Hessian, mistakes."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,9 +17,10 @@ from landscape.objectives import loss_of, objective_of
 from landscape.run_planes import Plane
 from landscape.run_surface import measured
 from landscape.surfaces import NotFiniteError
+from tests.landscape.small_networks import shallow_networks
 from tests.mistakes import TRAIN
 
-# A deep network with batch normalization, and the classifier of a stranger beside its README.
+# A network with batch normalization, and the classifier of a stranger beside its README.
 DEPTH = "landscape/visualizing/configs/depth.py:cpu"
 SMALL = {
     "data.size": "7",
@@ -54,13 +57,14 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def normalized(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A run of a network with batch normalization."""
-    workdir = tmp_path_factory.mktemp("deep")
+    workdir = tmp_path_factory.mktemp("normalized")
     fields = [f"--config.{name}={value}" for name, value in SMALL.items()]
-    assert cli.main(["train", f"--config={DEPTH}", *fields, f"--workdir={workdir}"]) == 0
-    (run,) = workdir.glob("*/*/*/seed0")
-    return run
+    with shallow_networks():
+        assert cli.main(["train", f"--config={DEPTH}", *fields, f"--workdir={workdir}"]) == 0
+        (run,) = workdir.glob("*/*/*/seed0")
+        yield run
 
 
 def written(folder: Path) -> tuple[Surface, dict[str, Any]]:
@@ -121,12 +125,12 @@ def test_the_path_of_a_run_lies_on_its_principal_plane(
 
 
 def test_the_center_of_a_surface_is_the_evaluation_of_the_run(
-    deep: Path, capfd: pytest.CaptureFixture[str]
+    normalized: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    result = read_result(deep)
+    result = read_result(normalized)
     assert result is not None
-    printed = lab("surface", str(deep), "--resolution=3", "--nocurvature", capfd=capfd)
-    surface, numbers = written(deep / "surfaces/train_loss-filter-step4")
+    printed = lab("surface", str(normalized), "--resolution=3", "--nocurvature", capfd=capfd)
+    surface, numbers = written(normalized / "surfaces/train_loss-filter-step4")
 
     expected = result["metrics"]["last"]["train_loss"]
     assert numbers["center"] == {"train_loss": pytest.approx(expected, rel=FLOAT32)}
@@ -137,13 +141,13 @@ def test_the_center_of_a_surface_is_the_evaluation_of_the_run(
         assert fact in printed
 
 
-def test_fewer_rows_are_evenly_spread_and_the_rest_of_the_state_stays(deep: Path) -> None:
-    run = load(deep)
+def test_fewer_rows_are_evenly_spread_and_the_rest_of_the_state_stays(normalized: Path) -> None:
+    run = load(normalized)
     objective = objective_of(run, metrics="train_error,train_loss", rows=7)
-    doubled = {name: 2 * x for name, x in objective.params.items()}
+    doubled = {name: 2 * np.asarray(x) for name, x in objective.params.items()}
     values = jax.jit(objective.values)(doubled, None, objective.frozen)
 
-    state = run.state._replace(params=jax.tree.map(lambda x: 2 * x, run.state.params))
+    state = run.state._replace(params=jax.tree.map(lambda x: 2 * np.asarray(x), run.state.params))
     rows = jax.tree.map(lambda x: np.asarray(x)[np.arange(7) * 40 // 7], run.data["train"])
     logits = np.asarray(run._replace(state=state).predict(rows["image"]), float)
     right = np.take_along_axis(logits, rows["label"][:, None].astype(int), 1)[:, 0]
@@ -198,7 +202,7 @@ def test_a_run_whose_loss_is_not_finite_has_no_surface(
     line: Path,
 ) -> None:
     objective = objective_of(load(line))
-    broken = {name: x * np.inf for name, x in objective.params.items()}
+    broken = {name: jnp.asarray(np.full_like(x, np.inf)) for name, x in objective.params.items()}
     along = np.array([-1.0, 0.0, 1.0])
     plane = Plane((broken, broken), (along, along), "")
     with pytest.raises(NotFiniteError, match="valid_error is not finite at the center"):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 
 from common.config import load_config
@@ -18,7 +19,8 @@ from landscape.sharpening import families, flows, synthetic
 from landscape.sharpening.correlations import spearman
 from landscape.sharpening.measures import Course, of_jacobians, of_limit
 from landscape.sharpening.networks import NetworkSpec, make_network
-from landscape.vectors import layout_of, to_leaves, to_vector, with_moving
+from landscape.tracking import TrackedState
+from landscape.vectors import layout_of, to_leaves, with_moving
 from tests.landscape.problems import assert_close
 
 FOLDER = "landscape/sharpening/configs"
@@ -41,25 +43,53 @@ def config_of(name: str, variant: str = "", **fields: str) -> ConfigDict:
 
 
 def started(config: ConfigDict) -> tuple:
-    """Returns the experiment of a config, its data on the device, and its first state."""
-    experiment = build(config)
-    data = jax.tree.map(jnp.asarray, experiment.data())
-    return experiment, data, jax.jit(experiment.init)(jax.random.key(0))
+    """Returns the experiment of a config, its data, and a first state.
+
+    Its weights are drawn by NumPy: programs that draw them cost more than those that use them.
+    """
+    experiment, random = build(config), np.random.default_rng(0)
+    data, shapes = experiment.data(), jax.eval_shape(experiment.init, jax.random.key(0))
+    state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+    def drawn(leaf: np.ndarray) -> np.ndarray:
+        bound = leaf.shape[0] ** -0.5 if leaf.ndim == 2 else 0.0
+        return random.uniform(-bound, bound, leaf.shape).astype(np.float32)
+
+    params = jax.tree.map(drawn, state.params)
+    if not isinstance(state, TrackedState):
+        return experiment, data, state._replace(params=params)
+    vectors = jax.tree.map(drawn, state.vectors)
+    return experiment, data, TrackedState(state.train._replace(params=params), vectors)
+
+
+NUMBERS = ("sharpness", "bound_share", "first_share", "last_share", "output_jacobian_frobenius")
 
 
 @pytest.fixture(scope="module")
 def descent() -> tuple:
-    """Full-batch training of two updates a step."""
+    """Full-batch training of two updates a step; its evaluation, of the numbers asked for."""
     config = config_of("gradient_descent", tracking__every="2", smoothing="0.2")
     experiment, data, state = started(config)
-    return config, experiment, data, state, jax.jit(experiment.evaluate)
+
+    @jax.jit
+    def evaluate(state: Any, data: Any) -> dict[str, jax.Array]:
+        found = experiment.evaluate(state, data, jax.random.key(0))
+        return {name: found[name][0] for name in NUMBERS}
+
+    return config, experiment, data, state, evaluate
 
 
-def plain_loss(config: ConfigDict, params: Any, data: Any) -> tuple:
-    """Returns the training loss as a function of one vector, written out anew, and the vector."""
+def vector_of(state: Any) -> np.ndarray:
+    """Returns the parameters of a state as one vector."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(state.params)])
+
+
+def plain_loss(config: ConfigDict, params: Any, data: Any) -> Any:
+    """Returns the gradient and the Hessian of the training loss, written out anew, at a vector."""
     layout = layout_of(params)
-    inputs, labels = data["train"]["input"].reshape(ROWS, -1), data["train"]["label"]
-    targets = jax.nn.one_hot(labels, 10) * (1 - config.smoothing) + config.smoothing / 10
+    inputs, labels = (np.asarray(data["train"][name]) for name in ("input", "label"))
+    inputs, one_hot = inputs.reshape(ROWS, -1), np.eye(10, dtype=np.float32)[labels]
+    targets = one_hot * (1 - config.smoothing) + config.smoothing / 10
 
     def loss(vector: jax.Array) -> jax.Array:
         x, layers = inputs, with_moving(layout, params, to_leaves(layout, vector))
@@ -68,7 +98,7 @@ def plain_loss(config: ConfigDict, params: Any, data: Any) -> tuple:
             x = jnp.tanh(x) if place < len(layers) - 1 else x
         return jnp.mean(jnp.sum((x - targets) ** 2, axis=1)) / 2
 
-    return loss, to_vector(layout, params)
+    return jax.jit(lambda vector: (jax.grad(loss)(vector), jax.hessian(loss)(vector)))
 
 
 def test_images_are_standardized_pixel_by_pixel(descent: tuple) -> None:
@@ -91,30 +121,29 @@ def test_smoothed_targets_are_distributions() -> None:
 
 def test_a_step_is_gradient_descent_and_comes_to_know_the_sharpness(descent: tuple) -> None:
     config, experiment, data, state, evaluate = descent
-    loss, expected = plain_loss(config, state.params, data)
-    rate, gradient = config.optimizer.learning_rate, jax.jit(jax.grad(loss))
+    derivatives, expected = plain_loss(config, state.params, data), vector_of(state)
+    sharpness_of = lambda state: np.linalg.eigvalsh(derivatives(vector_of(state))[1])[-1]
+    rate = config.optimizer.learning_rate
     for _ in range(config.tracking.every):
-        expected = expected - rate * gradient(expected)
+        expected = expected - np.float32(rate) * np.asarray(derivatives(expected)[0])
     step, batch = jax.jit(experiment.step), experiment.batch(0)
     after, metrics = step(state, data, batch, jax.random.key(0))
 
-    vector = lambda state: to_vector(layout_of(state.params), state.params)
     # A gradient in float32 is known to some 1e-6 of itself, and the parameters move less.
-    assert_close(vector(after), expected, rtol=1e-5)
+    assert_close(vector_of(after), expected, rtol=1e-5)
     assert float(metrics["limit"]) == pytest.approx(2 / rate)
     before = after
     for number in range(1, 20):  # the eigenvector is found step by step
         before = after
         after, metrics = step(before, data, batch, jax.random.key(number))
-    exact = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(vector(before)))[-1]
+    exact, metrics = sharpness_of(before), jax.device_get(metrics)
     assert float(metrics["sharpness"]) == pytest.approx(exact, rel=config.tracking.tolerance)
     assert abs(exact - metrics["sharpness"]) <= metrics["sharpness_residual"] + 1e-5 * exact
 
-    found = evaluate(after, data, jax.random.key(0))
-    exact = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(vector(after)))[-1]
-    assert float(found["sharpness"][0]) == pytest.approx(exact, rel=1e-3)
-    assert 0 < float(found["bound_share"][0]) <= 1
-    shares = [float(found[f"{which}_share"][0]) for which in ("first", "last")]
+    found = jax.device_get(evaluate(after, data))
+    assert float(found["sharpness"]) == pytest.approx(sharpness_of(after), rel=1e-3)
+    assert 0 < found["bound_share"] <= 1
+    shares = [float(found[f"{which}_share"]) for which in ("first", "last")]
     assert min(shares) > 0
     assert sum(shares) < 1
 
@@ -123,16 +152,16 @@ def test_a_step_is_gradient_descent_and_comes_to_know_the_sharpness(descent: tup
 def test_penalties_lower_what_they_are_on(descent: tuple, penalty: str) -> None:
     _, plain, data, state, evaluate = descent
     changed = config_of(
-        "gradient_descent", tracking__every="2", smoothing="0.2", **{f"penalty__{penalty}": "0.3"}
+        "gradient_descent", tracking__every="1", smoothing="0.2", **{f"penalty__{penalty}": "0.3"}
     )
     name = {"jacobian": "output_jacobian_frobenius", "sharpness": "sharpness"}[penalty]
     found = {}
     batch = plain.batch(0)
-    for label, experiment in (("plain", plain), ("penalized", build(changed))):
+    for label, experiment, steps in (("plain", plain, 15), ("penalized", build(changed), 30)):
         step, now = jax.jit(experiment.step), state
-        for number in range(15):
+        for number in range(steps):  # as many updates
             now, _ = step(now, data, batch, jax.random.key(number))
-        found[label] = float(evaluate(now, data, jax.random.key(0))[name][0])
+        found[label] = float(evaluate(now, data)[name])
 
     assert found["penalized"] < 0.8 * found["plain"]
 
@@ -143,15 +172,17 @@ def test_sharpness_goes_to_the_limit_and_stays_there() -> None:
         "gradient_descent", optimizer__learning_rate="0.4", model__width="32", tracking__every="5"
     )
     experiment, data, state = started(config)
-    batch = experiment.batch(0)
 
-    def scan(state: object, number: jax.Array) -> tuple:
-        state, metrics = experiment.step(state, data, batch, jax.random.fold_in(key, number))
-        return state, (metrics["sharpness"], metrics["loss"])
+    @jax.jit
+    def run(state: Any, data: Any, batch: Any, key: jax.Array) -> Any:
+        def scan(state: Any, number: jax.Array) -> tuple:
+            state, metrics = experiment.step(state, data, batch, jax.random.fold_in(key, number))
+            return state, (metrics["sharpness"], metrics["loss"])
 
-    key = jax.random.key(0)
-    _, (sharpness, loss) = jax.jit(lambda s: jax.lax.scan(scan, s, jnp.arange(160)))(state)
-    ratio = np.asarray(sharpness) * 0.4 / 2
+        return jax.lax.scan(scan, state, jnp.arange(160))[1]
+
+    sharpness, loss = jax.device_get(run(state, data, experiment.batch(0), jax.random.key(0)))
+    ratio = sharpness * 0.4 / 2
     assert ratio[:2].max() < 0.9
     assert 0.9 < ratio[120:].mean() < 1.3
     assert loss[-1] < 0.5 * loss[0]
@@ -162,12 +193,9 @@ def test_regularized_training_sees_what_it_ought_to(setting: str) -> None:
     fields = {"mixup": {"mixup": "1.0"}, "augment": {"augment": "true", "data__size": "14"}}
     config = config_of("regularization", batch_size="8", **fields.get(setting, {}))
     experiment, data, state = started(config)
-    losses = [
-        float(
-            jax.jit(experiment.step)(state, data, experiment.batch(0), jax.random.key(i))[1]["loss"]
-        )
-        for i in range(3)
-    ]
+    batch = experiment.batch(0)
+    loss = jax.jit(lambda *arguments: experiment.step(*arguments)[1]["loss"])
+    losses = [float(loss(state, data, batch, jax.random.key(i))) for i in range(3)]
 
     assert (np.ptp(losses) == 0) == (setting == "plain")  # the key decides what is mixed or moved
 
@@ -244,8 +272,7 @@ def test_members_of_families_differ_in_what_they_are_called_after() -> None:
 def test_the_target_has_its_lipschitz_constant(dimension: int) -> None:
     grid = synthetic.grid_of(dimension, 60).astype(np.float64)
     values = synthetic.target(grid)[:, 0]
-    distances = np.linalg.norm(grid[:, None] - grid[None], axis=2)
-    slopes = np.abs(values[:, None] - values[None]) / np.where(distances > 0, distances, np.inf)
+    slopes = pdist(values[:, None]) / pdist(grid)
 
     assert slopes.max() == pytest.approx(synthetic.TARGET_CONSTANT, rel=1e-2)
     assert slopes.max() <= synthetic.TARGET_CONSTANT
@@ -254,7 +281,8 @@ def test_the_target_has_its_lipschitz_constant(dimension: int) -> None:
 
 
 def test_a_learning_rate_above_the_limit_is_refused_with_the_limit() -> None:
-    config = config_of("gradient_descent", tracking__times_limit="1", optimizer__learning_rate="50")
+    fields = {"tracking__times_limit": "1", "optimizer__learning_rate": "50", "model__depth": "1"}
+    config = config_of("gradient_descent", **fields)
     with pytest.raises(
         UserError, match=r"config.optimizer.learning_rate=50: .* above the limit 0\.04; expected at"
     ):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from common.evaluation import classification_values
-from landscape.directions import gaussian
 from landscape.grids import Surface, axis, from_json, points_of, to_json, transposed
 from landscape.surfaces import surface, values_at
 from landscape.vectors import moved
@@ -47,9 +46,10 @@ def plane() -> Surface:
 def test_the_surface_of_a_quadratic_is_the_exact_paraboloid_and_its_curvature_d_h_d() -> None:
     with jax.enable_x64(True):
         matrix = symmetric([4.0, 1.0, 0.5, -2.0, 0.1, 3.0])
-        params = {"a": jnp.arange(4.0).reshape(2, 2), "b": jnp.ones(2)}
-        d, e = (gaussian(jax.random.key(i), params) for i in (0, 1))
-        rows = {"matrix": jnp.asarray(matrix)}
+        params = {"a": np.arange(4.0).reshape(2, 2), "b": np.ones(2)}
+        random = np.random.default_rng(0)
+        d, e = (jax.tree.map(lambda x: random.normal(size=x.shape), params) for _ in range(2))
+        rows = {"matrix": matrix}
         found = surface(quadratic, params, (d, e), AXES, rows).values["loss"]
 
         theta, d, e = (np.concatenate([t["a"].ravel(), t["b"]]) for t in (params, d, e))
@@ -78,14 +78,16 @@ def test_every_entry_is_the_mean_at_its_own_coordinates_first_direction_first(
 
 def test_the_center_is_the_model_bit_for_bit() -> None:
     params, directions, rows = problem()
-    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params) | {"count": 3}
+    params = jax.tree.map(lambda x: np.asarray(x).astype(jnp.bfloat16), params) | {"count": 3}
 
-    chex.assert_trees_all_equal(moved(params, directions_with_count(directions), (0, 0)), params)
+    move = jax.jit(lambda params, directions, point: moved(params, directions, point))
+    found = move(params, directions_with_count(directions), np.zeros(2))
+    chex.assert_trees_all_equal(found, params)
     network = {k: params[k] for k in directions[0]}
-    still = jax.tree.map(jnp.zeros_like, directions)
+    still = jax.tree.map(np.zeros_like, directions)
     at = jax.jit(lambda directions, points: values_at(values, network, directions, points, rows))
-    points = jnp.asarray([[0.25, 0.5], [0.0, 0.0]])
-    (there, center), (alone, _) = (at(d, points)["loss"] for d in (directions, still))
+    points = np.array([[0.25, 0.5], [0.0, 0.0]], np.float32)
+    (there, center), (alone, _) = (np.asarray(at(d, points)["loss"]) for d in (directions, still))
     assert center == alone != there
 
 
@@ -126,14 +128,15 @@ def test_means_over_rows_are_taken_too_where_slices_are_full(plane: Surface) -> 
 
 
 def test_points_that_are_not_asked_for_are_nan_and_no_number_is_infinity() -> None:
-    params, rows = {"a": jnp.ones(2)}, {"x": jnp.arange(4.0)}
+    params, rows = {"a": np.ones(2, np.float32)}, {"x": np.arange(4, dtype=np.float32)}
 
     def root(params: Any, rows: Any) -> jax.Array:
         return jnp.sqrt(params["a"].sum() * rows["x"])
 
     points = np.array([[0.0], [np.nan], [-3.0]])
-    for at_once in (1, 2):
-        found = values_at(root, params, ({"a": jnp.ones(2)},), points, rows, at_once=at_once)
+    at = lambda size: lambda *arguments: values_at(root, *arguments, at_once=size)
+    both = jax.jit(lambda *arguments: [at(size)(*arguments) for size in (1, 2)])
+    for found in jax.device_get(both(params, (params,), points, rows)):
         assert np.isfinite(found["loss"][0])
         assert np.isnan(found["loss"][1])
         assert found["loss"][2] == np.inf
@@ -255,16 +258,16 @@ def test_kept_parts_are_those_of_the_same_function_parameters_and_data(
     first = line(twice(1.0), params, rows)
     assert (line(twice(1.0), params, rows) == first).all() and count() == 1
     assert_close(line(twice(2.0), params, rows), 2 * first, 1e-6)
-    line(twice(1.0), jax.tree.map(lambda x: 2 * x, params), rows)
-    line(twice(1.0), params, {**rows, "x": -rows["x"]})
+    line(twice(1.0), jax.tree.map(lambda x: 2 * np.asarray(x), params), rows)
+    line(twice(1.0), params, {**rows, "x": -np.asarray(rows["x"])})
     assert count() == 4
 
 
 def test_statistics_are_frozen_or_follow_the_weights() -> None:
     random = np.random.default_rng(0)
-    rows = {"x": jnp.asarray(random.normal(size=(12, 3)))}
-    params = {"kernel": jnp.asarray(random.normal(size=(3, 2)))}
-    direction = {"kernel": jnp.asarray(random.normal(size=(3, 2)))}
+    rows = {"x": np.float32(random.normal(size=(12, 3)))}
+    params = {"kernel": np.float32(random.normal(size=(3, 2)))}
+    direction = {"kernel": np.float32(random.normal(size=(3, 2)))}
 
     def statistics(params: Any, rows: Any, state: Any) -> Any:
         hidden = rows["x"] @ params["kernel"]
@@ -274,14 +277,14 @@ def test_statistics_are_frozen_or_follow_the_weights() -> None:
         hidden = rows["x"] @ params["kernel"] - state["mean"][None]
         return ((hidden / jnp.sqrt(state["var"])[None]) ** 4).sum(1)
 
-    state = {"mean": jnp.ones(2), "var": jnp.full(2, 4.0)}
+    state = {"mean": np.ones(2, np.float32), "var": np.full(2, 4, np.float32)}
     common = {"model_state": state, "chunk": 4}
     arguments = params, (direction,), AXES[:1], rows
     frozen = surface(cubes, *arguments, **common).values["loss"]
     moving = surface(cubes, *arguments, statistics=statistics, **common).values["loss"]
 
     for i, a in enumerate(AXES[0]):
-        hidden = np.asarray(rows["x"]) @ np.asarray(params["kernel"] + a * direction["kernel"])
+        hidden = rows["x"] @ (params["kernel"] + a * direction["kernel"])
         assert_close(frozen[i], (((hidden - 1) / 2) ** 4).sum(1).mean(), 1e-5)
         normal = (hidden - hidden.mean(0)) / hidden.std(0)
         assert_close(moving[i], (normal**4).sum(1).mean(), 1e-5)
@@ -315,9 +318,9 @@ def refused(message: str, **changed: Any) -> None:
 
 def test_bad_input_is_told_in_one_line() -> None:
     params, directions, rows = problem()
-    infinite = jax.tree.map(lambda x: x.at[0].set(jnp.inf), params)
+    infinite = jax.tree.map(lambda x: np.full_like(x, np.inf), params)
     other = {"dense_0": directions[0]["dense_0"]}
-    state = {"norm": {"var": jnp.array([1.0, 0.0])}}
+    state = {"norm": {"var": np.array([1, 0], np.float32)}}
 
     refused("is not finite at the center", params=infinite)
     refused(r"directions\[1\] is of another tree", directions=(directions[0], other))
@@ -333,13 +336,13 @@ def test_bad_input_is_told_in_one_line() -> None:
 def test_a_variance_that_gets_negative_on_the_way_is_warned_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    params = {"norm": {"var": jnp.array([1.0, 2.0])}}
-    direction = {"norm": {"var": jnp.array([0.1, -3.0])}}
+    params = {"norm": {"var": np.array([1, 2], np.float32)}}
+    direction = {"norm": {"var": np.array([0.1, -3], np.float32)}}
 
     def root(params: Any, rows: Any) -> jax.Array:
         return jnp.sqrt(params["norm"]["var"].min()) * rows["x"]
 
-    found = surface(root, params, (direction,), (axis(-1, 1, 3),), {"x": jnp.ones(2)})
+    found = surface(root, params, (direction,), (axis(-1, 1, 3),), {"x": np.ones(2, np.float32)})
 
     assert (np.isfinite(found.values["loss"]) == [True, True, False]).all()
     assert "params/norm/var is not positive at (1): the loss there is infinite" in caplog.text

@@ -23,6 +23,7 @@ from landscape.vectors import moved
 from landscape.visualizing import convexity, measures, paths
 from landscape.visualizing.experiments import variables_of
 from landscape.visualizing.networks import FROZEN
+from tests.landscape.small_networks import shallow_networks
 
 DEPTH, PAIR = (f"landscape/visualizing/configs/{name}.py" for name in ("depth", "batch_size"))
 SMALL = {
@@ -65,7 +66,8 @@ def run(config: Any) -> tuple[Any, Any, Any]:
 
 @cache
 def run_of_pair() -> tuple[Any, Any, Any]:
-    return run(config_of(PAIR, num_steps=1))
+    with shallow_networks():
+        return run(config_of(PAIR, num_steps=1))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def pair() -> measures.Trained:
     """Both networks after a step, as a run that is loaded; their own training is a slow test."""
     config = config_of(PAIR, num_steps=1)
     data, _, last = run_of_pair()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, shallow_networks():
         loaded = Loaded(config, build(config), 1, last, data)
         patch.setattr(measures.stages, "trained", lambda stage: loaded)
         return measures.trained(config)
@@ -83,7 +85,8 @@ def pair() -> measures.Trained:
 def errors_of_pair() -> dict[str, float]:
     """Returns training losses and errors as the loop measures them."""
     data, _, last = run_of_pair()
-    evaluate = build(config_of(PAIR, num_steps=1)).evaluate
+    with shallow_networks():
+        evaluate = build(config_of(PAIR, num_steps=1)).evaluate
     return means(jax.jit(evaluate)(last, data, jax.random.key(0)))
 
 
@@ -93,7 +96,8 @@ def test_the_small_batch_is_trained_by_plain_steps_on_parts_of_the_large_one() -
     same = {
         f"optimizer__{name}": config.optimizer[name] for name in ("learning_rate", "weight_decay")
     }
-    alone = build(config_of(DEPTH, batch_size=10, num_steps=2, **same))  # the rate drops halfway
+    with shallow_networks():  # the rate drops halfway
+        alone = build(config_of(DEPTH, batch_size=10, num_steps=2, **same))
     step, state = jax.jit(alone.step), first.small
     index = build(config).batch(0)["index"]
     for part in (index[0::2], index[1::2]):
