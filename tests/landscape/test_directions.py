@@ -25,7 +25,7 @@ def mixed() -> dict:
     kernel = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     kernel[:, 1] = 0
     return {
-        "head": {"kernel": jnp.asarray(kernel, jnp.bfloat16)},
+        "head": {"kernel": jnp.asarray(kernel.astype(jnp.bfloat16))},
         "dense": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray([1.0, -0.0, 2.0])},
         "count": jnp.asarray(7),
         "steps": jnp.arange(3),

@@ -85,7 +85,7 @@ def test_descent_on_a_product_ends_only_in_minima_below_the_limit() -> None:
 
 
 def test_the_edge_of_a_quadratic_is_that_of_its_matrix() -> None:
-    batches = [{"matrix": jnp.asarray(symmetric([1.0, 2.0, 4.0, 10.0]), jnp.float32)}]
+    batches = [{"matrix": symmetric([1.0, 2.0, 4.0, 10.0]).astype(np.float32)}]
     params = {"w": jnp.ones(4)}
     cases = ((0.05, "below", 0.25), (0.2, "at", 1.0), (0.4, "above", 2.0))
     for learning_rate, place, ratio in cases:

@@ -136,7 +136,9 @@ def test_projections_on_oblique_axes_are_the_nearest_points() -> None:
 
 
 def test_half_precision_paths_have_unit_axes_and_frozen_parameters_do_not_count() -> None:
-    trees = [jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), tree_of(row)) for row in path()]
+    trees = [
+        jax.tree.map(lambda x: np.asarray(x).astype(jnp.bfloat16), tree_of(row)) for row in path()
+    ]
     trees = [{**tree, "step": np.int32(0)} for tree in trees]
     found = path_axes(trees, frozen="bias")
 

@@ -23,7 +23,7 @@ from landscape.vectors import moved
 from landscape.visualizing import convexity, measures, paths
 from landscape.visualizing.experiments import variables_of
 from landscape.visualizing.networks import FROZEN
-from tests.landscape.small_networks import shallow_networks
+from tests.landscape.small_networks import drawn, shallow_networks
 
 DEPTH, PAIR = (f"landscape/visualizing/configs/{name}.py" for name in ("depth", "batch_size"))
 SMALL = {
@@ -54,10 +54,11 @@ def config_of(spec: str, **fields: Any) -> Any:
 
 
 def run(config: Any) -> tuple[Any, Any, Any]:
-    """Returns data, first state and last state of an experiment."""
+    """Returns data, first state and last state of an experiment, its weights drawn by NumPy."""
     experiment = build(config)
     data = jax.tree.map(jnp.asarray, experiment.data())
-    first = state = jax.jit(experiment.init)(jax.random.key(0))
+    shapes = jax.eval_shape(experiment.init, jax.random.key(0))
+    first = state = jax.tree.map(jnp.asarray, drawn(shapes))
     step = jax.jit(experiment.step)
     for number in range(config.num_steps):
         state, _ = step(state, data, experiment.batch(number), jax.random.key(number))

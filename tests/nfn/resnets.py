@@ -57,9 +57,8 @@ def random_weights(tensors: list[Tensor], seed: int = 0) -> Weights:
         scale = np.prod(tensor.shape[1:]) ** -0.5
         values = generator.normal(size=tensor.shape) * scale
         is_positive = tensor.path.endswith(("running_var", "bn1.weight", "bn2.weight"))
-        weights[tensor.path] = jnp.asarray(
-            np.abs(values) + 0.5 if is_positive else values, jnp.float32
-        )
+        values = np.abs(values) + 0.5 if is_positive else values
+        weights[tensor.path] = jnp.asarray(values.astype(np.float32))
     return weights
 
 

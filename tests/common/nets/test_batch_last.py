@@ -17,7 +17,7 @@ def test_a_convolution_is_the_one_with_the_batch_first_and_so_are_its_gradients(
     k: int, stride: int
 ) -> None:
     draw = np.random.default_rng(0).normal
-    x, kernel = (jnp.asarray(draw(size=s), jnp.float32) for s in ((5, 7, 6, 2), (k, k, 2, 3)))
+    x, kernel = (jnp.asarray(draw(size=s).astype(np.float32)) for s in ((5, 7, 6, 2), (k, k, 2, 3)))
 
     def last(kernel: jax.Array) -> jax.Array:
         found = convolution(x.transpose(3, 1, 2, 0), kernel, stride)

@@ -254,7 +254,7 @@ def test_the_layer_is_that_of_linen_with_the_same_parameters(groups: int) -> Non
     options = dict(features=6, kernel_size=(3, 3), strides=2, feature_group_count=groups)
     ours, theirs = Conv(**options), nn.Conv(**options)
     generator = np.random.default_rng(0)
-    x = jnp.asarray(generator.normal(size=(2, 9, 8, 3)), jnp.float32)
+    x = jnp.asarray(generator.normal(size=(2, 9, 8, 3)).astype(np.float32))
     shapes = [jax.eval_shape(layer.init, jax.random.key(0), x) for layer in (ours, theirs)]
     params = jax.tree.map(lambda s: jnp.asarray(generator.normal(size=s.shape), s.dtype), shapes[0])
 

@@ -45,7 +45,7 @@ def test_a_converted_network_computes_what_another_implementation_does(tmp_path:
     path = tmp_path / "net.safetensors"
     others = {"bn1.num_batches_tracked": np.array(7), **arrays}
     weights.save(path, {f"module.{name}": array for name, array in others.items()})
-    images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 3)), jnp.float32)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 3)).astype(np.float32))
 
     found = read_resnet(path)
 
