@@ -30,6 +30,8 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
                     values = [shown[row, name] for row in rows]
                     band(axis, COUNTS, values, name=name, color=color)
                 axis.set(xscale="log", yscale="log", title=f"d = {dimension}")
+                axis.set_xticks(COUNTS, [str(count) for count in COUNTS], minor=False)
+                axis.set_xticks([], minor=True)
                 axis.legend(fontsize=7)
             column[1].set_xlabel("samples")
         figure.suptitle(heading(data), fontsize=10)
