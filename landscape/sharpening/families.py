@@ -72,8 +72,9 @@ def regularization(config: ConfigDict) -> dict[str, float]:
     """
     names = tuple(FAMILIES) if config.family == "all" else (config.family,)
     configs = {repr(member): member for name in names for member in members(config, name)}
-    measured = [stages.trained(member).evaluate() for member in configs.values()]
-    columns = {name: np.array([one[name] for one in measured]) for name in measured[0]}
+    measured = [numbers_of(member) for member in configs.values()]
+    names = (*QUANTITIES, "train_loss", "test_loss", "train_error", "test_error")
+    columns = {name: np.array([one[name] for one in measured]) for name in names}
     gaps = {
         "loss_gap": columns["test_loss"] - columns["train_loss"],
         "error_gap": columns["test_error"] - columns["train_error"],
@@ -89,6 +90,12 @@ def regularization(config: ConfigDict) -> dict[str, float]:
                 f"{quantity}_{gap}_high": rank.high,
             }
     return found if config.family == "all" else {**found, **_changes(config, measured)}
+
+
+def numbers_of(member: ConfigDict) -> dict[str, float]:
+    """Returns what the last evaluation of a member found, which is trained if it was not."""
+    stages.trained(member)
+    return [line for line in stages.metrics_of(member) if line["kind"] == "eval"][-1]
 
 
 def _changes(config: ConfigDict, measured: list[dict[str, float]]) -> dict[str, float]:

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common import stages
 from common.config import load_config
 from common.figures import RunDirectories, heading, legend_below, page
-from landscape.sharpening.families import members
+from landscape.sharpening.families import members, numbers_of
 from landscape.sharpening.tables.regularization import ALL, FAMILIES, QUANTITIES
 
 
@@ -27,7 +26,7 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         for family, name in FAMILIES.items():
             if family == ALL:
                 continue
-            found = [stages.trained(member).evaluate() for member in members(config, name)]
+            found = [numbers_of(member) for member in members(config, name)]
             gaps = [one["test_loss"] - one["train_loss"] for one in found]
             for axis, (label, quantity) in zip(axes, QUANTITIES.items(), strict=True):
                 axis.scatter([one[quantity] for one in found], gaps, s=14, label=family)
