@@ -14,6 +14,7 @@ from landscape.sharpening.correlations import spearman
 from landscape.stability import AT
 
 LAST = 0.75  # from this share of the training on is the last quarter
+LEVEL = 0.15  # training loss at which sharpening is compared
 ENOUGH = 6  # evaluations for a rank correlation
 AVERAGED = (  # of evaluations: their value at the end
     "train_loss",
@@ -78,6 +79,7 @@ def edge(config: ConfigDict) -> dict[str, float]:
     return {
         **of_limit(found, config.optimizer.weight_decay),
         **of_jacobians(found),
+        **at_loss(found),
         **at_end(found),
     }
 
@@ -99,7 +101,6 @@ def of_limit(found: Course, weight_decay: float) -> dict[str, float]:
         "ratio": float(np.mean(last)),
         "ratio_least": float(np.min(last)),
         "ratio_most": float(np.max(last)),
-        "sharpened": float(np.median(found.sharpness[late]) / np.min(found.sharpness)),
         "reached": float(found.updates[reached[0]] / found.updates[-1]) if len(reached) else 1.0,
         "residual": float(np.median(found.residual / found.sharpness)),
     }
@@ -136,6 +137,19 @@ def of_jacobians(found: Course) -> dict[str, float]:
         "gauss_newton_apart": float(np.median(apart)),
         "bound_share": float(np.max(values["bound_share"])),
     }
+
+
+def at_loss(found: Course) -> dict[str, float]:
+    """Returns by how much the loss has been sharpened once it is `LEVEL`; nothing if it is not yet.
+
+    Networks that learn at different speeds are compared where they have learned as much, and below
+    the edge, which would hold all of them at one sharpness.
+    """
+    sharpness, reached = found.values["sharpness"], found.values["train_loss"] <= LEVEL
+    if not np.any(reached):
+        return {}
+    place = int(np.argmax(reached))
+    return {"sharpened": float(sharpness[place] / np.min(sharpness[: place + 1]))}
 
 
 def at_end(found: Course) -> dict[str, float]:

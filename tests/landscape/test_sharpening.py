@@ -17,7 +17,7 @@ from common.experiment import build
 from landscape.sharpening import data as data_sets
 from landscape.sharpening import families, flows, synthetic
 from landscape.sharpening.correlations import spearman
-from landscape.sharpening.measures import Course, of_jacobians, of_limit
+from landscape.sharpening.measures import Course, at_loss, of_jacobians, of_limit
 from landscape.sharpening.networks import NetworkSpec, make_network
 from landscape.tracking import TrackedState
 from landscape.vectors import layout_of, to_leaves, with_moving
@@ -240,6 +240,7 @@ def test_courses_are_read_as_they_were_made() -> None:
         "softmax_jacobian": 0.1 * evaluated,
         "output_jacobian": 1 / evaluated,
         "bound_share": np.full(len(at), 0.3),
+        "train_loss": 30 / evaluated,
     }
     found = Course(updates, 1 / (1 + updates), sharpness, 0.01 * sharpness, 15.0, evaluated, values)
     numbers = {**of_limit(found, 0.0), **of_jacobians(found)}
@@ -250,6 +251,9 @@ def test_courses_are_read_as_they_were_made() -> None:
     assert numbers["output_rank_rising"] == pytest.approx(-1)
     assert numbers["softmax_rank"] < 0.95  # at the edge it goes on, and sharpness does not
     assert numbers["gauss_newton_apart"] == pytest.approx(0.02)
+    assert at_loss(found) == {"sharpened": pytest.approx((5 + 200 / 20) / (5 + 20 / 20), rel=0.05)}
+    never = {**values, "train_loss": np.ones(len(at))}
+    assert at_loss(found._replace(values=never)) == {}
 
 
 def test_members_of_families_differ_in_what_they_are_called_after() -> None:
