@@ -55,11 +55,10 @@ TABLE = Table(
     notes=(
         "No published value: the paper predicts that wide networks sharpen little, since the "
         "Jacobian of their first layer is not in the conjugate of the Gauss-Newton matrix; it does "
-        "not measure it. Networks and data of table edge, at learning rate 0.02, at which none comes "
-        "to its edge.",
+        "not measure it. Networks and data of table edge, at learning rate 0.02, at which none "
+        "comes to its edge.",
         "Times its lowest: sharpness at the first evaluation with that loss, over the least before "
-        "it. Shares: "
-        "of a layer's term of the conjugate in its largest eigenvalue. Alignment: norm of the "
-        "Jacobian over the product of those of the layers, mean over images.",
+        "it. Shares: of a layer's term of the conjugate in its largest eigenvalue. Alignment: norm "
+        "of the Jacobian over the product of those of the layers, mean over images.",
     ),
 )
