@@ -101,10 +101,8 @@ def of_steps(path: Path, axes: PathAxes) -> dict[str, float]:
     The rest of it is motion that no picture shows.
     """
     frozen = FROZEN.frozen
-    whole = [
-        float(norm(towards(before, after, frozen=frozen)))
-        for before, after in itertools.pairwise(path.variables)
-    ]
+    length = jax.jit(lambda before, after: norm(towards(before, after, frozen=frozen)))
+    whole = [float(length(*pair)) for pair in itertools.pairwise(path.variables)]
     share = np.linalg.norm(np.diff(axes.coordinates, axis=0), axis=1) / whole
     drop, first = path.drops[0], path.first
     return {

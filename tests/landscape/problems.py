@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from landscape.products import averaged
-from landscape.vectors import Layout, layout_of, to_direction, to_vector
+from landscape.vectors import Layout, layout_of, to_direction
 
 PyTree = Any
 N = 40
@@ -111,7 +111,8 @@ def hessian_of(function: Any, layout: Layout, vector: jax.Array, batch: Any) -> 
 def by_definition(function: Any, params: Any, batch: Any) -> np.ndarray:
     """Returns the Hessian as JAX's own, of all parameters as one vector."""
     layout = layout_of(params)
-    vector = to_vector(layout, params)
+    pairs = zip(jax.tree.leaves(params), layout.moves, strict=True)
+    vector = np.concatenate([np.ravel(leaf) for leaf, moves in pairs if moves])
     return np.asarray(hessian_of(function, layout, vector, batch))
 
 
