@@ -61,4 +61,8 @@ TABLE = Table(
         "it. Shares: of a layer's term of the conjugate in its largest eigenvalue. Alignment: norm "
         "of the Jacobian over the product of those of the layers, mean over images.",
     ),
+    reasons={
+        "wide_networks_sharpen_less": "From 64 on the means are in this order, 1.46, 1.30 and 1.17 "
+        "times; the narrowest one sharpens less than the next.",
+    },
 )
