@@ -5,7 +5,7 @@
     lab compile --config=landscape/sharpening/configs/regularization.py:pod --topology=v5e:16x16
 
 Presets: cpu (2 cores; measured time and result in results/regularization.cpu.md), paper (one GPU,
-ResNet-18 on CIFAR-10; not run), pod (TPU v5e 16x16; compiled ahead of time only,
+CIFAR-10, such as network=resnet18; not run), pod (TPU v5e 16x16; compiled ahead of time only,
 tests/test_pods.py). Which numbers the paper has for them could not be read: all are ours.
 """
 
@@ -16,7 +16,7 @@ from landscape.sharpening import sections
 
 CHOICES = {
     "preset": ("cpu", "paper", "pod"),
-    "network": ("resnet18", "mlp", "vgg11", "vgg11_bn"),
+    "network": sections.NETWORKS,
 }
 ALLOWED = sections.ALLOWED
 
@@ -26,8 +26,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     chosen = choices(arg, CHOICES)
     network = chosen["network"]
     is_cpu = chosen["preset"] == "cpu"
-    if is_cpu and network == "resnet18":
-        network = "mlp"
     config = sections.base("regularization", network)
     config.cost = "cross_entropy"
     config.data.num_train = 50_000
