@@ -263,7 +263,8 @@ def _experiment(parts: Parts, *, init: Any, step: Any, batch: Any, parts_of: Any
         return sums_over(values, rows, chunk=config.evaluate_chunk, prefix=prefix)
 
     def evaluate(state: Any, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
-        train, start = parts_of(state, key)
+        key, start_key = jax.random.split(key)
+        train, start = parts_of(state, start_key)
         seen = watched.Watched(parts.network, parts.cost, train.model_state, config.watch)
         rows = parts.rows(data, jnp.arange(parts.spec.num_train))
         numbers = watched.numbers(seen, train.params, rows, start, key)
