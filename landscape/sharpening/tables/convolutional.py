@@ -34,7 +34,7 @@ METRICS = {
 }
 
 
-@claim(PAPER, "after Cohen et al. (2021)")
+@claim()
 def sharpness_stays_at_the_limit(results: Results) -> Verdict:
     """Over the last quarter sharpness is 0.9 to 1.3 times the limit."""
     rows = tuple(VARIANTS)
@@ -43,7 +43,7 @@ def sharpness_stays_at_the_limit(results: Results) -> Verdict:
     )
 
 
-@claim(PAPER, "Fig. 8-12")
+@claim(PAPER, "Fig. 8-12, as its reviews tell them")
 def sharpness_follows_the_softmax_jacobian(results: Results) -> Verdict:
     """Over the whole training their rank correlation is over 0.8."""
     return every(above, results, tuple(VARIANTS), 0.8, on=f"{WHOLE}, {SOFTMAX}")

@@ -54,7 +54,7 @@ METRICS = {
 }
 
 
-@claim(PAPER, "after Cohen et al. (2021)")
+@claim()
 def sharpness_stays_at_the_limit(results: Results) -> Verdict:
     """Over the last quarter sharpness is 0.9 to 1.3 times the limit, where the edge is reached."""
     return all_of(
@@ -62,20 +62,20 @@ def sharpness_stays_at_the_limit(results: Results) -> Verdict:
     )
 
 
-@claim(PAPER, "Sec. 1")
+@claim(PAPER, "abstract")
 def sharpness_rises(results: Results) -> Verdict:
     """With squared cost sharpness at least doubles from its lowest point."""
     rows = (SLOW, *AT_EDGE)
     return all_of(*(above(results[row, SHARPNESS], 2 * results[row, LOWEST].mean) for row in rows))
 
 
-@claim(PAPER, "Sec. 3")
+@claim(PAPER, "Fig. 1, as its reviews tell it")
 def sharpness_follows_the_softmax_jacobian(results: Results) -> Verdict:
     """While it rises, sharpness has a rank correlation over 0.9 with the softmax Jacobian."""
     return every(above, results, SLOWLY, 0.9, on=f"{RISING}, {SOFTMAX}")
 
 
-@claim(PAPER, "Sec. 3")
+@claim(PAPER, "Fig. 1, as its reviews tell it")
 def jacobians_go_on_at_the_edge(results: Results) -> Verdict:
     """Over the whole training it is lower: Jacobians grow on while sharpness is held."""
     return all_of(
@@ -86,7 +86,7 @@ def jacobians_go_on_at_the_edge(results: Results) -> Verdict:
     )
 
 
-@claim(PAPER, "Sec. 3.1, condition (i)")
+@claim(PAPER, "Ansatz 3.1, as its reviews tell it")
 def softmax_tells_what_saturation_does(results: Results) -> Verdict:
     """With cross-entropy sharpness goes with the softmax Jacobian, and against that of outputs."""
     return all_of(

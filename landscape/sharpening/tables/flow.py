@@ -3,7 +3,7 @@
 from common.aggregates import Results
 from common.comparisons import all_of, at_most_times, beats, near
 from common.tables import Cell, Table
-from common.verdicts import PAPER, Verdict, claim
+from common.verdicts import Verdict, claim
 from landscape.sharpening.tables.edge import CONFIG
 
 MEASURE = "landscape.sharpening.flows:flows"
@@ -22,7 +22,7 @@ METRICS = {
 }
 
 
-@claim(PAPER, "after Cohen et al. (2021)")
+@claim()
 def gradient_flow_sharpens_on(results: Results) -> Verdict:
     """Gradient flow goes to at least one and a half times the sharpness of gradient descent."""
     return all_of(

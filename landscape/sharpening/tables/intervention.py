@@ -50,7 +50,7 @@ def flat_losses_have_small_jacobians(results: Results) -> Verdict:
     return _lower(results, ON_SHARPNESS, OUTPUT)
 
 
-@claim(PAPER, "Sec. 6")
+@claim(PAPER, "Thm 6.1")
 def small_jacobians_generalize(results: Results) -> Verdict:
     """A penalty on the Jacobian of the outputs lowers the gap between training and test loss."""
     return _lower(results, ON_JACOBIAN, GAP)

@@ -61,13 +61,13 @@ def _columns(row: str) -> dict[str, str]:
     return columns
 
 
-@claim(PAPER, "Fig. 5")
+@claim(PAPER, "Fig. 5, as its reviews tell it")
 def the_output_jacobian_follows_the_gap(results: Results) -> Verdict:
     """Over all networks the gap has a rank correlation over 0.8 with the Jacobian of outputs."""
     return above(results[ALL, f"{LOSS_GAP}, {OUTPUT}"], 0.8)
 
 
-@claim(PAPER, "Fig. 5")
+@claim(PAPER, "Fig. 5, as its reviews tell it")
 def sharpness_does_not(results: Results) -> Verdict:
     """Over all networks sharpness has no rank correlation above 0 with the gap."""
     return below(results[ALL, f"{LOSS_GAP}, {SHARPNESS}"], 0)
@@ -79,7 +79,7 @@ def the_softmax_jacobian_does_not_either(results: Results) -> Verdict:
     return below(results[ALL, f"{LOSS_GAP}, {SOFTMAX}"], 0)
 
 
-@claim(PAPER, "Fig. 2")
+@claim(PAPER, "Fig. 2, as its reviews tell it")
 def decay_sharpens_and_generalizes(results: Results) -> Verdict:
     """The strongest weight decay raises the sharpness, and lowers Jacobian and gap."""
     return all_of(
@@ -89,20 +89,20 @@ def decay_sharpens_and_generalizes(results: Results) -> Verdict:
     )
 
 
-@claim(PAPER, "Fig. 5")
+@claim(PAPER, "Fig. 5, as its reviews tell it")
 def sam_flattens(results: Results) -> Verdict:
     """SAM lowers the sharpness."""
     return below(results[SAM, f"{CHANGE}, {SHARPNESS}"], 1)
 
 
-@claim(PAPER, "Fig. 5")
+@claim(PAPER, "Fig. 5, as its reviews tell it")
 def only_sam_flattens(results: Results) -> Verdict:
     """Weight decay, smoothing, mixup and augmentation raise the sharpness."""
     rows = (DECAY, SMOOTHING, MIXUP, AUGMENT)
     return all_of(*(above(results[row, f"{CHANGE}, {SHARPNESS}"], 1) for row in rows))
 
 
-@claim(PAPER, "Fig. 5")
+@claim(PAPER, "Fig. 5, as its reviews tell it")
 def regularizers_lower_jacobian_and_gap(results: Results) -> Verdict:
     """Every regularizer lowers the Jacobian of the outputs, and the gap with it."""
     rows = (DECAY, SMOOTHING, SAM, MIXUP, AUGMENT)
@@ -110,7 +110,7 @@ def regularizers_lower_jacobian_and_gap(results: Results) -> Verdict:
     return all_of(*(below(results[row, column], 1) for row in rows for column in columns))
 
 
-@claim(PAPER, "Fig. 4")
+@claim(PAPER, "Fig. 4, as its reviews tell it")
 def large_batches_part_jacobian_and_gap(results: Results) -> Verdict:
     """With equal epochs, Jacobian and gap have a lower correlation than with equal updates."""
     column = f"{LOSS_GAP}, {OUTPUT}"

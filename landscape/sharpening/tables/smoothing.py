@@ -24,7 +24,7 @@ METRICS = {
 }
 
 
-@claim(PAPER, "Fig. 1")
+@claim(PAPER, "Fig. 1, as its reviews tell it")
 def sharpness_follows_the_softmax_jacobian(results: Results) -> Verdict:
     """At every level sharpness and the Jacobian of the softmax have a rank correlation over 0.9."""
     return every(above, results, tuple(FIELDS), 0.9, on=f"{WHOLE}, {SOFTMAX}")
@@ -36,7 +36,7 @@ def without_smoothing_outputs_go_the_other_way(results: Results) -> Verdict:
     return below(results[NONE, f"{WHOLE}, {OUTPUT}"], 0)
 
 
-@claim(PAPER, "Fig. 1")
+@claim(PAPER, "Fig. 1, as its reviews tell it")
 def smoothing_keeps_sharpness_up(results: Results) -> Verdict:
     """With any smoothing sharpness ends higher than without, and the cost is more curved."""
     return all_of(
@@ -48,7 +48,7 @@ def smoothing_keeps_sharpness_up(results: Results) -> Verdict:
     )
 
 
-@claim(PAPER, "Fig. 5")
+@claim(PAPER, "Fig. 5, as its reviews tell it")
 def smoothing_lowers_the_output_jacobian(results: Results) -> Verdict:
     """With any smoothing the Jacobian of the outputs ends lower than without, and the gap too."""
     return all_of(

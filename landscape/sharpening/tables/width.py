@@ -28,7 +28,7 @@ METRICS = {
 }
 
 
-@claim(PAPER, "Sec. 3.2")
+@claim(PAPER, "as its reviews tell it")
 def wide_networks_sharpen_less(results: Results) -> Verdict:
     """Each network sharpens less, relative to its lowest sharpness, than the narrower one."""
     rows = list(FIELDS)
