@@ -67,6 +67,8 @@ def make_gradient(config: ConfigDict) -> Gradient:
                 f"config.gradient.{field}={section[field]!r}: only {' and '.join(readers)} reads "
                 f"it, but config.gradient.name={section.name!r}"
             )
+    if not names:
+        return plain
     gradient = plain
     for name in reversed(names):
         try:

@@ -59,15 +59,7 @@ def trained(config: ConfigDict) -> Loaded:
     Raises:
         UserError, NumericalError, DataError, Interrupted: As `common.loop.train.fit`.
     """
-    folder = stage_directory(config)
-    with contextlib.ExitStack() as stack:
-        if distributed.is_lead():
-            stack.enter_context(lock(folder.with_name(f"{folder.name}.lock")))
-        logging.info("stage %s: %s", config.experiment, folder)
-        done = read_result(folder) or {"status": "missing"}
-        if done["status"] != "complete" or done["config_hash"] != config_hash(config):
-            fit(build(config), config, folder, command=sys.argv, allow_changed_code=True)
-    return load(folder, allow_changed_code=True)  # warns: any stage may be deleted
+    return load(_finished(config), allow_changed_code=True)  # warns: any stage may be deleted
 
 
 def path_of(config: ConfigDict) -> History:
@@ -89,12 +81,12 @@ def path_of(config: ConfigDict) -> History:
 
 
 def metrics_of(config: ConfigDict) -> list[dict[str, Any]]:
-    """Returns what a stage that was trained has logged: every line of its metrics, as written.
+    """Returns what a stage has logged, every line of its metrics; it is trained if it was not.
 
     Raises:
-        DataError: If the file is damaged.
+        UserError, NumericalError, DataError, Interrupted: As `trained`.
     """
-    return read_metrics(stage_directory(config) / "metrics.jsonl")
+    return read_metrics(_finished(config) / "metrics.jsonl")
 
 
 def identity(config: ConfigDict) -> dict[str, Any]:
@@ -104,6 +96,19 @@ def identity(config: ConfigDict) -> dict[str, Any]:
         "config_hash": config_hash(config),
         "seed": config.seed,
     }
+
+
+def _finished(config: ConfigDict) -> Path:
+    """Returns the run folder of a stage once it is trained to its end."""
+    folder = stage_directory(config)
+    with contextlib.ExitStack() as stack:
+        if distributed.is_lead():
+            stack.enter_context(lock(folder.with_name(f"{folder.name}.lock")))
+        logging.info("stage %s: %s", config.experiment, folder)
+        done = read_result(folder) or {"status": "missing"}
+        if done["status"] != "complete" or done["config_hash"] != config_hash(config):
+            fit(build(config), config, folder, command=sys.argv, allow_changed_code=True)
+    return folder
 
 
 def describe(config: ConfigDict) -> dict[str, Any]:

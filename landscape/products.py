@@ -6,7 +6,7 @@ Curvature is that of float32 parameters where they are narrower: in bfloat16 it 
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -127,14 +127,12 @@ def averaged(
     layout = layout_of(params, frozen=frozen)
     batches = placed(batches)
     weights = _weights(batches, sizes)
-    kept: list[list[Any] | None] = []  # once the first product is asked for
+    kept = cache(partial(_linear_maps, function, layout, params, batches))  # of the first product
 
     def apply(vector: Float[Array, " n"]) -> Float[Array, " n"]:
         total = jnp.zeros_like(vector)
-        if not kept:
-            kept.append(_linear_maps(function, layout, params, batches))
-        if kept[0] is not None:
-            for weight, linear in zip(weights, kept[0], strict=True):
+        if (linear_maps := kept()) is not None:
+            for weight, linear in zip(weights, linear_maps, strict=True):
                 total = _add_linear(total, weight, linear, vector, layout)
             return total
         for weight, batch in zip(weights, batches, strict=True):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from common.errors import UserError
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Experiment, Metrics
-from common.gradients import Gradient, Loss, ValueAndGrad, make_gradient, plain
+from common.gradients import Gradient, Loss, ValueAndGrad, make_gradient
 from common.keys import INIT, root_key, stream
 from common.optim import make_optimizer
 from common.steps import StatefulLoss, TrainState, init_train_state, stateful_step
@@ -56,8 +56,12 @@ class Parts(NamedTuple):
 
     def loss(self, params: PyTree, statistics: PyTree, rows: PyTree) -> tuple[Array, PyTree]:
         """Returns the mean cost as training sees it, and the new running statistics."""
-        outputs, statistics = self.network.train(params, statistics, rows["input"])
+        outputs, statistics = self.network.apply(params, statistics, rows["input"], train=True)
         return jnp.mean(self.cost.value(outputs, rows["target"])), statistics
+
+    def predict(self, params: PyTree, statistics: PyTree, inputs: Array) -> Array:
+        """Returns outputs of samples that do not see one another."""
+        return self.network.apply(params, statistics, inputs)[0]
 
 
 def gradient_descent(config: ConfigDict) -> Experiment:
@@ -71,7 +75,7 @@ def gradient_descent(config: ConfigDict) -> Experiment:
         _watched_loss(parts),
         optimizer,
         every=tracking.every,
-        limit=_limit(config),
+        limit=stability.limit(**_rule(config)),
         gradient=_gradient(parts),
         make=stateful_step,
         tolerance=tracking.tolerance,
@@ -80,7 +84,7 @@ def gradient_descent(config: ConfigDict) -> Experiment:
 
     def init(key: jax.Array) -> TrackedState:
         key, vector_key = jax.random.split(key)
-        params, statistics = parts.network.init(key, _shape(parts.spec))
+        params, statistics = parts.network.init(key)
         return init_tracked_state(vector_key, init_train_state(params, optimizer, statistics))
 
     def step(
@@ -105,11 +109,8 @@ def gradient_descent(config: ConfigDict) -> Experiment:
 def regularization(config: ConfigDict) -> Experiment:
     """Trains one network in small batches, with the regularizers that its config asks for."""
     parts = parts_of_config(config)
-
-    def init(key: jax.Array) -> tuple[PyTree, PyTree]:
-        return parts.network.init(key, _shape(parts.spec))
-
-    trained = stateful_training(config, init, _mixed(parts), num_train=parts.spec.num_train)
+    init, num_train = parts.network.init, parts.spec.num_train
+    trained = stateful_training(config, init, _mixed(parts), num_train=num_train)
     begin = lambda state, key: (state, start_vectors(key, state.params))
     return _experiment(parts, **trained._asdict(), parts_of=begin)
 
@@ -150,22 +151,16 @@ def parts_of_config(config: ConfigDict) -> Parts:
     Raises:
         ValueError: If a field makes no sense; names it with its value.
     """
-    model = config.model
-    spec = NetworkSpec(**{name: model[name] for name in NetworkSpec._fields})
-    return Parts(
-        config, image_sets.data_spec(config.data), make_network(spec), cost_named(config.cost)
-    )
+    data = image_sets.data_spec(config.data)
+    spec = NetworkSpec(**{name: config.model[name] for name in NetworkSpec._fields})
+    network = make_network(spec, (data.size, data.size, data.channels))
+    return Parts(config, data, network, cost_named(config.cost))
 
 
-def _shape(spec: DataSpec) -> tuple[int, int, int]:
-    return spec.size, spec.size, spec.channels
-
-
-def _limit(config: ConfigDict) -> float:
-    """Returns the largest stable sharpness of the loss that is watched."""
-    optimizer = config.optimizer
-    names = ("momentum", "nesterov", "weight_decay")
-    return stability.limit(optimizer.learning_rate, **{name: optimizer[name] for name in names})
+def _rule(config: ConfigDict) -> dict[str, Any]:
+    """Returns what the functions of `landscape.stability` want to know of an optimizer."""
+    names = ("learning_rate", "momentum", "nesterov", "weight_decay")
+    return {name: config.optimizer[name] for name in names}
 
 
 def _watched_loss(parts: Parts) -> StatefulLoss:
@@ -188,7 +183,7 @@ def _gradient(parts: Parts) -> Gradient:
     update, and lambda_S v^T H v / 2 for the eigenvector v of the sharpness as it was tracked last.
     """
     config, penalty = parts.config, parts.config.penalty
-    base = plain if config.gradient.name == "plain" else make_gradient(config)
+    base = make_gradient(config)
     if not penalty.jacobian and not penalty.sharpness:
         return base
 
@@ -196,7 +191,7 @@ def _gradient(parts: Parts) -> Gradient:
         statistics, (data, vector) = both
         rows, total = parts.rows(data, batch["index"]), jnp.float32(0)
         if penalty.jacobian:
-            predict = lambda params, inputs: parts.network.predict(params, statistics, inputs)
+            predict = lambda params, inputs: parts.predict(params, statistics, inputs)
             squares = squared_frobenius(predict, params, rows["input"], key=key, num_probes=2)
             total += penalty.jacobian * jnp.mean(squares.values) / 2
         if penalty.sharpness:
@@ -255,7 +250,7 @@ def _experiment(parts: Parts, *, init: Any, step: Any, batch: Any, parts_of: Any
 
     def errors(state: TrainState, rows: PyTree, prefix: str) -> dict[str, SumCount]:
         def values(rows: PyTree) -> dict[str, Array]:
-            outputs = parts.network.predict(state.params, state.model_state, rows["input"])
+            outputs = parts.predict(state.params, state.model_state, rows["input"])
             cost = parts.cost.value(outputs, data_sets.targets_of(rows["label"]))
             accuracy = classification_values(outputs, rows["label"])["accuracy"]
             return {"loss": cost, "error": 100 - accuracy}
@@ -275,7 +270,7 @@ def _experiment(parts: Parts, *, init: Any, step: Any, batch: Any, parts_of: Any
     def predict(state: Any, data: PyTree, inputs: Array) -> Array:
         del data
         train, _ = parts_of(state, jax.random.key(0))
-        return parts.network.predict(train.params, train.model_state, inputs)
+        return parts.predict(train.params, train.model_state, inputs)
 
     return Experiment(
         data=lambda: data_sets.load(parts.spec),
@@ -301,10 +296,9 @@ def _checked_data(parts: Parts, experiment: Experiment) -> PyTree:
     rows = jax.jit(parts.rows)(data, np.arange(parts.spec.num_train))  # one program, not ten
     loss = lambda params, rows: parts.loss(params, train.model_state, rows)[0]
     top = eigenpairs(loss, train.params, [rows], key=jax.random.key(0), k=1, tolerance=1e-2)
-    names = ("learning_rate", "momentum", "nesterov", "weight_decay")
-    rule = {name: config.optimizer[name] for name in names}
+    sharpness, times = float(top.values[0]), config.tracking.times_limit
     try:
-        stability.check_start(float(top.values[0]), times=config.tracking.times_limit, **rule)
+        stability.check_start(sharpness, times=times, **_rule(config))
     except ValueError as error:
         raise UserError(f"config.optimizer.{error}") from error
     return data

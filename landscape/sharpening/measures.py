@@ -16,7 +16,7 @@ from landscape.stability import AT
 LAST = 0.75  # from this share of the training on is the last quarter
 LEVEL = 0.15  # training loss at which sharpening is compared
 ENOUGH = 6  # evaluations for a rank correlation
-AVERAGED = (  # of evaluations: their value at the end
+AT_END = (  # of what evaluations find
     "train_loss",
     "train_error",
     "test_loss",
@@ -55,7 +55,6 @@ class Course(NamedTuple):
 
 def course(config: ConfigDict) -> Course:
     """Returns the course of the run of a config, which is trained if it was not."""
-    stages.trained(config)
     lines = stages.metrics_of(config)
     steps = [line for line in lines if line["kind"] == "train"]
     evaluations = [line for line in lines if line["kind"] == "eval"]
@@ -154,7 +153,7 @@ def at_loss(found: Course) -> dict[str, float]:
 
 def at_end(found: Course) -> dict[str, float]:
     """Returns what the last evaluation found, and the gaps between training and test."""
-    values = {name: float(found.values[name][-1]) for name in AVERAGED if name in found.values}
+    values = {name: float(found.values[name][-1]) for name in AT_END if name in found.values}
     return {
         **values,
         "loss_gap": values["test_loss"] - values["train_loss"],

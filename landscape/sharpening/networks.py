@@ -1,5 +1,6 @@
 """The networks of the paper and of Cohen et al. (2021), as pure functions of images."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ from common.nets.dense import dense
 from common.nets.mlp import init_mlp
 from common.nets.resnet import ResNet
 from common.nets.vgg import VGG11
+from common.networks import from_stateful_linen
 from landscape.image_sets import CLASSES
 from landscape.layerwise import Layer, composed
 
 PyTree = Any
-STATISTICS = "batch_stats"  # Flax's name of the running means and variances
 ACTIVATIONS = {
     "elu": jax.nn.elu,
     "hardtanh": jax.nn.hard_tanh,
@@ -45,75 +46,53 @@ class NetworkSpec(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network as pure functions.
+    """A `common.networks.StatefulNetwork` that may be known layer by layer.
 
     Attributes:
-        init: (key, image shape) -> (params, statistics); statistics are {} without normalization.
-        train: (params, statistics, inputs) -> (outputs, new statistics), by the batch at hand.
-        predict: (params, statistics, inputs) -> outputs; samples do not see one another.
+        init: key -> (params, statistics); statistics are {} without normalization.
+        apply: (params, statistics, inputs, train=False) -> (outputs, statistics): by the batch at
+            hand with `train`; else samples do not see one another.
         layers: Layer by layer, of an MLP, whose parameters are one entry a layer; else ().
     """
 
-    init: Callable[[PRNGKeyArray, tuple[int, ...]], tuple[PyTree, PyTree]]
-    train: Callable[[PyTree, PyTree, Array], tuple[Array, PyTree]]
-    predict: Callable[[PyTree, PyTree, Array], Array]
-    layers: tuple[Layer, ...]
+    init: Callable[[PRNGKeyArray], tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[Any, PyTree]]
+    layers: tuple[Layer, ...] = ()
 
 
-def make_network(spec: NetworkSpec) -> Network:
-    """Returns a network of standardized images with one output a class.
+def make_network(spec: NetworkSpec, shape: tuple[int, ...]) -> Network:
+    """Returns a network of standardized images of this shape, with one output a class.
 
     Raises:
         ValueError: If a field makes no sense; names it with its value.
     """
     if spec.kind == "mlp":
-        return _mlp(spec)
+        return _mlp(spec, shape)
     if spec.kind == "vgg11":
         module = VGG11(width=spec.width, norm=spec.norm)
     else:
         module = ResNet(depth=18, width=spec.width, stages=4)
-
-    def init(key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[PyTree, PyTree]:
-        variables = module.init(key, jnp.zeros((1, *shape)))
-        return variables["params"], variables.get(STATISTICS, {})
-
-    def train(params: PyTree, statistics: PyTree, inputs: Array) -> tuple[Array, PyTree]:
-        variables = {"params": params, STATISTICS: statistics}
-        outputs, changed = module.apply(variables, inputs, train=True, mutable=[STATISTICS])
-        return outputs, changed.get(STATISTICS, {})
-
-    def predict(params: PyTree, statistics: PyTree, inputs: Array) -> Array:
-        return jnp.asarray(module.apply({"params": params, STATISTICS: statistics}, inputs))
-
-    return Network(init, train, predict, ())
+    return Network(*from_stateful_linen(module, jax.ShapeDtypeStruct((1, *shape), jnp.float32)))
 
 
-def _mlp(spec: NetworkSpec) -> Network:
+def _mlp(spec: NetworkSpec, shape: tuple[int, ...]) -> Network:
     if spec.depth < 1:
         raise ValueError(f"config.model.depth={spec.depth}: expected at least 1 layer")
-    activation = ACTIVATIONS[spec.activation]
-    hidden = partial(_hidden, activation)
-    layers = (hidden,) * (spec.depth - 1) + (dense,)
-    layers = (lambda params, x: layers_first(params, x.reshape(len(x), -1)), *layers[1:])
-    layers_first = hidden if spec.depth > 1 else dense
-    apply = composed(layers)
+    hidden, last = (partial(_layer, f) for f in (ACTIVATIONS[spec.activation], lambda x: x))
+    layers = (hidden,) * (spec.depth - 1) + (last,)
+    sizes = (math.prod(shape), *(spec.width,) * (spec.depth - 1), CLASSES)
+    outputs = composed(layers)
 
-    def init(key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[PyTree, PyTree]:
-        inputs = 1
-        for side in shape:
-            inputs *= side
-        sizes = (inputs, *(spec.width,) * (spec.depth - 1), CLASSES)
-        return init_mlp(key, sizes), {}
+    def apply(
+        params: PyTree, statistics: PyTree, inputs: Array, *, train: bool = False
+    ) -> tuple[Array, PyTree]:
+        del train
+        return outputs(params, inputs), statistics
 
-    return Network(
-        init,
-        train=lambda params, statistics, inputs: (apply(params, inputs), statistics),
-        predict=lambda params, statistics, inputs: apply(params, inputs),
-        layers=layers,
-    )
+    return Network(lambda key: (init_mlp(key, sizes), {}), apply, layers)
 
 
-def _hidden(
-    activation: Callable[[Array], Array], params: PyTree, x: Float[Array, "n c_in"]
+def _layer(
+    activation: Callable[[Array], Array], params: PyTree, x: Float[Array, "n ..."]
 ) -> Float[Array, "n c_out"]:
-    return activation(dense(params, x))
+    return activation(dense(params, x.reshape(len(x), -1)))

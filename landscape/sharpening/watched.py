@@ -3,6 +3,7 @@
 Functions of parameters and rows, for `jit`; means and maxima are over samples.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from ml_collections import ConfigDict
 from landscape import lipschitz
 from landscape.conjugates import layer_shares
 from landscape.costs import CROSS_ENTROPY, Cost, curvatures
-from landscape.jacobians import jacobian_norms, softmaxed
+from landscape.jacobians import JacobianNorms, jacobian_norms, softmaxed
 from landscape.layerwise import (
     alignment_ratios,
     layer_norms,
@@ -46,7 +47,7 @@ class Watched(NamedTuple):
 
     def predict(self, params: PyTree, inputs: Array) -> Array:
         """Returns outputs of samples that do not see one another."""
-        return self.network.predict(params, self.statistics, inputs)
+        return self.network.apply(params, self.statistics, inputs)[0]
 
 
 def numbers(
@@ -63,29 +64,33 @@ def numbers(
         key: Of the starts of power iterations.
     """
     some = jax.tree.map(lambda x: x[: watched.section.samples], rows)
-    found = {**of_jacobians(watched, params, some), **of_bound(watched, params, some)}
+    norms = {
+        name: jacobian_norms(predict, params, some["input"], chunk=watched.section.chunk)
+        for name, predict in (("output", watched.predict), ("softmax", softmaxed(watched.predict)))
+    }
+    found = {**of_jacobians(watched, params, some, norms), **of_bound(watched, params, some)}
     found |= of_curvature(watched, params, rows, start)
     if watched.network.layers:
-        norms = jacobian_norms(watched.predict, params, some["input"]).spectral
-        found |= of_layers(watched, params, some["input"], norms, key)
+        found |= of_layers(watched, params, some["input"], norms["output"].spectral, key)
     return found
 
 
-def of_jacobians(watched: Watched, params: PyTree, rows: PyTree) -> Numbers:
+def of_jacobians(
+    watched: Watched, params: PyTree, rows: PyTree, norms: dict[str, JacobianNorms]
+) -> Numbers:
     """Returns norms of the Jacobians of outputs and of their softmax, and the cost's curvature.
 
     Source: MacDonald et al. (2023), Fig. 1; "cost_curvature" is lambda_max(C^T C) of a sample, by
     which sharpness and Jacobians may part.
     """
-    found, inputs = {}, rows["input"]
-    for name, predict in (("output", watched.predict), ("softmax", softmaxed(watched.predict))):
-        norms = jacobian_norms(predict, params, inputs, chunk=watched.section.chunk)
+    found = {}
+    for name, (spectral, frobenius) in norms.items():
         found |= {
-            f"{name}_jacobian": jnp.mean(norms.spectral),
-            f"{name}_jacobian_max": jnp.max(norms.spectral),
-            f"{name}_jacobian_frobenius": jnp.sqrt(jnp.mean(norms.frobenius**2)),
+            f"{name}_jacobian": jnp.mean(spectral),
+            f"{name}_jacobian_max": jnp.max(spectral),
+            f"{name}_jacobian_frobenius": jnp.sqrt(jnp.mean(frobenius**2)),
         }
-    bent = curvatures(watched.cost, watched.predict(params, inputs), rows["target"])
+    bent = curvatures(watched.cost, watched.predict(params, rows["input"]), rows["target"])
     return {**found, "cost_curvature": jnp.mean(bent)}
 
 
@@ -98,7 +103,7 @@ def of_curvature(
     other layers' Jacobians in it, and of the last one's, which has none.
     """
     matrix = GaussNewton(  # of the network as it is trained, normalized by all of these rows
-        lambda params, rows: watched.network.train(params, watched.statistics, rows["input"])[0],
+        partial(_as_trained, watched),
         lambda outputs, rows: jnp.mean(watched.cost.value(outputs, rows["target"])),
     )
     found, vectors = {}, {}
@@ -111,6 +116,10 @@ def of_curvature(
     top_direction = to_direction(layout_of(params), vectors["gauss_newton"])
     shares = list(layer_shares(top_direction).values())
     return {**found, "first_share": shares[0], "last_share": shares[-1]}
+
+
+def _as_trained(watched: Watched, params: PyTree, rows: PyTree) -> Array:
+    return watched.network.apply(params, watched.statistics, rows["input"], train=True)[0]
 
 
 def of_layers(

@@ -39,6 +39,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
     stage = {"num_steps": 200, "optimizer": {"learning_rate": 0.02}}
     config = stages.section(outer(**stage), "stage", seed=3)
+    lines = stages.metrics_of(config)  # which trains it
     first = stages.trained(config)
     folder = stages.stage_directory(config)
     written = (folder / "result.json").read_bytes()
@@ -54,6 +55,8 @@ def test_a_stage_is_trained_once_for_each_seed(cache: Path) -> None:
     assert not jnp.array_equal(first.state.params["slope"], other.state.params["slope"])
     facts, result = stages.describe(config), runs.read(folder).result
     assert result is not None
+    (last,) = (x for x in lines if x["kind"] == "eval" and x["step"] == 200)
+    assert {name: last[name] for name in result["metrics"]["last"]} == result["metrics"]["last"]
     assert facts["seed"] == 3
     assert stages.identity(config).items() < facts.items()
     assert facts["step"] == first.step == result["best_step"]

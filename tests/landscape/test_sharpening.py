@@ -203,9 +203,8 @@ def test_regularized_training_sees_what_it_ought_to(setting: str) -> None:
 @pytest.mark.parametrize(("name", "size"), [("vgg11", 9_220_480), ("resnet18", 11_173_962)])
 def test_networks_have_their_known_sizes(name: str, size: int) -> None:
     spec = NetworkSpec(kind=name, depth=3, width=64, activation="relu", norm=False)
-    params, statistics = jax.eval_shape(
-        lambda key: make_network(spec).init(key, (32, 32, 3)), jax.random.key(0)
-    )
+    network = make_network(spec, (32, 32, 3))
+    params, statistics = jax.eval_shape(network.init, jax.random.key(0))
     if name == "vgg11":  # of the convolutions, as torchvision has them
         params = {layer: x for layer, x in params.items() if layer.startswith("conv")}
 
