@@ -41,6 +41,7 @@ def spearman(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> Correlation:
     return Correlation(float(_correlations(x[None], y[None])[0]), float(low), float(high))
 
 
+# `scipy.stats.spearmanr` gives NaN for resamples in which nothing varies, frequent with few pairs.
 def _correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Returns the rank correlations of rows, ties having their mean rank."""
     x, y = (rankdata(values, axis=1) for values in (x, y))

@@ -22,41 +22,30 @@ QUANTITIES = (  # what may follow the gap between training and test, as evaluati
 Fields = dict[str, Any]
 
 
-def family(name: str, *, updates: int, batch_size: int) -> tuple[Fields, ...]:
-    """Returns the fields in which the members of a family differ from the config, the plain first.
-
-    Args:
-        name: One of `FAMILIES`.
-        updates: Of the config.
-        batch_size: Of the config.
-    """
-    if name == "batch_size":
-        return tuple({"batch_size": size} for size in (batch_size, batch_size // 4, 4 * batch_size))
-    if name == "batch_size_epochs":  # as many epochs, as in the paper
-        times = ((batch_size, 1), (batch_size // 4, 4), (4 * batch_size, 0.25))
-        return tuple({"batch_size": size, "num_steps": int(updates * t)} for size, t in times)
-    return FAMILIES[name]
-
-
-FAMILIES: dict[str, tuple[Fields, ...]] = {
-    "learning_rate": tuple({"optimizer.learning_rate": x} for x in (0.05, 0.025, 0.1, 0.2, 0.4)),
-    "batch_size": (),  # of the config's own
-    "batch_size_epochs": (),
-    "weight_decay": tuple({"optimizer.weight_decay": x} for x in (0.0, 1e-3, 3e-3, 1e-2)),
-    "smoothing": tuple({"smoothing": x} for x in (0.0, 0.1, 0.3, 0.5)),
-    "sam": (
-        {"gradient.name": "plain"},
-        *({"gradient.name": "sam", "gradient.rho": x} for x in (0.05, 0.1, 0.2)),
-    ),
-    "mixup": tuple({"mixup": x} for x in (0.0, 0.2, 1.0)),
-    "augment": tuple({"augment": x} for x in (False, True)),
-}
+def families_of(config: ConfigDict) -> dict[str, tuple[Fields, ...]]:
+    """Returns by family the fields in which its members differ from the config, the plain first."""
+    size, updates = config.batch_size, config.num_steps
+    one = lambda field, *values: tuple({field: value} for value in values)
+    sizes = ((size, 1), (size // 4, 4), (4 * size, 0.25))  # and what makes epochs equal
+    sam = ({"gradient.name": "sam", "gradient.rho": rho} for rho in (0.05, 0.1, 0.2))
+    return {
+        "learning_rate": one("optimizer.learning_rate", 0.05, 0.025, 0.1, 0.2, 0.4),
+        "batch_size": one("batch_size", *(n for n, _ in sizes)),
+        "batch_size_epochs": tuple(
+            {"batch_size": n, "num_steps": int(updates * times)} for n, times in sizes
+        ),
+        "weight_decay": one("optimizer.weight_decay", 0.0, 1e-3, 3e-3, 1e-2),
+        "smoothing": one("smoothing", 0.0, 0.1, 0.3, 0.5),
+        "sam": ({"gradient.name": "plain"}, *sam),
+        "mixup": one("mixup", 0.0, 0.2, 1.0),
+        "augment": one("augment", False, True),
+    }
 
 
 def members(config: ConfigDict, name: str) -> list[ConfigDict]:
     """Returns the configs of the runs of a family, the plain ones first at every learning rate."""
     rates = (None,) if name == "learning_rate" else RATES
-    fields = family(name, updates=config.num_steps, batch_size=config.batch_size)
+    fields = families_of(config)[name]
     return [
         _member(config, {**one, **({} if rate is None else {"optimizer.learning_rate": rate})})
         for rate in rates
@@ -70,7 +59,7 @@ def regularization(config: ConfigDict) -> dict[str, float]:
     Source: MacDonald et al. (2023), Fig. 2-5. With `config.family="all"` the networks of all
     families count together, each once.
     """
-    names = tuple(FAMILIES) if config.family == "all" else (config.family,)
+    names = tuple(families_of(config)) if config.family == "all" else (config.family,)
     configs = {repr(member): member for name in names for member in members(config, name)}
     measured = [numbers_of(member) for member in configs.values()]
     names = (*QUANTITIES, "train_loss", "test_loss", "train_error", "test_error")
@@ -78,7 +67,6 @@ def regularization(config: ConfigDict) -> dict[str, float]:
     gaps = {
         "loss_gap": columns["test_loss"] - columns["train_loss"],
         "error_gap": columns["test_error"] - columns["train_error"],
-        "test_error": columns["test_error"],
     }
     found = {"members": float(len(measured))}
     for quantity in QUANTITIES:
@@ -106,14 +94,13 @@ def _changes(config: ConfigDict, measured: list[dict[str, float]]) -> dict[str, 
     plain, last = measured[0], measured[count - 1]
     times = {
         f"{name}_times": last[name] / plain[name]
-        for name in ("sharpness", "gauss_newton", "output_jacobian", "softmax_jacobian")
+        for name in ("sharpness", "output_jacobian", "softmax_jacobian")
     }
     gap = lambda one: one["test_loss"] - one["train_loss"]
     return {
         **times,
         "loss_gap_times": gap(last) / gap(plain),
         "test_error_change": last["test_error"] - plain["test_error"],
-        "train_loss_last": last["train_loss"],
     }
 
 

@@ -3,10 +3,11 @@
 from ml_collections import ConfigDict
 
 from common.config import require_at_least_one
+from landscape import data_sections
 
 ALLOWED = {
     "cost": ("cross_entropy", "squared"),
-    "data.images": ("cifar10", "cifar10_lossless", "fashion_mnist", "mnist"),
+    "data.images": data_sections.IMAGES,
     "model.kind": ("mlp", "resnet18", "vgg11"),
     "model.activation": ("elu", "hardtanh", "relu", "softplus", "tanh"),
 }
@@ -20,16 +21,8 @@ def base(experiment: str, network: str) -> ConfigDict:
     config.evaluate_chunk = 1_000
     config.cost = "squared"
     config.smoothing = 0.0  # of labels
-    config.data = ConfigDict(
-        dict(
-            images="cifar10",
-            source="",
-            size=32,
-            channels=3,
-            num_train=5_000,  # of every class as many; there the first rows
-            num_test=10_000,
-        )
-    )
+    # Of every class as many images; there the first rows.
+    config.data = ConfigDict(data_sections.cifar10(num_train=5_000))
     kind, _, norm = network.partition("_")
     config.model = ConfigDict(
         dict(
@@ -54,16 +47,7 @@ def base(experiment: str, network: str) -> ConfigDict:
 
 def set_cpu(config: ConfigDict) -> None:
     """Changes data, network and what is watched to what two cores do in seconds."""
-    config.data = ConfigDict(
-        dict(
-            images="fashion_mnist",
-            source="embedded",
-            size=14,
-            channels=1,
-            num_train=500,
-            num_test=2_000,
-        )
-    )
+    config.data = ConfigDict(data_sections.embedded(num_train=500))
     config.model.width = {"mlp": 64, "vgg11": 4, "resnet18": 4}[config.model.kind]
     config.watch.samples, config.watch.chunk = 100, 100
 

@@ -3,9 +3,10 @@
 from ml_collections import ConfigDict
 
 from common.config import require_at_least_one
+from landscape import data_sections
 
 ALLOWED = {
-    "data.images": ("cifar10", "cifar10_lossless", "fashion_mnist", "mnist"),
+    "data.images": data_sections.IMAGES,
     "model.kind": ("densenet", "mlp", "padded_resnet", "resnet", "vgg9"),
 }
 CIFAR10 = {  # released code, dataloader.py
@@ -29,12 +30,7 @@ def base(experiment: str) -> ConfigDict:
     config.evaluate_chunk = 1_000
     config.data = ConfigDict(
         dict(
-            images="cifar10",
-            source="",
-            size=32,
-            channels=3,
-            num_train=50_000,
-            num_test=10_000,
+            **data_sections.cifar10(num_train=50_000),
             augment=True,  # Li et al. (2018), released code: crops and flips
             **CIFAR10,
         )
@@ -73,16 +69,7 @@ def base(experiment: str) -> ConfigDict:
 def set_cpu(config: ConfigDict) -> None:
     """Changes data and surface to what two cores do in seconds, without any download."""
     config.data = ConfigDict(
-        dict(
-            images="fashion_mnist",
-            source="embedded",
-            size=14,
-            channels=1,
-            num_train=1_000,
-            num_test=2_000,
-            augment=False,
-            **FASHION_MNIST,
-        )
+        dict(**data_sections.embedded(num_train=1_000), augment=False, **FASHION_MNIST)
     )
     config.surface.points, config.surface.images = 31, 1_000
     config.surface.chunk = 125  # what stays in the processor's cache

@@ -93,7 +93,7 @@ def test_the_covariance_solves_its_complementarity_problem() -> None:
             assert abs(np.sum(x * y)) <= 1e-4 * size * np.trace(x) and np.trace(x) > 0
             if k == 1:
                 np.testing.assert_allclose(x, 2 / gram[0, 0], rtol=1e-10)
-            np.testing.assert_allclose(solve(np.eye(k), gram), 0, atol=1e-12)
+            assert not np.any(solve(np.eye(k), gram))  # there is room already
 
 
 def test_flows_refuse_what_makes_no_sense() -> None:

@@ -257,7 +257,7 @@ def test_courses_are_read_as_they_were_made() -> None:
 
 def test_members_of_families_differ_in_what_they_are_called_after() -> None:
     config = load_config(f"{FOLDER}/regularization.py:cpu")
-    by_name = {name: families.members(config, name) for name in families.FAMILIES}
+    by_name = {name: families.members(config, name) for name in families.families_of(config)}
     unlike = lambda name, field: [member[field] for member in by_name[name]][:3]
 
     assert unlike("batch_size", "batch_size") == [32, 8, 128]

@@ -1,41 +1,38 @@
-"""Panels that the figures of full-batch training have: sharpness, its limit, and a Jacobian."""
+"""Figure of all tables of full-batch training: sharpness, its limit and Jacobians, row by row."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config import load_config
-from common.figures import heading, legend_below, page
+from common.figures import RunDirectories, heading, legend_below, page
+from common.tables import Cell
 from landscape.sharpening.measures import Course, course
+from landscape.sharpening.tables import TABLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MOST_COLUMNS = 4
 SHARPNESS, GAUSS_NEWTON, SOFTMAX, OUTPUT = "tab:blue", "tab:cyan", "tab:red", "tab:orange"
 
 
-def draw_courses(
-    data: Mapping[str, Any],
-    rows: Mapping[str, Mapping[str, Any]],
-    out_path: Path,
-    *,
-    columns: int,
-    variants: Mapping[str, str] | None = None,
-) -> None:
+def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
     """Draws a panel for every row of a table: the course of its first seed.
 
     Args:
-        data: The table's JSON; trainings are in the cache.
-        rows: Fields of the config in which each row differs.
+        data: The table's JSON.
+        run_directories: Not used: trainings are in the cache.
         out_path: The PNG to write.
-        columns: Of panels.
-        variants: What follows the preset in the config of a row, if anything does.
     """
+    del run_directories
+    rows = {cell.row: cell for cell in TABLES[data["table"]].cells}
+    columns = min(len(rows), MOST_COLUMNS)
     lines = -(-len(rows) // columns)
     with page(out_path, (4 * columns, 2.9 * lines + 0.6)) as figure:
         panels = figure.subplots(lines, columns, squeeze=False).reshape(-1)
-        for panel, (row, fields) in zip(panels, rows.items(), strict=False):
-            panel_of(panel, _course(data, fields, (variants or {}).get(row)), title=row)
+        for panel, (row, cell) in zip(panels, rows.items(), strict=False):
+            panel_of(panel, _course(data, cell), title=row)
         for panel in panels[len(rows) :]:
             panel.set_axis_off()
         legend_below(figure)
@@ -64,7 +61,7 @@ def panel_of(axis: "Axes", found: Course, *, title: str) -> None:
     other.tick_params(labelsize=7)
 
 
-def _course(data: Mapping[str, Any], fields: Mapping[str, Any], variant: str | None) -> Course:
-    changed = {name: str(value) for name, value in fields.items()}
-    spec = f"{data['config']}:{data['preset']}{f',{variant}' if variant else ''}"
+def _course(data: Mapping[str, Any], cell: Cell) -> Course:
+    changed = {name: str(value) for name, value in cell.overrides.items()}
+    spec = f"{data['config']}:{data['preset']}{f',{cell.variant}' if cell.variant else ''}"
     return course(load_config(spec, {**changed, "seed": str(data["seeds"][0])}))

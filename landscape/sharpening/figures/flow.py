@@ -24,7 +24,7 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
     with page(out_path, (9, 6)) as figure:
         axes = figure.subplots(2, len(FIELDS), sharex=True)
         for column, (row, fields), rate in zip(axes.T, FIELDS.items(), RATES, strict=True):
-            changed = {**fields, "num_steps": 80, "seed": data["seeds"][0]}
+            changed = {**fields, "seed": data["seeds"][0]}
             spec = f"{data['config']}:{data['preset']}"
             found = paths(load_config(spec, {k: str(v) for k, v in changed.items()}))
             for name, flow in found.items():

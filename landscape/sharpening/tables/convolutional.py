@@ -6,6 +6,7 @@ from common.tables import Cell, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from landscape.sharpening.tables.edge import (
     CONFIG,
+    COURSES,
     LIMIT,
     LOWEST,
     MEASURE,
@@ -64,6 +65,7 @@ TABLE = Table(
         for row, variant in VARIANTS.items()
         for column, metric in METRICS.items()
     ),
+    figures=COURSES,
     headline=("sharpness_stays_at_the_limit", "sharpness_follows_the_softmax_jacobian"),
     notes=(
         "No published value: the paper has curves only. Networks of 4 to 32 channels, squared "

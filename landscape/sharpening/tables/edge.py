@@ -9,6 +9,7 @@ from common.verdicts import CHECK, PAPER, Verdict, claim
 
 CONFIG = "landscape/sharpening/configs/gradient_descent.py"
 MEASURE = "landscape.sharpening.measures:edge"
+COURSES = "landscape.sharpening.figures.courses:draw"
 SLOW, MIDDLE, FAST = (f"tanh, learning rate {rate}" for rate in (0.05, 0.1, 0.2))
 RELU, ELU = "ReLU", "ELU"
 HEAVY_BALL, NESTEROV = "heavy ball", "Nesterov"
@@ -44,6 +45,8 @@ METRICS = {
     MOST: "ratio_most",
     REACHED: "reached",
     f"{RISING}, {SOFTMAX}": "softmax_rank_rising",
+    f"{RISING}, {SOFTMAX}, from": "softmax_rank_rising_low",
+    f"{RISING}, {SOFTMAX}, to": "softmax_rank_rising_high",
     f"{RISING}, {OUTPUT}": "output_rank_rising",
     f"{WHOLE}, {SOFTMAX}": "softmax_rank",
     f"{WHOLE}, {OUTPUT}": "output_rank",
@@ -123,6 +126,7 @@ TABLE = Table(
         for column, metric in METRICS.items()
         if row in SLOWLY or not column.startswith(RISING)
     ),
+    figures=COURSES,
     headline=("sharpness_stays_at_the_limit", "sharpness_follows_the_softmax_jacobian"),
     leads=True,
     notes=(
@@ -135,7 +139,8 @@ TABLE = Table(
         "so much of it, median relative to it.",
         "Jacobians: spectral norms of the derivative of outputs, or of their softmax, in the "
         "image, mean over 100 training images. While it rises: from the lowest sharpness until "
-        "0.9 times the limit, where that takes at least six evaluations (of 40 updates each).",
+        "0.9 times the limit, where that takes at least six evaluations (of 40 updates each); from "
+        "and to: its 90 % bootstrap interval, whose ends are averaged over seeds.",
         "Lower bound: Theorem 5.1 for pairs of training images; the largest Jacobian on the "
         "segment between them is no smaller. Largest ratio of 16 pairs and all evaluations.",
     ),

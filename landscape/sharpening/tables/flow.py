@@ -8,7 +8,9 @@ from landscape.sharpening.tables.edge import CONFIG
 
 MEASURE = "landscape.sharpening.flows:flows"
 RATES = (0.15, 0.2)
-FIELDS = {f"learning rate {rate}": {"optimizer.learning_rate": rate} for rate in RATES}
+FIELDS = {
+    f"learning rate {rate}": {"optimizer.learning_rate": rate, "num_steps": 80} for rate in RATES
+}
 DESCENT, CENTRAL, GRADIENT = "gradient descent", "central flow", "gradient flow"
 SHARPNESS, APART, DISTANCE = "sharpness", "training loss off by", "distance at the end"
 METRICS = {
@@ -65,7 +67,7 @@ TABLE = Table(
     source="Cohen et al. (2025), arXiv 2410.24206, on the training of MacDonald et al. (2023)",
     config=CONFIG,
     cells=tuple(
-        Cell(row, column, {**fields, "num_steps": 80}, metric, run=MEASURE)
+        Cell(row, column, fields, metric, run=MEASURE)
         for row, fields in FIELDS.items()
         for column, metric in METRICS.items()
     ),

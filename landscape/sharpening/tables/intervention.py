@@ -4,7 +4,7 @@ from common.aggregates import Results
 from common.comparisons import all_of, beats
 from common.tables import Cell, Table
 from common.verdicts import PAPER, Verdict, claim
-from landscape.sharpening.tables.edge import CONFIG, MEASURE, OUTPUT, SOFTMAX
+from landscape.sharpening.tables.edge import CONFIG, COURSES, MEASURE, OUTPUT, SOFTMAX
 
 BASE = {"cost": "cross_entropy", "smoothing": 0.1, "optimizer.learning_rate": 0.05}
 PENALTIES = {
@@ -71,6 +71,7 @@ TABLE = Table(
         for row, fields in FIELDS.items()
         for column, metric in METRICS.items()
     ),
+    figures=COURSES,
     headline=("small_jacobians_are_flat", "flat_losses_have_small_jacobians"),
     notes=(
         "No published value: the paper only correlates. Networks and data of table edge.",

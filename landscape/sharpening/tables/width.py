@@ -4,7 +4,7 @@ from common.aggregates import Results
 from common.comparisons import all_of, beats
 from common.tables import Cell, Table
 from common.verdicts import PAPER, Verdict, claim
-from landscape.sharpening.tables.edge import CONFIG, MEASURE
+from landscape.sharpening.tables.edge import CONFIG, COURSES, MEASURE
 
 WIDTHS = (16, 64, 256, 512)
 RATE = 0.02  # whose limit, 100, none of them reaches
@@ -51,6 +51,7 @@ TABLE = Table(
         for row, fields in FIELDS.items()
         for column, metric in METRICS.items()
     ),
+    figures=COURSES,
     headline=("wide_networks_sharpen_less",),
     notes=(
         "No published value: the paper predicts that wide networks sharpen little, since the "
