@@ -77,7 +77,7 @@ TABLE = Table(
     ),
     reasons={
         "sharpness_stays_at_the_limit": "With batch normalization networks are at the limit from "
-        "the beginning, and stay above it, by 1.4 and 1.9 times.",
+        "the beginning, and stay above it.",
         "sharpness_follows_the_softmax_jacobian": "Networks with batch normalization do not rise "
         "to the edge, they are there; their seeds differ widely.",
     },
