@@ -51,6 +51,28 @@ class Cell(NamedTuple):
     variant: str = ""
 
 
+def crossed(
+    rows: Mapping[str, dict[str, Any]],
+    columns: Mapping[str, str],
+    *,
+    run: str | None = None,
+    variants: Mapping[str, str] = {},
+) -> tuple[Cell, ...]:
+    """Returns a cell for every row and column.
+
+    Args:
+        rows: Overrides of every row.
+        columns: Metric of every column.
+        run: Of all cells.
+        variants: Of the rows that have one.
+    """
+    return tuple(
+        Cell(row, column, overrides, metric, run=run, variant=variants.get(row, ""))
+        for row, overrides in rows.items()
+        for column, metric in columns.items()
+    )
+
+
 def in_one(column: str) -> tuple[str, str]:
     """Returns ("", column): all columns are one family, every one a setting."""
     return "", column

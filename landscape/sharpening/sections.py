@@ -45,6 +45,19 @@ def base(experiment: str, network: str) -> ConfigDict:
     return config
 
 
+def sgd(learning_rate: float) -> ConfigDict:
+    """Returns an optimizer whose limit of stability is known, with all fields it depends on."""
+    return ConfigDict(
+        dict(
+            name="sgd",
+            learning_rate=learning_rate,
+            momentum=0.0,
+            nesterov=False,
+            weight_decay=0.0,
+        )
+    )
+
+
 def set_cpu(config: ConfigDict) -> None:
     """Changes data, network and what is watched to what two cores do in seconds."""
     config.data = ConfigDict(data_sections.embedded(num_train=500))

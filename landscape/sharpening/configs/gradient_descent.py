@@ -26,9 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = sections.base("gradient_descent", chosen["network"])
     config.num_steps, config.eval_every, config.steps_per_call = 1_000, 20, 10
     config.log_every = 1
-    config.optimizer = ConfigDict(
-        dict(name="sgd", learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)
-    )
+    config.optimizer = sections.sgd(0.01)
     config.tracking = ConfigDict(
         dict(
             every=10,  # updates between two measurements of the sharpness

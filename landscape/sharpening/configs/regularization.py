@@ -34,9 +34,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.family = ""  # of a cell of the table: whose members it trains; no part of a run
     config.mixup = 0.0  # of Beta(mixup, mixup) are the shares of two images; 0: none are mixed
     config.augment = False  # images move by up to 4 pixels, and are mirrored
-    config.optimizer = ConfigDict(
-        dict(name="sgd", learning_rate=0.1, momentum=0.0, nesterov=False, weight_decay=0.0)
-    )
+    config.optimizer = sections.sgd(0.1)
     config.model.activation = "relu"
     if is_cpu:
         sections.set_cpu(config)

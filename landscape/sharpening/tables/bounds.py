@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, at_most_times, beats, below, every, near
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import CHECK, PAPER, Verdict, claim
 
 CONFIG = "landscape/sharpening/configs/synthetic.py"
@@ -79,17 +79,11 @@ TABLE = Table(
     title="Bounds of the paper on the unit cube, next to what they bound",
     source="MacDonald et al. (2023), Thm 4.2 to 6.1, which are not evaluated there",
     config=CONFIG,
-    cells=tuple(
-        Cell(
-            row,
-            column,
-            {"data.num_train": count, "batch_size": count},
-            metric,
-            run=MEASURE,
-            variant=f"dimension={dimension}",
-        )
-        for row, (dimension, count) in ROWS.items()
-        for column, metric in METRICS.items()
+    cells=crossed(
+        {row: {"data.num_train": n, "batch_size": n} for row, (_, n) in ROWS.items()},
+        METRICS,
+        run=MEASURE,
+        variants={row: f"dimension={dimension}" for row, (dimension, _) in ROWS.items()},
     ),
     headline=("the_gap_is_bounded", "the_constant_is_between"),
     notes=(

@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, below, every
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from landscape.sharpening.tables.edge import (
     CONFIG,
@@ -60,11 +60,7 @@ TABLE = Table(
     title="Convolutional networks: sharpness and Jacobians under full-batch gradient descent",
     source="MacDonald et al. (2023), Fig. 8 to 12, with the protocol of Cohen et al. (2021)",
     config=CONFIG,
-    cells=tuple(
-        Cell(row, column, {}, metric, run=MEASURE, variant=variant)
-        for row, variant in VARIANTS.items()
-        for column, metric in METRICS.items()
-    ),
+    cells=crossed({row: {} for row in VARIANTS}, METRICS, run=MEASURE, variants=VARIANTS),
     figures=COURSES,
     headline=("sharpness_stays_at_the_limit", "sharpness_follows_the_softmax_jacobian"),
     notes=(

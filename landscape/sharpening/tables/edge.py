@@ -4,7 +4,7 @@ from typing import Any
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, below, every
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import CHECK, PAPER, Verdict, claim
 
 CONFIG = "landscape/sharpening/configs/gradient_descent.py"
@@ -121,10 +121,9 @@ TABLE = Table(
     source="MacDonald et al. (2023), Fig. 1, with the protocol of Cohen et al. (2021)",
     config=CONFIG,
     cells=tuple(
-        Cell(row, column, fields, metric, run=MEASURE)
-        for row, fields in FIELDS.items()
-        for column, metric in METRICS.items()
-        if row in SLOWLY or not column.startswith(RISING)
+        cell
+        for cell in crossed(FIELDS, METRICS, run=MEASURE)
+        if cell.row in SLOWLY or not cell.column.startswith(RISING)
     ),
     figures=COURSES,
     headline=("sharpness_stays_at_the_limit", "sharpness_follows_the_softmax_jacobian"),

@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.comparisons import all_of, at_most_times, beats, near
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import Verdict, claim
 from landscape.sharpening.tables.edge import CONFIG
 
@@ -66,11 +66,7 @@ TABLE = Table(
     title="Two flows next to gradient descent at the edge of stability",
     source="Cohen et al. (2025), arXiv 2410.24206, on the training of MacDonald et al. (2023)",
     config=CONFIG,
-    cells=tuple(
-        Cell(row, column, fields, metric, run=MEASURE)
-        for row, fields in FIELDS.items()
-        for column, metric in METRICS.items()
-    ),
+    cells=crossed(FIELDS, METRICS, run=MEASURE),
     headline=("the_central_flow_predicts_the_loss", "gradient_flow_sharpens_on"),
     notes=(
         "No published value for these networks: those of table edge, 800 updates. Numbers are over "

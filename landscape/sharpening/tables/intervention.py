@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.comparisons import all_of, beats
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import PAPER, Verdict, claim
 from landscape.sharpening.tables.edge import CONFIG, COURSES, MEASURE, OUTPUT, SOFTMAX
 
@@ -66,11 +66,7 @@ TABLE = Table(
     title="Interventions: penalties on Jacobians and on sharpness, each seen in the other",
     source="MacDonald et al. (2023), Ansatz 3.1, as its reviewers asked",
     config=CONFIG,
-    cells=tuple(
-        Cell(row, column, fields, metric, run=MEASURE)
-        for row, fields in FIELDS.items()
-        for column, metric in METRICS.items()
-    ),
+    cells=crossed(FIELDS, METRICS, run=MEASURE),
     figures=COURSES,
     headline=("small_jacobians_are_flat", "flat_losses_have_small_jacobians"),
     notes=(

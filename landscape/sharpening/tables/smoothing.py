@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.comparisons import above, all_of, beats, below, every
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from landscape.sharpening.tables.edge import CONFIG, COURSES, MEASURE, OUTPUT, SOFTMAX, WHOLE
 
@@ -72,11 +72,7 @@ TABLE = Table(
     title="Label smoothing: sharpness, the curvature of the cost, and Jacobians",
     source="MacDonald et al. (2023), Fig. 1",
     config=CONFIG,
-    cells=tuple(
-        Cell(row, column, fields, metric, run=MEASURE)
-        for row, fields in FIELDS.items()
-        for column, metric in METRICS.items()
-    ),
+    cells=crossed(FIELDS, METRICS, run=MEASURE),
     figures=COURSES,
     headline=("sharpness_follows_the_softmax_jacobian", "smoothing_lowers_the_output_jacobian"),
     notes=(

@@ -2,7 +2,7 @@
 
 from common.aggregates import Results
 from common.comparisons import all_of, beats
-from common.tables import Cell, Table
+from common.tables import Table, crossed
 from common.verdicts import PAPER, Verdict, claim
 from landscape.sharpening.tables.edge import CONFIG, COURSES, MEASURE
 
@@ -46,11 +46,7 @@ TABLE = Table(
     title="Width: how much networks sharpen, and which layers carry it",
     source="MacDonald et al. (2023), Sec. 3, a prediction that is not tested there",
     config=CONFIG,
-    cells=tuple(
-        Cell(row, column, fields, metric, run=MEASURE)
-        for row, fields in FIELDS.items()
-        for column, metric in METRICS.items()
-    ),
+    cells=crossed(FIELDS, METRICS, run=MEASURE),
     figures=COURSES,
     headline=("wide_networks_sharpen_less",),
     notes=(
