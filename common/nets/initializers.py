@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 
 def variance_keeping(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -19,9 +20,22 @@ def variance_keeping(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.fl
     return _normal(key, shape, dtype) * jnp.asarray(math.sqrt(2 / math.prod(shape[:-1])), dtype)
 
 
+def gradient_keeping(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Returns N(0, 2 / fan_out), which keeps the variance of gradients behind a ReLU.
+
+    Source: He et al. (2015), fan-out mode.
+    """
+    fan_out = math.prod(shape[:-2]) * shape[-1]
+    return _normal(key, shape, dtype) * jnp.asarray(math.sqrt(2 / fan_out), dtype)
+
+
 def small(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """Returns N(0, 0.001^2), for dense layers behind convolutions: all classes begin alike."""
     return _normal(key, shape, dtype) * jnp.asarray(0.001, dtype)
+
+
+# U(-fan_in^-1/2, fan_in^-1/2), where PyTorch's dense layers start.
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def _normal(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
