@@ -25,7 +25,8 @@ from landscape.vectors import HIGHEST
 CENTERS = ("features", "samples", "none")
 METHODS = ("auto", "gram", "svd")
 NOISE = 16  # what centering leaves of constant rows is below so many eps of their size
-Values = Float[Array, "*batch m"] | Float[np.ndarray, "*batch m"]
+AnyArray = Array | np.ndarray
+Values = Float[AnyArray, "*batch m"]
 
 
 class Ranks(NamedTuple):
@@ -63,7 +64,7 @@ class FeatureRank(NamedTuple):
 
 
 def feature_rank(
-    features: Float[Array, "*batch n d"] | Float[np.ndarray, "*batch n d"],
+    features: Float[AnyArray, "*batch n d"],
     *,
     q: float = 0.99,
     centers: Sequence[str] = CENTERS,
@@ -95,7 +96,7 @@ def feature_rank(
 
 
 def singular_values(
-    features: Float[Array, "*batch n d"] | Float[np.ndarray, "*batch n d"],
+    features: Float[AnyArray, "*batch n d"],
     *,
     center: str = "features",
     q: float = 0.99,
@@ -138,9 +139,7 @@ def is_gram_enough(m: int, q: float, dtype: Any) -> bool:
     return m * float(jnp.finfo(dtype).eps) <= (1 - q) / 10
 
 
-def centered(
-    features: Float[Array, "*batch n d"] | Float[np.ndarray, "*batch n d"], center: str
-) -> Float[Array, "*batch n d"]:
+def centered(features: Float[AnyArray, "*batch n d"], center: str) -> Float[Array, "*batch n d"]:
     """Returns features without their mean; exactly 0 where all that is left is rounding.
 
     Source: Andriushchenko et al. (2023), released code, for "features".
