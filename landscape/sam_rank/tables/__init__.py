@@ -1,0 +1,6 @@
+"""The tables of the paper by name."""
+
+from common.tables import named
+from landscape.sam_rank.tables import decomposition, golden, two_layer
+
+TABLES = named({"two_layer": two_layer, "golden": golden, "decomposition": decomposition})

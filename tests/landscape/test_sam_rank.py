@@ -1,0 +1,204 @@
+"""The paper on SAM and low-rank features: recorded runs, closed forms of a step, trainings."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from common.config import load_config
+from common.errors import UserError
+from common.experiment import build
+from landscape.sam_rank import measures, mechanism, teachers
+from landscape.sam_rank.networks import TwoLayer, two_layer
+from landscape.sam_rank.penalties import norm_penalized
+from tests.landscape.problems import assert_close
+
+CONFIG = "landscape/sam_rank/configs/two_layer.py"
+RADII = (0.0, 0.1, 0.2, 0.4, 0.6)
+# Of the sheet of recorded runs: a re-implementation in float64 from the same random numbers.
+GOLDEN = {
+    "train_loss": (3.77576e-6, 1.55411e-6, 6.76522e-6, 3.277885e-4, 1.774560e-3),
+    "test_loss": (0.01471248, 0.00891474, 0.00603481, 0.01016021, 0.00829462),
+    "norm": (6.2494234, 7.1448793, 8.6134461, 10.1346569, 9.2275019),
+    "rank": (19, 18, 15, 9, 4),
+    "active": (77, 68, 59, 38, 14),
+}
+EXACT, PARTS, DROPS, SWITCHES = (
+    jax.jit(function)
+    for function in (
+        mechanism.exact_gradient,
+        mechanism.first_order,
+        mechanism.drops,
+        mechanism.switches,
+    )
+)
+
+
+def config_of(variant: str = "", **fields: str) -> ConfigDict:
+    """Returns the config of a few seeds."""
+    changed = {key.replace("__", "."): value for key, value in fields.items()}
+    return load_config(f"{CONFIG}:cpu{variant}", changed)
+
+
+def drawn(rows: int, seed: int = 0) -> tuple[TwoLayer, jax.Array, jax.Array]:
+    """Returns parameters of nine units, inputs and targets, all in float64."""
+    random = np.random.default_rng(seed)
+    shapes = ((9, 3), (9,), (9,), ())
+    params = TwoLayer(*(jnp.asarray(random.normal(size=shape)) for shape in shapes))
+    return params, jnp.asarray(random.normal(size=(rows, 3))), jnp.asarray(random.normal(size=rows))
+
+
+@jax.jit
+def sam_gradient(params: TwoLayer, x: jax.Array, y: jax.Array, rho: float) -> TwoLayer:
+    """Returns the gradient at the worst point, by differentiation."""
+    loss = lambda params: jnp.mean((two_layer(params, x, "relu") - y) ** 2)
+    grads = jax.grad(loss)(params)
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for g in grads))
+    return jax.grad(loss)(jax.tree.map(lambda p, g: p + rho / norm * g, params, grads))
+
+
+def flat(tree: Any) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_closed_form_is_the_gradient_of_sam(rows: int) -> None:
+    with jax.enable_x64(True):
+        params, x, y = drawn(rows)
+        for rho in (1e-3, 1e-2, 3e-2):
+            assert not SWITCHES(params, x, y, rho)
+            found = EXACT(params, x, y, rho)
+            assert_close(flat(found), flat(sam_gradient(params, x, y, rho)), rtol=1e-10)
+        assert SWITCHES(params, x, y, 10.0)
+        far = EXACT(params, x, y, 10.0)
+        assert np.abs(flat(far) - flat(sam_gradient(params, x, y, 10.0))).max() > 1e-3
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_both_parts_leave_the_square_of_the_radius(rows: int) -> None:
+    with jax.enable_x64(True):
+        params, x, y = drawn(rows)
+        left = []
+        for rho in (1e-3, 1e-2, 3e-2):
+            total = flat(jax.tree.map(jnp.add, *PARTS(params, x, y, rho)))
+            left.append(np.abs(total - flat(sam_gradient(params, x, y, rho))).max() / rho**2)
+
+    assert_close(np.array(left), left[0], rtol=0.02)  # the cubic term is a percent here
+    assert left[0] > 0.1
+
+
+def test_regularization_lowers_active_pre_activations_and_leaves_the_others() -> None:
+    with jax.enable_x64(True):
+        params, x, y = drawn(1, seed=1)
+        part = PARTS(params, x, y, 0.01).regularization
+        z = np.asarray(x @ params.w.T + params.b[None])[0]
+        r = float(two_layer(params, x, "relu")[0]) - y[0]
+        change = -np.asarray(x @ part.w.T + part.b[None])[0]  # over the learning rate
+        slopes = jax.grad(lambda p: two_layer(p, x, "relu")[0])(params)
+        expected = -2 * 0.01 * abs(r) * np.maximum(z, 0) * (x[0] @ x[0] + 1)
+        expected = expected / np.linalg.norm(flat(slopes))
+        drops = DROPS(params, x, y, 0.01)
+
+    assert 0 < (z > 0).sum() < len(z)
+    assert_close(change, expected, rtol=1e-10)
+    assert (change[z <= 0] == 0).all()
+    assert_close(-np.asarray(drops)[0], expected, rtol=1e-10)
+    on = z > 0  # output weights of active units shrink, the others stay
+    assert (np.asarray(part.a * params.a)[on] > 0).all()
+    assert (np.asarray(part.a)[~on] == 0).all()
+
+
+def test_a_norm_penalty_is_the_gradient_of_both_terms() -> None:
+    with jax.enable_x64(True):
+        params, x, y = drawn(5)
+        loss = lambda p, *_: (jnp.mean((two_layer(p, x, "relu") - y) ** 2), {"seen": p.c})
+        value_and_grad = norm_penalized(0.3)(loss)
+        (value, seen), grads = value_and_grad(params, None, None, jax.random.key(0))
+        norm = lambda p: float(np.linalg.norm(flat(jax.grad(lambda p: loss(p)[0])(p))))
+        total = lambda p: float(loss(p)[0]) + 0.3 * norm(p)
+        for letter, place in (("w", (2, 1)), ("a", (4,)), ("c", ())):
+            moved = [
+                params._replace(**{letter: getattr(params, letter).at[place].add(step)})
+                for step in (1e-6, -1e-6)
+            ]
+            slope = (total(moved[0]) - total(moved[1])) / 2e-6
+            # Central differences of float64 are good to 1e-16 / 1e-6 of the value.
+            assert float(getattr(grads, letter)[place]) == pytest.approx(slope, rel=1e-6, abs=1e-8)
+        assert (value, seen["seen"]) == (loss(params)[0], params.c)
+        flat_loss = lambda p, *_: (0 * jnp.sum(p.a) + 1.0, {})
+        _, still = norm_penalized(0.3)(flat_loss)(params, None, None, jax.random.key(0))
+
+    assert (flat(still) == 0).all()
+    with pytest.raises(ValueError, match="weight=-1"):
+        norm_penalized(-1)
+
+
+def test_the_fixture_has_what_numpy_gives_at_seed_4() -> None:
+    arrays, random = teachers.golden_arrays(), np.random.RandomState(4)
+    for part, rows in (("train", 20), ("test", 1000)):
+        drawn = random.multivariate_normal(np.zeros(3), np.eye(3), rows)
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        assert_close(arrays[f"{part}_input"], drawn, rtol=1e-7)  # float32
+    random = np.random.RandomState(4)
+    index = [random.choice(20, size=1, replace=False)[0] for _ in range(200)]
+    assert (arrays["index"][:200] == index).all()
+    targets = teachers.golden("relu", 0.3).problem["train"]["target"]
+    # Digits that the authors' code prints.
+    assert_close(targets[:5], [-0.4467, -0.8946, 0.2728, 0.2902, -0.8578], rtol=1e-4)
+    assert_close(0.3 * arrays["student_w"][0], [0.3063, -0.1440, -0.2956], rtol=2e-4)
+    assert float(0.3 * arrays["student_c"]) == pytest.approx(-0.18, abs=1e-4)
+
+
+def test_recorded_runs_come_out_digit_by_digit() -> None:
+    config = config_of(",data=golden", gradient__name="sam", gradient__rho="0.1")
+    with jax.enable_x64(True):
+        experiment = build(config)
+        start = jax.jit(experiment.init)(jax.random.key(0))
+        batches = np.stack([experiment.batch(i)["index"] for i in range(config.num_steps)])
+        problem = start.problem
+
+        # The step of the run, at a radius that is an argument: five of them are one program.
+        def run(rho: jax.Array) -> dict[str, jax.Array]:
+            def step(params: TwoLayer, at: Any) -> tuple[TwoLayer, None]:
+                number, index = at
+                rows = jax.tree.map(lambda x: x[index], problem["train"])
+                radius = jnp.where(number < 9_977, rho, 0.0)
+                loss = lambda p: jnp.mean(
+                    (two_layer(p, rows["input"], "relu") - rows["target"]) ** 2
+                )
+                grads = jax.grad(loss)(params)
+                norm = jnp.sqrt(sum(jnp.sum(g**2) for g in grads))
+                climb = radius / jnp.where(norm > 0, norm, 1)
+                grads = jax.grad(loss)(jax.tree.map(lambda p, g: p + climb * g, params, grads))
+                return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), None
+
+            numbers = jnp.arange(len(batches))
+            params, _ = jax.lax.scan(step, start.train.params, (numbers, batches))
+            found = measures.of_network(params, problem, config)
+            return {name: found[name] for name in GOLDEN}
+
+        found = jax.jit(jax.vmap(run))(jnp.array(RADII))
+    for name, wanted in GOLDEN.items():
+        # All digits of losses and norms; where units hover at 0, rounding decides how many.
+        tolerance = {"active": 5.0, "rank": 0.0}.get(name, 2e-5 * np.array(wanted))
+        difference = np.abs(np.asarray(found[name]) - wanted)
+        assert (difference <= tolerance).all(), (name, found[name])
+
+
+@pytest.mark.parametrize(
+    ("variant", "fields", "said"),
+    [
+        ("", {"penalty__gradient_norm": "-1.0"}, "config.penalty.gradient_norm=-1"),
+        ("", {"data__num_train": "1"}, "config.data.num_train=1: expected 2 or more"),
+        ("", {"model__scale": "0.0"}, "config.model.scale=0.0: expected above 0"),
+        ("", {"rank_share": "1.0"}, "expected 0 < rank_share < 1"),
+        ("", {"probe_rho": "0.0"}, "config.probe_rho=0.0: expected above 0"),
+        (",data=golden", {"model__units": "50"}, "'golden' has units=100, not 50"),
+    ],
+)
+def test_bad_fields_are_named(variant: str, fields: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        config_of(variant, **fields)
