@@ -15,49 +15,64 @@ everything that wraps it.
 """
 
 import contextlib
-import contextvars
 import inspect
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
-from common import precision
 from common.errors import UserError, nearest
+from common.gradient_types import Gradient, Loss, ValueAndGrad, carrying
 from common.loop_fields import GRADIENT
-from common.sharding import path_name
-from common.subtrees import is_gap, join, split_by_path
+from common.plain_gradient import (
+    WISHES,
+    Wishes,
+    mean_of,
+    ordered,
+    plain,
+    split_rows,
+    summed,
+    wishing,
+)
+from common.sam import sam
+from common.sam_fields import of_fields
+from common.subtrees import join, split_by_path
+
+__all__ = [
+    "GRADIENTS",
+    "Gradient",
+    "Loss",
+    "ValueAndGrad",
+    "accumulated",
+    "fields_of",
+    "following",
+    "gradient_names",
+    "make_gradient",
+    "masked",
+    "ordered",
+    "plain",
+    "sam",
+]
 
 PyTree = Any
-Loss = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[jax.Array, Any]]
-ValueAndGrad = Callable[[PyTree, PyTree, PyTree, jax.Array], tuple[Any, PyTree]]
-Gradient = Callable[[Loss], ValueAndGrad]
 
 
-class _Wishes:
-    """What a config asks of the step that is traced, and which of it a gradient has followed."""
-
-    def __init__(self, logical_shards: int, gradient: str) -> None:
-        self.logical_shards, self.gradient = logical_shards, gradient  # 0: in any order
-        self.is_ordered, self.is_taken = not logical_shards, gradient == "plain"
-
-
-_WISHES: contextvars.ContextVar[_Wishes | None] = contextvars.ContextVar("wishes", default=None)
-
-
-def make_gradient(config: ConfigDict) -> Gradient:
+def make_gradient(config: ConfigDict, *, num_steps: int | None = None) -> Gradient:
     """Returns the gradient function of `config.gradient`.
+
+    Args:
+        config: Config of the experiment.
+        num_steps: Gradients in the run, if they are not as many as its steps.
 
     Raises:
         UserError: If a name is unknown, a field is out of range, or set though no name reads it.
     """
     section, names = config.gradient, gradient_names(config.gradient.name)
-    values = {**section, "logical_shards": config.logical_shards}
+    values = {**section, **{name: config.get(name) for name in OF_CONFIG}}
+    values["num_steps"] = num_steps or values["num_steps"]
     fields = {name: fields_of(name) for name in names}
     for field, default in GRADIENT.items():
         is_read = field == "name" or any(field in of_name for of_name in fields.values())
@@ -69,10 +84,16 @@ def make_gradient(config: ConfigDict) -> Gradient:
             )
     if not names:
         return plain
+    if "ordered" in names and section.m:
+        raise UserError(
+            f"config.gradient.m={section.m}: 'ordered' shares the batch among devices in its own "
+            "way; for groups of rows with a fixed order of sums set config.deterministic=true"
+        )
     gradient = plain
     for name in reversed(names):
         try:
-            gradient = GRADIENTS[name](*(values[field] for field in fields[name]), base=gradient)
+            values_of_name = {field: values[field] for field in fields[name]}
+            gradient = GRADIENTS[name](**values_of_name, base=gradient)
         except ValueError as error:
             raise UserError(f"config.gradient.{error} ({name})") from error
 
@@ -80,13 +101,13 @@ def make_gradient(config: ConfigDict) -> Gradient:
         value_and_grad = gradient(loss)
 
         def chosen_value_and_grad(*arguments: Any) -> tuple[Any, PyTree]:
-            if (wishes := _WISHES.get()) is not None:
+            if (wishes := WISHES.get()) is not None:
                 wishes.is_taken |= wishes.gradient == section.name
             return value_and_grad(*arguments)
 
         return chosen_value_and_grad
 
-    return chosen
+    return carrying(gradient, chosen)
 
 
 def gradient_names(name: str) -> list[str]:
@@ -111,56 +132,6 @@ def gradient_names(name: str) -> list[str]:
 def fields_of(name: str) -> list[str]:
     """Returns the fields of the config that a gradient reads: its arguments."""
     return [field for field in inspect.signature(GRADIENTS[name]).parameters if field != "base"]
-
-
-def plain(loss: Loss) -> ValueAndGrad:
-    """Returns the gradient function of training; of a deterministic run that of `ordered`."""
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
-
-    def plain_value_and_grad(
-        params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
-    ) -> tuple[Any, PyTree]:
-        wishes = _WISHES.get()
-        if wishes is None or not wishes.logical_shards:
-            return value_and_grad(params, data, batch, key)
-        return ordered(wishes.logical_shards)(loss)(params, data, batch, key)
-
-    return plain_value_and_grad
-
-
-def sam(rho: float, *, base: Gradient = plain) -> Gradient:
-    """Returns the gradient at the worst point in a ball of radius `rho` (L2, all parameters).
-
-    Source: Foret et al. (2021), Eq. 2-3. Value and metrics are those of the unperturbed
-    parameters, from the first of the two passes. rho = 0 is `base`.
-
-    Raises:
-        ValueError: If `rho` is negative or not finite.
-    """
-    if not 0 <= rho < math.inf:
-        raise ValueError(f"rho={rho}: expected a finite radius of at least 0")
-
-    def gradient(loss: Loss) -> ValueAndGrad:
-        value_and_grad = base(loss)
-
-        def sam_value_and_grad(
-            params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
-        ) -> tuple[Any, PyTree]:
-            value, grads = value_and_grad(params, data, batch, key)
-            # A zero gradient has no ascent direction: stay, instead of dividing by zero.
-            norm = jnp.maximum(precision.norm(grads), jnp.finfo(jnp.float32).tiny)
-
-            def climb(g: Any, p: Any) -> Any:
-                return p if g is None else (p + rho / norm * g).astype(p.dtype)
-
-            ascent = jax.tree.map(climb, grads, params, is_leaf=is_gap)
-            # Both passes see the same noise (dropout masks), on purpose.
-            _, grads = value_and_grad(ascent, data, batch, jax.random.clone(key))
-            return value, grads
-
-        return sam_value_and_grad
-
-    return gradient
 
 
 def masked(paths: str, *, base: Gradient = plain) -> Gradient:
@@ -193,7 +164,10 @@ def masked(paths: str, *, base: Gradient = plain) -> Gradient:
 
         return masked_value_and_grad
 
-    return gradient
+    def part(params: PyTree) -> PyTree:
+        return split_by_path(params, paths, field="paths")[0]
+
+    return carrying(base, gradient, part)
 
 
 def accumulated(parts: int, *, base: Gradient = plain) -> Gradient:
@@ -216,75 +190,30 @@ def accumulated(parts: int, *, base: Gradient = plain) -> Gradient:
         def accumulated_value_and_grad(
             params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
         ) -> tuple[Any, PyTree]:
-            slices = _split_rows(batch, parts, "parts")
+            slices = split_rows(batch, parts, "parts")
 
             def one(index: jax.Array) -> tuple[Any, PyTree]:
                 rows = jax.tree.map(lambda x: x[index], slices)
                 return value_and_grad(params, data, rows, jax.random.fold_in(key, index))
 
-            def add(total: PyTree, index: jax.Array) -> tuple[PyTree, None]:
-                return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, one(index)), None
-
-            like = jax.eval_shape(one, jnp.int32(0))
-            start = jax.tree.map(lambda x: jnp.zeros(x.shape, precision.wide(x.dtype)), like)
-            total, _ = jax.lax.scan(add, start, jnp.arange(parts))
-            return jax.tree.map(lambda x, y: _mean(x, parts, y.dtype), total, like)
+            total, like = summed(one, jnp.arange(parts))
+            return jax.tree.map(lambda x, y: mean_of(x, parts, y.dtype), total, like)
 
         return accumulated_value_and_grad
 
-    return gradient
+    return carrying(base, gradient)
 
 
-def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
-    """Returns the mean gradient over a fixed number of batch shards, summed in a fixed order.
-
-    Each device computes its share of the shards one by one; all gradients are gathered and added
-    from first to last, so that the bits do not depend on the number of devices, which must divide
-    `logical_shards`. Costs `logical_shards` copies of the gradient in memory. Shard i sees
-    fold_in(key, i), and entries of the batch without axes whole. Data must be replicated.
-
-    Raises:
-        UserError: While traced, as `accumulated`, or if the devices do not divide the shards.
-    """
-
-    def gradient(loss: Loss) -> ValueAndGrad:
-        value_and_grad = base(loss)
-
-        def local(params: PyTree, data: PyTree, shards: PyTree, keys: jax.Array) -> PyTree:
-            with _wishing(None):  # a shard is not divided once more
-                return jax.lax.map(lambda x: value_and_grad(params, data, *x), (shards, keys))
-
-        def ordered_value_and_grad(
-            params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
-        ) -> tuple[Any, PyTree]:
-            if (wishes := _WISHES.get()) is not None:
-                wishes.is_ordered = True
-            shards = _split_rows(batch, logical_shards, "logical_shards")
-            fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-            keys = fold(key, jnp.arange(logical_shards))
-            results = _over_devices(local, logical_shards)(params, data, shards, keys)
-
-            def total(parts: jax.Array) -> jax.Array:
-                first, *others = parts.astype(precision.wide(parts.dtype))
-                for part in others:
-                    first = first + part
-                return _mean(first, logical_shards, parts.dtype)
-
-            return jax.tree.map(total, results)
-
-        return ordered_value_and_grad
-
-    return gradient
-
-
-# By the name in `config.gradient`; their arguments are fields of that section (`logical_shards`:
-# of the config).
+# By the name in `config.gradient`; their arguments are fields of that section, or of the config.
 GRADIENTS: dict[str, Callable[..., Gradient]] = {
-    "sam": sam,
+    "sam": of_fields,
     "masked": masked,
     "accumulated": accumulated,
     "ordered": ordered,
 }
+
+
+OF_CONFIG = ("logical_shards", "num_steps", "optimizer")
 
 
 @contextlib.contextmanager
@@ -296,8 +225,8 @@ def following(config: ConfigDict) -> Iterator[None]:
             step has followed.
     """
     name = config.gradient.name
-    wishes = _Wishes(config.logical_shards if config.deterministic else 0, name)
-    with _wishing(wishes):
+    wishes = Wishes(config.logical_shards if config.deterministic else 0, name)
+    with wishing(wishes):
         yield
     if not wishes.is_taken:
         raise UserError(
@@ -311,64 +240,3 @@ def following(config: ConfigDict) -> Iterator[None]:
             "the order of its sums is not fixed; make it with `gradient_step`, or its gradient "
             "with `common.gradients.ordered`, or set config.deterministic=False"
         )
-
-
-@contextlib.contextmanager
-def _wishing(wishes: _Wishes | None) -> Iterator[None]:
-    token = _WISHES.set(wishes)
-    try:
-        yield
-    finally:
-        _WISHES.reset(token)
-
-
-def _over_devices(local: Callable[..., PyTree], logical_shards: int) -> Callable[..., PyTree]:
-    """Splits the leading shard axis of the last two arguments over all devices of the mesh."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return local
-    if logical_shards % mesh.size:
-        raise UserError(
-            f"config.logical_shards={logical_shards}: expected a multiple of the number of "
-            f"devices, {mesh.size} (deterministic=True)"
-        )
-    axes = tuple(mesh.axis_names)
-
-    def gathered(*arguments: PyTree) -> PyTree:
-        return jax.lax.all_gather(local(*arguments), axes, tiled=True)
-
-    split, whole = PartitionSpec(axes), PartitionSpec()
-    return jax.shard_map(
-        gathered, in_specs=(whole, whole, split, split), out_specs=whole, check_vma=False
-    )
-
-
-def _mean(total: jax.Array, count: int, dtype: Any) -> jax.Array:
-    """Returns total / count, of narrow floats in the type they had."""
-    mean = total / count
-    return mean if precision.wide(dtype) == dtype else mean.astype(dtype)
-
-
-def _split_rows(batch: PyTree, parts: int, knob: str) -> PyTree:
-    """Returns the batch in `parts` equal slices [parts, rows, ...]; scalars are in each of them."""
-    leaves = jax.tree_util.tree_leaves_with_path(batch)
-    counts = {path_name("batch", path): rows.shape[0] for path, rows in leaves if rows.ndim}
-    if len(set(counts.values())) > 1:
-        text = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise UserError(
-            f"{knob}={parts} slices all entries of a batch that have axes, but their rows differ "
-            f"in number: {text}; pass what belongs to no row in data()"
-        )
-    for count in set(counts.values()):
-        if count % parts:
-            raise UserError(
-                f"a batch of {count} rows does not divide into {knob}={parts}; "
-                "change config.batch_size"
-            )
-
-    def one(rows: jax.Array) -> jax.Array:
-        if not rows.ndim:
-            return jnp.broadcast_to(rows, (parts,))
-        return rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
-
-    return jax.tree.map(one, batch)

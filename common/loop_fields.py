@@ -13,7 +13,27 @@ from common.values import flatten, is_plain
 # How a step gets its gradient: the names are in `common.gradients`, which reads these fields.
 GRADIENT: dict[str, Any] = {
     "name": "plain",  # or "sam", "masked", ..., also several: "sam+accumulated"
-    "rho": 0.05,  # sam: how far it climbs
+    # sam: how far it climbs, and how that changes over training. Outside of the shares `start` to
+    # `stop` of all steps, and wherever it is 0, the gradient is plain, at the price of a plain one.
+    "rho": 0.05,
+    "rho_schedule": "constant",  # or "linear", "cosine": down to rho_final_fraction of it
+    "rho_final_fraction": 0.0,
+    "rho_warmup_steps": 0,  # from 0 linearly up to rho
+    "rho_per_rate": 0.0,  # > 0: in place of rho, this times the learning rate of the step
+    "start": 0.0,
+    "stop": 1.0,
+    # sam: how it climbs
+    "ascent_steps": 1,
+    "ascent_size": 1.0,  # of a step, in radii
+    "normalize": True,  # False: rho times the gradient, whatever its length
+    "adaptive": False,  # ASAM: the ball is one of delta / (|w| + eta)
+    "eta": 0.01,
+    "perturbed": "",  # regex of the parameters that move; "": all
+    "m": 0,  # rows of a group that climbs by itself; 0: the batch
+    "decay_in_ascent": False,  # whether the L2 term of optimizer.weight_decay is climbed as well
+    "previous_batch": False,  # climb along the gradient of the step before
+    "statistics": "first",  # passes that renew running statistics: or "second", "both", "none"
+    "diagnostics": False,  # metrics sam_rho, sam_norm, sam_norm_ahead, sam_cosine, sam_sharpness
     "paths": "",  # masked: regex of the parameters that are trained
     "parts": 0,  # accumulated: pieces of the batch, one in memory at a time
 }

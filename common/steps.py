@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from common import precision
-from common.gradients import Gradient, Loss, plain
+from common.gradient_types import (
+    Gradient,
+    Loss,
+    Remembered,
+    Renewed,
+    init_gradient_state,
+    with_state,
+)
+from common.plain_gradient import plain
 from common.subtrees import at_gaps, join
 
 PyTree = Any
@@ -27,21 +35,29 @@ class TrainState(NamedTuple):
         opt_state: State of the optimizer.
         model_state: What a network keeps of the batches it has seen, such as the statistics of
             batch normalization; () of one that keeps nothing.
+        gradient_state: What the gradient function keeps of the steps before
+            (`common.gradient_types.GradientState`); () of most of them.
     """
 
     params: PyTree
     opt_state: PyTree
     model_state: PyTree = ()
+    gradient_state: PyTree = ()
 
 
 Step = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, Metrics]]
 
 
 def init_train_state(
-    params: PyTree, optimizer: optax.GradientTransformation, model_state: PyTree = ()
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    model_state: PyTree = (),
+    *,
+    gradient: Gradient = plain,
 ) -> TrainState:
-    """Returns the state of a fresh run."""
-    return TrainState(params, optimizer.init(params), model_state)
+    """Returns the state of a fresh run; `gradient` is that of its step."""
+    gradient_state = init_gradient_state(gradient, params)
+    return TrainState(params, optimizer.init(params), model_state, gradient_state)
 
 
 def gradient_step(
@@ -53,13 +69,14 @@ def gradient_step(
     them (decay, momentum, noise), and so does its state of them. Metrics are those of the loss,
     plus "loss" and "grad_norm".
     """
-    value_and_grad = gradient(loss)
+    value_and_grad = with_state(gradient, loss)
 
     def step(
         state: TrainState, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        (value, metrics), grads = value_and_grad(state.params, data, batch, key)
-        state = _updated(state, grads, optimizer)
+        kept = state.gradient_state
+        (value, metrics), grads, kept = value_and_grad(state.params, kept, data, batch, key)
+        state = _updated(state, grads, optimizer)._replace(gradient_state=kept)
         return state, {**metrics, "loss": value, "grad_norm": precision.norm(grads)}
 
     return step
@@ -71,25 +88,27 @@ def stateful_step(
     """Returns `gradient_step` of a loss that also reads and renews `model_state`.
 
     Of gradients in several passes it is renewed as their metrics are: `sam` keeps that of the
-    unperturbed parameters, `accumulated` and `ordered` the mean over their slices.
+    unperturbed parameters unless its `statistics` say otherwise, `accumulated` and `ordered` the
+    mean over their slices.
     """
 
     def of_both(
-        params: PyTree, both: tuple[PyTree, PyTree], batch: PyTree, key: jax.Array
-    ) -> tuple[Any, Any]:
+        params: PyTree, both: Remembered, batch: PyTree, key: jax.Array
+    ) -> tuple[Any, Renewed]:
         model_state, data = both
         value, metrics, model_state = loss(params, model_state, data, batch, key)
-        return value, (metrics, model_state)
+        return value, Renewed(metrics, model_state)
 
-    value_and_grad = gradient(of_both)
+    value_and_grad = with_state(gradient, of_both)
 
     def step(
         state: TrainState, data: PyTree, batch: PyTree, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        both = (state.model_state, data)
-        (value, (metrics, model_state)), grads = value_and_grad(state.params, both, batch, key)
-        state = _updated(state, grads, optimizer)._replace(model_state=model_state)
-        return state, {**metrics, "loss": value, "grad_norm": precision.norm(grads)}
+        both, kept = Remembered(state.model_state, data), state.gradient_state
+        (value, renewed), grads, kept = value_and_grad(state.params, kept, both, batch, key)
+        state = _updated(state, grads, optimizer)
+        state = state._replace(model_state=renewed.model_state, gradient_state=kept)
+        return state, {**renewed.metrics, "loss": value, "grad_norm": precision.norm(grads)}
 
     return step
 

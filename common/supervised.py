@@ -55,9 +55,10 @@ def training(
         UserError: Naming the field of one of the two sections that makes no sense.
     """
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = make_gradient(config)
     return Training(
-        init=lambda key: init_train_state(init(key), optimizer),
-        step=gradient_step(loss, optimizer, gradient=make_gradient(config)),
+        init=lambda key: init_train_state(init(key), optimizer, gradient=gradient),
+        step=gradient_step(loss, optimizer, gradient=gradient),
         batch=epoch_batches(config, num_train),
     )
 
@@ -81,14 +82,15 @@ def stateful_training(
         UserError: Naming the field of one of the two sections that makes no sense.
     """
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
+    gradient = make_gradient(config)
 
     def init_state(key: jax.Array) -> TrainState:
         params, model_state = init(key)
-        return init_train_state(params, optimizer, model_state)
+        return init_train_state(params, optimizer, model_state, gradient=gradient)
 
     return Training(
         init=init_state,
-        step=stateful_step(loss, optimizer, gradient=make_gradient(config)),
+        step=stateful_step(loss, optimizer, gradient=gradient),
         batch=epoch_batches(config, num_train),
     )
 

@@ -295,7 +295,7 @@ def test_a_gradient_that_makes_no_sense_is_one_line_with_its_field(
 def test_every_gradient_can_be_named_and_reads_fields_of_the_config() -> None:
     read = {field for name in gradients.GRADIENTS for field in gradients.fields_of(name)}
 
-    assert read == {*GRADIENT, "logical_shards"} - {"name"}
+    assert read == {*GRADIENT, *gradients.OF_CONFIG} - {"name"}
 
 
 def test_a_step_that_ignores_the_gradient_of_the_config_is_refused() -> None:
