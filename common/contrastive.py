@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 from common.precision import wide
 
 Vectors = Float[Array, "n d"]
+Others = Float[Array, "others entries"]  # as many as the vectors, which is checked
 
 
 def similarities(first: Vectors, second: Vectors) -> Float[Array, "n n"]:
@@ -26,7 +27,7 @@ def similarities(first: Vectors, second: Vectors) -> Float[Array, "n n"]:
 
 
 def contrastive_loss(
-    first: Vectors, second: Vectors, *, temperature: float | Float[Array, ""] = 0.05
+    first: Vectors, second: Others, *, temperature: float | Float[Array, ""] = 0.05
 ) -> Float[Array, ""]:
     """Returns the mean of both cross-entropies: of `second` given `first`, and the other way round.
 
@@ -48,7 +49,7 @@ def contrastive_loss(
 
 
 def retrieved(
-    first: Vectors, second: Vectors, *, group: int
+    first: Vectors, second: Others, *, group: int
 ) -> tuple[Bool[Array, " n"], Bool[Array, " n"]]:
     """Returns for every row whether its partner is the nearest of its group, in both directions.
 
@@ -76,7 +77,7 @@ def retrieved(
     return forth.reshape(-1), back.reshape(-1)
 
 
-def _check(first: Vectors, second: Vectors) -> None:
+def _check(first: Vectors, second: Others) -> None:
     if first.shape != second.shape:
         raise ValueError(
             f"two sets of vectors of shapes {first.shape} and {second.shape}; expected one shape"

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float
 from common.nets.features import keep
 from common.precision import wide
 
+SHORTEST = 1e-12  # length of a vector that still has a direction
+
 
 class Tower(nn.Module):
     """A network without a head, and a linear head, which may have a bottleneck.
@@ -61,7 +63,11 @@ class TwoTowers(nn.Module):
 
 
 def unit(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-    """Returns vectors divided by their lengths, in float32 at least; 0 stays 0, as its gradient."""
+    """Returns vectors divided by their lengths, in float32 at least.
+
+    Those shorter than 1e-12 become 0, with a gradient of 0.
+    """
     x = x.astype(wide(x.dtype))
     squared = jnp.sum(lax.square(x), axis=-1, keepdims=True)
-    return x * lax.rsqrt(jnp.maximum(squared, jnp.finfo(x.dtype).tiny))
+    has_length = squared > SHORTEST**2
+    return jnp.where(has_length, x * lax.rsqrt(jnp.where(has_length, squared, 1)), 0)

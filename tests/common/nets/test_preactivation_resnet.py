@@ -60,13 +60,13 @@ def test_the_twin_has_the_places_of_the_network_all_behind_a_relu() -> None:
     module = ResNet(10, 4, stages=4, start="fan_out", pool=4, stem_stride=2, num_classes=3)
     params, state = drawn(module, x)
     network = from_stateful_linen(module, x)
-    found = jax.jit(lambda p: features(network, p, state, x, list(PLACES)))(params)
+    read = lambda p: features(network, p, state, x, list(PLACES))
+    found, (theirs, _) = jax.jit(lambda p: (read(p), network.apply(p, state, x)))(params)
 
     assert [value.shape[1] for value in found.values()] == [256, 128, 64, 32, 32]
     assert {place: bool((value >= 0).all()) for place, value in found.items()} == TWIN_PLACES
     np.testing.assert_allclose(found["block5"], found["block4"], rtol=1e-6)  # of a single pixel
     logits = found["block5"] @ params["head"]["kernel"] + params["head"]["bias"][None]
-    theirs, _ = jax.jit(network.apply)(params, state, x)
     np.testing.assert_allclose(theirs, logits, rtol=1e-4, atol=1e-4)
 
 
@@ -108,7 +108,7 @@ def by_hand(params: Any, x: jax.Array, norm: str) -> dict[str, jax.Array]:
     return values
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("group", marks=pytest.mark.slow)])
 def test_layers_and_features_are_those_of_the_formula(norm: Any) -> None:
     x = jnp.asarray(np.random.default_rng(1).normal(size=(6, 16, 16, 3)).astype(np.float32))
     module = PreActResNet(depth=10, width=4, norm=norm, groups=2, num_classes=5)
