@@ -31,7 +31,7 @@ def course(config: ConfigDict) -> Course:
     evaluations = [line for line in stages.metrics_of(config) if line["kind"] == "eval"]
     names = [name for name in evaluations[0] if name not in ("step", "kind")]
     column = lambda name: np.array([line[name] for line in evaluations], np.float64)
-    num_first = config.first_half * config.num_steps
+    num_first = config.gradient.stop * config.num_steps
     return Course(column("step"), {name: column(name) for name in names}, num_first)
 
 

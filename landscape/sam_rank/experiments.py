@@ -10,8 +10,10 @@ from ml_collections import ConfigDict
 
 from common.data import cache
 from common.experiment import Batch, Experiment, Metrics, SumCount
+from common.gradient_types import Gradient, Loss
 from common.gradients import make_gradient
 from common.optim import make_optimizer
+from common.sam_fields import within
 from common.steps import TrainState, gradient_step, init_train_state
 from common.supervised import take
 from landscape.sam_rank import measures, teachers
@@ -30,12 +32,10 @@ class TwoLayerState(NamedTuple):
     Attributes:
         train: Parameters and optimizer.
         problem: Training and test points, see `teachers.draw_problem`.
-        count: Updates made.
     """
 
     train: TrainState
     problem: PyTree
-    count: Array
 
 
 def two_layer(config: ConfigDict) -> Experiment:
@@ -46,31 +46,19 @@ def two_layer(config: ConfigDict) -> Experiment:
     """
     activation = config.model.activation
     optimizer = make_optimizer(num_steps=config.num_steps, **config.optimizer)
-    num_first = round(config.first_half * config.num_steps)
-
-    def loss(params: PyTree, data: PyTree, batch: PyTree, key: Array) -> tuple[Array, Metrics]:
-        del key
-        rows = take(data["train"], batch["index"])
-        return jnp.mean((network(params, rows["input"], activation) - rows["target"]) ** 2), {}
-
-    gradient = make_gradient(config)
-    if config.penalty.gradient_norm:
-        gradient = norm_penalized(config.penalty.gradient_norm, base=gradient)
-    first = gradient_step(loss, optimizer, gradient=gradient)
-    second = gradient_step(loss, optimizer)
+    gradient = _gradient(config)
+    update = gradient_step(loss_of(activation), optimizer, gradient=gradient)
 
     def init(key: Array) -> TwoLayerState:
         problem, params = _drawn(config, key)
-        return TwoLayerState(init_train_state(params, optimizer), problem, jnp.int32(0))
+        return TwoLayerState(init_train_state(params, optimizer, gradient=gradient), problem)
 
     def step(
         state: TwoLayerState, data: PyTree, batch: PyTree, key: Array
     ) -> tuple[TwoLayerState, Metrics]:
         del data
-        train, problem, count = state
-        is_first = count < num_first
-        train, metrics = jax.lax.cond(is_first, first, second, train, problem, batch, key)
-        return TwoLayerState(train, problem, count + 1), metrics
+        train, metrics = update(state.train, state.problem, batch, key)
+        return state._replace(train=train), metrics
 
     def evaluate(state: TwoLayerState, data: PyTree, key: Array) -> dict[str, SumCount]:
         del data, key
@@ -92,6 +80,26 @@ def two_layer(config: ConfigDict) -> Experiment:
         abstract_data=dict,
         identity=lambda: cache.identity(_spec(config), draw_problem),
     )
+
+
+def loss_of(activation: str) -> Loss:
+    """Returns the mean squared error of a batch, whose data are a problem."""
+
+    def loss(params: PyTree, data: PyTree, batch: PyTree, key: Array) -> tuple[Array, Metrics]:
+        del key
+        rows = take(data["train"], batch["index"])
+        return jnp.mean((network(params, rows["input"], activation) - rows["target"]) ** 2), {}
+
+    return loss
+
+
+def _gradient(config: ConfigDict) -> Gradient:
+    """Returns the gradient of the config, of the loss with its penalty if it has one."""
+    gradient, weight = make_gradient(config), config.penalty.gradient_norm
+    if not weight:
+        return gradient
+    weights = within(weight, config.gradient.start, config.gradient.stop, config.num_steps)
+    return norm_penalized(weights if callable(weights) else lambda step: weight, base=gradient)
 
 
 def _spec(config: ConfigDict) -> ProblemSpec:

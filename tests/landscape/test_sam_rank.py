@@ -5,13 +5,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
 from common.config import load_config
 from common.errors import UserError
 from common.experiment import build
-from landscape.sam_rank import measures, mechanism, teachers
+from common.gradient_types import init_gradient_state, with_state
+from common.sam import sam
+from common.steps import gradient_step, init_train_state
+from landscape.sam_rank import courses, measures, mechanism, teachers
+from landscape.sam_rank.experiments import loss_of
 from landscape.sam_rank.networks import TwoLayer, two_layer
 from landscape.sam_rank.penalties import norm_penalized
 from tests.landscape.problems import assert_close
@@ -111,12 +116,18 @@ def test_regularization_lowers_active_pre_activations_and_leaves_the_others() ->
     assert (np.asarray(part.a)[~on] == 0).all()
 
 
+def penalized(loss: Any, params: TwoLayer, *, step: int = 0) -> Any:
+    """Returns loss, gradient and state of a penalty that weighs 0.3 at step 0 only."""
+    gradient = norm_penalized(lambda step: jnp.where(step < 1, 0.3, 0.0))
+    state = init_gradient_state(gradient, params)._replace(step=jnp.int32(step))
+    return with_state(gradient, loss)(params, state, None, None, jax.random.key(0))
+
+
 def test_a_norm_penalty_is_the_gradient_of_both_terms() -> None:
     with jax.enable_x64(True):
         params, x, y = drawn(5)
         loss = lambda p, *_: (jnp.mean((two_layer(p, x, "relu") - y) ** 2), {"seen": p.c})
-        value_and_grad = norm_penalized(0.3)(loss)
-        (value, seen), grads = value_and_grad(params, None, None, jax.random.key(0))
+        (value, seen), grads, after = penalized(loss, params)
         norm = lambda p: float(np.linalg.norm(flat(jax.grad(lambda p: loss(p)[0])(p))))
         total = lambda p: float(loss(p)[0]) + 0.3 * norm(p)
         for letter, place in (("w", (2, 1)), ("a", (4,)), ("c", ())):
@@ -129,11 +140,13 @@ def test_a_norm_penalty_is_the_gradient_of_both_terms() -> None:
             assert float(getattr(grads, letter)[place]) == pytest.approx(slope, rel=1e-6, abs=1e-8)
         assert (value, seen["seen"]) == (loss(params)[0], params.c)
         flat_loss = lambda p, *_: (0 * jnp.sum(p.a) + 1.0, {})
-        _, still = norm_penalized(0.3)(flat_loss)(params, None, None, jax.random.key(0))
+        _, still, _ = penalized(flat_loss, params)
+        (_, _), plain, _ = penalized(loss, params, step=1)
+        expected = jax.grad(lambda p: loss(p)[0])(params)
 
     assert (flat(still) == 0).all()
-    with pytest.raises(ValueError, match="weight=-1"):
-        norm_penalized(-1)
+    assert int(after.step) == 1
+    assert_close(flat(plain), flat(expected), rtol=1e-12)  # its weight is 0 from step 1 on
 
 
 def test_the_fixture_has_what_numpy_gives_at_seed_4() -> None:
@@ -153,34 +166,31 @@ def test_the_fixture_has_what_numpy_gives_at_seed_4() -> None:
 
 
 def test_recorded_runs_come_out_digit_by_digit() -> None:
-    config = config_of(",data=golden", gradient__name="sam", gradient__rho="0.1")
-    with jax.enable_x64(True):
+    config = config_of(",data=golden")
+    optimizer, num_first = optax.sgd(config.optimizer.learning_rate), 9_977
+
+    def run(rho: jax.Array, state: Any, batches: Any) -> dict[str, jax.Array]:
+        # The step of the experiment, at a radius that is an argument: five are one program.
+        gradient = sam(lambda step: jnp.where(step < num_first, rho, 0.0))
+        step = gradient_step(loss_of("relu"), optimizer, gradient=gradient)
+        train = init_train_state(state.train.params, optimizer, gradient=gradient)
+
+        key = jax.random.key(0)  # the loss draws nothing
+
+        def one(train: Any, batch: Any) -> tuple[Any, None]:
+            return step(train, state.problem, batch, key)[0], None
+
+        train, _ = jax.lax.scan(one, train, batches)
+        found = measures.of_network(train.params, state.problem, config)
+        return {name: found[name] for name in GOLDEN}
+
+    # A batched `cond` selects each of its operands with itself, keys too.
+    with jax.enable_x64(True), jax.debug_key_reuse(False):
         experiment = build(config)
-        start = jax.jit(experiment.init)(jax.random.key(0))
+        state = experiment.init(jax.random.key(0))
         batches = np.stack([experiment.batch(i)["index"] for i in range(config.num_steps)])
-        problem = start.problem
-
-        # The step of the run, at a radius that is an argument: five of them are one program.
-        def run(rho: jax.Array) -> dict[str, jax.Array]:
-            def step(params: TwoLayer, at: Any) -> tuple[TwoLayer, None]:
-                number, index = at
-                rows = jax.tree.map(lambda x: x[index], problem["train"])
-                radius = jnp.where(number < 9_977, rho, 0.0)
-                loss = lambda p: jnp.mean(
-                    (two_layer(p, rows["input"], "relu") - rows["target"]) ** 2
-                )
-                grads = jax.grad(loss)(params)
-                norm = jnp.sqrt(sum(jnp.sum(g**2) for g in grads))
-                climb = radius / jnp.where(norm > 0, norm, 1)
-                grads = jax.grad(loss)(jax.tree.map(lambda p, g: p + climb * g, params, grads))
-                return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), None
-
-            numbers = jnp.arange(len(batches))
-            params, _ = jax.lax.scan(step, start.train.params, (numbers, batches))
-            found = measures.of_network(params, problem, config)
-            return {name: found[name] for name in GOLDEN}
-
-        found = jax.jit(jax.vmap(run))(jnp.array(RADII))
+        runs = jax.jit(jax.vmap(run, in_axes=(0, None, None)))
+        found = runs(jnp.array(RADII), state, {"index": jnp.asarray(batches)})
     for name, wanted in GOLDEN.items():
         # All digits of losses and norms; where units hover at 0, rounding decides how many.
         tolerance = {"active": 5.0, "rank": 0.0}.get(name, 2e-5 * np.array(wanted))
@@ -202,3 +212,55 @@ def test_recorded_runs_come_out_digit_by_digit() -> None:
 def test_bad_fields_are_named(variant: str, fields: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         config_of(variant, **fields)
+
+
+def test_sam_climbs_in_the_first_half_only() -> None:
+    steps = {"num_steps": "4", "steps_per_call": "1", "eval_every": "4"}
+    config = config_of(",data=golden", gradient__rho="0.2", gradient__stop="0.5", **steps)
+    with jax.enable_x64(True):
+        experiment = build(config)
+        state, step = experiment.init(jax.random.key(0)), jax.jit(experiment.step)
+        params, train = state.train.params, state.problem["train"]
+        for number in range(4):
+            batch = experiment.batch(number)
+            state, _ = step(state, {}, batch, jax.random.key(number))
+            rows = train["input"][batch["index"]], train["target"][batch["index"]]
+            grads = sam_gradient(params, *rows, 0.2 if number < 2 else 0.0)
+            params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+
+        assert_close(flat(state.train.params), flat(params), rtol=1e-12)
+
+
+def test_a_step_is_taken_apart_as_its_closed_forms_say() -> None:
+    rho = 0.02
+    with jax.enable_x64(True):
+        params, x, y = drawn(5, seed=3)
+        take_apart = jax.jit(measures.of_step, static_argnums=2)
+        found = jax.device_get(take_apart(params, {"input": x, "target": y}, rho))
+        singles = [(x[i : i + 1], y[i : i + 1]) for i in range(5)]
+        drops = np.concatenate([DROPS(params, *single, rho) for single in singles])
+        still = [not SWITCHES(params, *single, rho) for single in singles]
+        on = np.asarray(x @ params.w.T + params.b[None]) > 0
+
+    assert float(found["regularization_change"]) == pytest.approx(-drops[on].mean(), rel=1e-10)
+    assert found["regularization_highest"] == 0  # of units that are off
+    assert found["still_share"] == np.mean(still)
+    assert float(found["exact_apart"]) < 1e-12
+    assert float(found["remainder_order"]) == pytest.approx(2, abs=0.05)
+
+
+def test_courses_are_read_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (
+        "regularization_change regularization_highest fit_change remainder remainder_order "
+        "exact_apart still_share active"
+    )
+    lines = [
+        {"kind": "eval", "step": step, **dict.fromkeys(names.split(), float(value))}
+        for step, value in ((5_000, -2), (9_900, -4), (15_000, -8))
+    ]
+    monkeypatch.setattr(courses.stages, "metrics_of", lambda config: [{"kind": "train"}, *lines])
+    found = courses.decomposition(config_of())
+
+    assert (found["drop"], found["drop_over_fit"]) == (3, -1)  # of the first half
+    assert (found["regularization_highest"], found["still_share"]) == (-2, -8)  # of all
+    assert [found[f"active_{when}"] for when in ("first", "half", "end")] == [-2, -4, -8]

@@ -1,6 +1,6 @@
 """Two-layer networks that learn a small teacher, one example a step (Andriushchenko et al. 2023).
 
-    lab train --config=landscape/sam_rank/configs/two_layer.py:cpu --config.gradient.name=sam
+    lab train --config=landscape/sam_rank/configs/two_layer.py:cpu --config.gradient.rho=0.4
     lab train --config=landscape/sam_rank/configs/two_layer.py:cpu,activation=tanh
     lab train --config=landscape/sam_rank/configs/two_layer.py:cpu,data=golden
     lab table landscape.sam_rank two_layer --preset=cpu
@@ -25,6 +25,7 @@ ALLOWED = {"data.kind": CHOICES["data"], "model.activation": CHOICES["activation
 RATES = {"relu": 0.1, "abs": 0.01, "tanh": 0.005}  # released code
 SCALES = {"relu": 0.3, "abs": 0.3, "tanh": 1.0}  # released code
 STEPS = 19_953  # released code: int(10^4.3) + 1
+FIRST = STEPS // 2 + 1  # released code: SAM up to update number STEPS // 2, counted from 0
 RECORDED = 19_668  # updates before the last line of the authors' logs
 GOLDEN_SIZES = {"num_train": 20, "num_test": 1_000, "dimension": 3, "teacher_units": 3}
 
@@ -40,14 +41,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data = ConfigDict(dict(kind=chosen["data"], **GOLDEN_SIZES))
     config.model = ConfigDict(dict(units=100, activation=activation, scale=SCALES[activation]))
     config.optimizer = ConfigDict(dict(name="sgd", learning_rate=RATES[activation]))
-    # Of the loss + gradient_norm |gradient of the loss|, while SAM would climb.
+    # In the first half SAM climbs rho far: not at all, if a row does not say how far.
+    config.gradient = ConfigDict(dict(name="sam", rho=0.0, stop=FIRST / STEPS))
+    # Of the loss + gradient_norm |gradient of the loss|, in the same half.
     config.penalty = ConfigDict(dict(gradient_norm=0.0))
-    config.first_half = (STEPS // 2 + 1) / STEPS
     config.rank_share = 0.9999  # of the energy of the features
     config.probe_rho = 0.01  # at which evaluations take SAM's step apart (ReLU)
     if is_golden:
         config.num_steps, config.steps_per_call, config.eval_every = RECORDED, 1_639, 1_639
-        config.first_half = (STEPS // 2 + 1) / RECORDED
+        config.gradient.stop = FIRST / RECORDED
         config.x64 = True
     elif chosen["preset"] != "paper":
         config.seed_group = {"cpu": 8, "pod": 1_024}[chosen["preset"]]
@@ -72,8 +74,6 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f"config.penalty.gradient_norm={config.penalty.gradient_norm}: expected at least 0"
         )
-    if not 0 <= config.first_half <= 1:
-        raise ValueError(f"config.first_half={config.first_half}: expected a share of the steps")
     if not 0 < config.rank_share < 1:
         raise ValueError(f"config.rank_share={config.rank_share}: expected 0 < rank_share < 1")
     if not config.probe_rho > 0:
