@@ -1,5 +1,6 @@
 """Two towers: outputs of length 1, linear heads of a given rank, and gradients in both."""
 
+import json
 from functools import partial
 from typing import Any
 
@@ -18,8 +19,35 @@ from common.nets.vit import ViT
 from common.networks import from_stateful_linen
 from common.sharding import make_mesh, shardings
 from tests.common.nets.counts import drawn, shapes_of
+from tests.processes import Child
 
 BOTTLENECK = 2
+OVER_DEVICES = """
+import json
+import jax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import NamedSharding, PartitionSpec
+from common.contrastive import contrastive_loss
+from common.nets.transformer import TransformerBlock
+from common.nets.transformer_sharding import transformer_rules
+from common.sharding import make_mesh, shardings
+
+mesh, block = make_mesh({"data": 4, "model": 2}), TransformerBlock(2, 16)
+x = jax.random.normal(jax.random.key(0), (8, 4, 8))
+params = block.init(jax.random.key(1), x)["params"]
+
+def loss(params, x):
+    y = block.apply({"params": params}, x)
+    return contrastive_loss(y[:, 0], y[:, 1], temperature=0.5)
+
+rules = transformer_rules(tensor="model", min_size=8)
+placed = shardings({"params": {"layer1": params}}, rules, mesh, "state")["params"]["layer1"]
+split = jax.device_put(params, placed)
+assert split["mlp_in"]["kernel"].sharding.spec == PartitionSpec("data", "model")
+rows = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+both = [jax.jit(jax.value_and_grad(loss))(*pair) for pair in ((params, x), (split, rows))]
+print(json.dumps([ravel_pytree(jax.device_get(found))[0].tolist() for found in both]))
+"""
 MODULE = TwoTowers(
     Tower(ViT(4, hidden=8, layers=1, heads=2, mlp=12, num_classes=None), 6, BOTTLENECK),
     Tower(TextEncoder(9, hidden=8, layers=1, heads=2, mlp=12, max_length=5), 6),
@@ -89,6 +117,15 @@ def test_rules_split_heads_neurons_and_whatever_is_large() -> None:
     assert found["tokens"]["embedding"].spec == spec("data", None)
     plain = shardings({"params": params}, transformer_rules(data=None), mesh, "state")
     assert all(leaf.spec == spec() for leaf in jax.tree.leaves(plain))
+
+
+@pytest.mark.slow  # eight devices, in a process of its own
+def test_a_loss_of_all_pairs_is_the_same_over_devices(child: Child) -> None:
+    done = child(OVER_DEVICES, devices=8)
+    assert done.returncode == 0, done.stderr
+    # Gradients add up 32 products of single precision in another order.
+    whole, parts = (np.asarray(values) for values in json.loads(done.stdout))
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6 * np.abs(whole).max())
 
 
 def test_a_head_without_outputs_is_refused() -> None:
