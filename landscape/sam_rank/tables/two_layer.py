@@ -152,7 +152,7 @@ TABLE = Table(
     reasons={
         "rank_falls_step_by_step": "The smallest radius of abs switches hardly a unit off and "
         "halves the norm of the parameters; directions of little energy hold more of what is left.",
-        "test_loss_falls": "With ReLU it is points and teacher of the authors' seed that make it "
-        "fall: in most seeds of ours it rises.",
+        "test_loss_falls": "With ReLU it falls for points and teacher of the authors' seed, and "
+        "rises for most of ours.",
     },
 )
