@@ -148,7 +148,10 @@ def _stateful(value_and_grad: ValueAndGrad, rho: Any, climb: Options) -> ValueAn
         (step, memory), data = given
         (value, _), grads = first = value_and_grad(params, data, batch, key)
         slope = _where(grads, memory) if climb.previous_batch else grads
-        again, radius = _Again(value_and_grad, data, batch, key), rho
+        again, radius = (
+            _Again(value_and_grad, data, batch, jax.tree.map(jax.random.clone, key)),
+            rho,
+        )
         if callable(rho):  # one pass where the radius is 0
             radius = rho(step)
             ahead = lambda: _ahead(again, climb, radius, params, first, slope)
