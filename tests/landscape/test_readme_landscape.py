@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn
 
@@ -15,7 +16,7 @@ from landscape.directions import random_plane
 from tests.processes import REPOSITORY
 
 README = (REPOSITORY / "landscape/README.md").read_text()
-PLAIN, FLAX, EDGE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PLAIN, FLAX, EDGE, RANK = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +139,29 @@ def test_the_readme_says_whether_training_is_at_the_edge_of_stability(
         names["check"](params, rows, 3 / top)
     allowed = float(re.findall(r"at most ([\d.]+)", str(refused.value))[0])
     np.testing.assert_allclose(allowed, 2 / top, rtol=2e-3)
+
+
+def test_the_readme_trains_with_sam_and_says_what_the_rank_is() -> None:
+    """Against both passes written out, and NumPy's singular values."""
+    names, random, rho = names_of(RANK), np.random.default_rng(0), 0.3
+    shapes = {"kernel_0": (3, 8), "bias_0": (8,), "kernel_1": (8, 2)}
+    params = {name: np.float32(random.normal(size=s)) for name, s in shapes.items()}
+    x = random.normal(size=(20, 3)).astype(np.float32)
+    batches = [{"x": x[i : i + 10], "y": x[i : i + 10, :2]} for i in (0, 10)]
+
+    after, ranks = names["train_and_rank"](params, batches, x, rho, optax.sgd(0.1))
+
+    gradient = jax.jit(jax.grad(lambda params, batch: names["loss"](params, {}, batch, None)[0]))
+    wanted: dict[str, Any] = dict(params)
+    for batch in batches:
+        up = gradient(wanted, batch)
+        norm = np.sqrt(sum(np.sum(np.square(g)) for g in up.values()))
+        grads = gradient({k: wanted[k] + rho * up[k] / norm for k in up}, batch)
+        wanted = {k: wanted[k] - 0.1 * grads[k] for k in up}
+    for name in params:  # a few roundings of float32
+        np.testing.assert_allclose(after[name], wanted[name], rtol=1e-4, atol=1e-5)
+    after = {name: np.asarray(leaf, float) for name, leaf in after.items()}
+    seen = np.maximum(x @ after["kernel_0"] + after["bias_0"], 0)
+    energies = np.linalg.svd(seen - seen.mean(1, keepdims=True), compute_uv=False) ** 2
+    assert ranks.features.rank == 1 + np.sum(np.cumsum(energies) <= 0.99 * energies.sum())
+    assert (ranks.n, ranks.d) == (20, 8)
