@@ -105,9 +105,7 @@ def sketched_rank(
     quadrature.
 
     The estimate takes the larger half of the sketch as it is, and spreads the rest of the energy by
-    quadrature. Directions that the sketch has not quite found make it too high, if anything: `size`
-    and `power` help.
-
+    quadrature; directions that the sketch has not quite found make it too high, if anything.
     Bounds hold for every key, up to rounding of float32, which they allow for. Two things hold up
     to chance alone: the standard error, which also says nothing of what is between two nodes of the
     quadrature; and of bounds below, the one by the second moment, at 4 standard errors. It counts
@@ -130,9 +128,8 @@ def sketched_rank(
     m = min(n, d)
     _check_numbers(m, size=size, power=power, num_probes=num_probes, num_steps=num_steps)
     matrix, total = _prepared(jnp.asarray(features), center)
-    facts = dict(n=n, d=d, q=q, center=center)
     if not total > 0:
-        return SketchedRank(1.0, 0.0, 1, 1, 0.0, **facts)
+        return SketchedRank(1.0, 0.0, 1, 1, 0.0, n, d, q, center)
     sketch_key, probe_key = jax.random.split(key)
     gram, basis = _sketch(matrix, sketch_key, size=min(size, m), power=power)
     values, vectors = np.linalg.eigh(np.asarray(gram, float))
@@ -143,18 +140,14 @@ def sketched_rank(
     missed = max(1 - float(energies.sum()) / total, 0.0)
     if lower == upper or len(energies) == m:
         exact = int(rank_of(energies, q)) if len(energies) == m else lower
-        return SketchedRank(float(exact), 0.0, lower, upper, missed, **facts)
-    # Of the sketch, the larger half has converged.
-    kept = len(energies) // 2
+        return SketchedRank(float(exact), 0.0, lower, upper, missed, n, d, q, center)
+    kept = len(energies) // 2  # of the sketch, the larger half has converged
     axes = _product("ml,lk->mk", basis, jnp.asarray(vectors[:, ::-1][:, :kept], basis.dtype))
-    probes = jax.random.normal(probe_key, (num_probes, m), basis.dtype)
-    alphas, betas = _lanczos(matrix, axes, probes, steps=min(num_steps, m - kept))
-    tail = _Tail(np.asarray(alphas, float), np.asarray(betas, float), m - kept)
+    tail = _tail(matrix, axes, probe_key, num_probes, num_steps)
     lower = max(lower, tail.lower_bound((q - slack) * total - energies[:kept].sum()))
-    ranks = tail.ranks(energies[:kept], total, q)
-    estimate = float(np.clip(np.mean(ranks), lower, upper))
-    stderr = float(np.std(ranks, ddof=1) / math.sqrt(num_probes))
-    return SketchedRank(estimate, stderr, lower, upper, missed, **facts)
+    value, stderr = tail.rank(energies[:kept], total, q)
+    value = float(np.clip(value, lower, upper))
+    return SketchedRank(value, stderr, lower, upper, missed, n, d, q, center)
 
 
 def lower_bound(energies: Float[np.ndarray, " l"], total: float, q: float) -> int:
@@ -192,11 +185,14 @@ class _Tail:
         self.nodes = np.maximum([one.values[::-1] for one in found], 0)  # falling
         self.counts = size * np.array([one.weights[::-1] for one in found])
 
-    def ranks(self, energies: np.ndarray, total: float, q: float) -> np.ndarray:
-        """Returns a rank of every probe, the density being linear between nodes."""
+    def rank(self, energies: np.ndarray, total: float, q: float) -> tuple[float, float]:
+        """Returns the mean rank over probes, and its standard error.
+
+        Energy is linear in the count between the middles of two nodes.
+        """
         head = float(energies.sum())
         if head > q * total:
-            return np.full(len(self.nodes), float(1 + np.sum(np.cumsum(energies) <= q * total)))
+            return float(1 + np.sum(np.cumsum(energies) <= q * total)), 0.0
         ranks = []
         for nodes, counts in zip(self.nodes, self.counts, strict=True):
             held = counts * nodes
@@ -204,7 +200,7 @@ class _Tail:
             held = held * (total - head) / held.sum()
             middle = lambda x: np.r_[0, np.cumsum(x) - x / 2, x.sum()]
             ranks.append(len(energies) + np.interp(q * total - head, middle(held), middle(counts)))
-        return 1 + np.array(ranks)
+        return 1 + float(np.mean(ranks)), float(np.std(ranks, ddof=1) / math.sqrt(len(ranks)))
 
     def lower_bound(self, wanted: float) -> int:
         """Returns the smallest k with sqrt(k M) > wanted, M being sum lambda^2 of the tail.
@@ -215,6 +211,14 @@ class _Tail:
         error = np.std(moments, ddof=1) / math.sqrt(len(moments))
         size = np.mean(moments) + SURELY * error
         return 1 if wanted <= 0 or not size > 0 else int(wanted**2 / size) + 1
+
+
+def _tail(matrix: _Centered, axes: Array, key: Array, num_probes: int, num_steps: int) -> _Tail:
+    """Returns the quadrature of the spectrum on the complement of the axes."""
+    m, kept = axes.shape
+    probes = jax.random.normal(key, (num_probes, m), axes.dtype)
+    alphas, betas = _lanczos(matrix, axes, probes, steps=min(num_steps, m - kept))
+    return _Tail(np.asarray(alphas, float), np.asarray(betas, float), m - kept)
 
 
 def _prepared(features: Array, center: str) -> tuple[_Centered, float]:
