@@ -1,0 +1,1 @@
+"""Two towers that tell pairs apart: their data, networks, and what is measured of them."""
