@@ -74,13 +74,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _set_cpu(config: ConfigDict) -> None:
     """Changes data and towers to what two cores do in seconds."""
     halves = dict(kind="halves", cut="rows", held_out=0, shards=1)
-    config.data = ConfigDict({**data_sections.embedded(num_train=10_000, num_test=1_280), **halves})
+    config.data = ConfigDict({**data_sections.embedded(num_train=1_000, num_test=TEST), **halves})
     config.model.image = ConfigDict(dict(stem=0, patch=7, hidden=48, layers=4, heads=3, mlp=192))
     del config.model["text"]
     config.model.dim = 64
     config.seed_group = 3
-    config.num_steps, config.steps_per_call, config.eval_every = 400, 100, 400
-    config.optimizer.learning_rate = 1e-3
+    config.num_steps, config.steps_per_call, config.eval_every = 300, 100, 300
+    config.optimizer.learning_rate = 2e-3
     config.watch.layers, config.watch.chunk = (1, 2, 3, 4), 640
 
 

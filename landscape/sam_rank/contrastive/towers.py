@@ -29,7 +29,7 @@ def make_towers(model: ConfigDict, example: Any) -> Network:
         if len(rows.shape) == 2:
             body: Any = TextEncoder(**model.text, dtype=dtype)
         else:
-            image = {**model.image, "stem": model.image.stem or None}
+            image: dict[str, Any] = {**model.image, "stem": model.image.stem or None}
             body = ViT(**image, num_classes=None, dtype=dtype)
         return Tower(body, dim=model.dim, bottleneck=model.bottleneck or None)
 

@@ -1,6 +1,13 @@
 """The tables of the paper by name."""
 
 from common.tables import named
-from landscape.sam_rank.tables import decomposition, golden, two_layer
+from landscape.sam_rank.tables import contrastive, decomposition, golden, two_layer
 
-TABLES = named({"two_layer": two_layer, "golden": golden, "decomposition": decomposition})
+TABLES = named(
+    {
+        "two_layer": two_layer,
+        "golden": golden,
+        "decomposition": decomposition,
+        "contrastive": contrastive,
+    }
+)
