@@ -43,7 +43,14 @@ def config_of(**fields: str) -> ConfigDict:
 
 def captions(**fields: Any) -> pairs.CaptionsSpec:
     """Returns a file of six images with two captions each."""
-    sizes: dict[str, Any] = {"size": 4, "captions": 2, "length": 3, "num_train": 6, "num_test": 3, "shards": 1}
+    sizes: dict[str, Any] = {
+        "size": 4,
+        "captions": 2,
+        "length": 3,
+        "num_train": 6,
+        "num_test": 3,
+        "shards": 1,
+    }
     return pairs.CaptionsSpec(**{**sizes, **fields}, version=1, file="pairs.npz")
 
 
