@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.figures import RunDirectories, Shown, cells, curve, heading, page, rows
+from landscape.sam_rank.contrastive.published import PLACES
 from landscape.sam_rank.tables.contrastive import (
     ADAM,
     BEFORE,
@@ -13,7 +14,6 @@ from landscape.sam_rank.tables.contrastive import (
     SIGNS,
     inside,
 )
-from landscape.sam_rank.tables.contrastive_published import PLACES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

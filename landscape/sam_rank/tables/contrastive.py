@@ -8,7 +8,7 @@ from common.aggregates import Aggregate, Results, aggregate
 from common.comparisons import all_of, at_most_times, beats, below, not_worse
 from common.tables import Cell, Published, Table, by_last_comma
 from common.verdicts import CHECK, PAPER, Verdict, claim
-from landscape.sam_rank.tables.contrastive_published import BOTTLENECKS, ENDS, INSIDE, PLACES, SAM
+from landscape.sam_rank.contrastive.published import BOTTLENECKS, ENDS, INSIDE, PLACES, SAM
 
 CONFIG = "landscape/sam_rank/configs/contrastive.py"
 ADAM, SIGNS = "Adam", "signs"  # "signs": Adam without its state, as in the released code
