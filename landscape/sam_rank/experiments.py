@@ -18,6 +18,7 @@ from common.steps import TrainState, gradient_step, init_train_state
 from common.supervised import take
 from landscape.sam_rank import measures, teachers
 from landscape.sam_rank.contrastive.experiment import contrastive
+from landscape.sam_rank.images.training import images
 from landscape.sam_rank.networks import TwoLayer, init_two_layer
 from landscape.sam_rank.networks import two_layer as network
 from landscape.sam_rank.penalties import norm_penalized
@@ -140,4 +141,4 @@ def _members_apart(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:
     return jax.P("data") if shape and shape[0] % size == 0 else jax.P()
 
 
-EXPERIMENTS = {"two_layer": two_layer, "contrastive": contrastive}
+EXPERIMENTS = {"two_layer": two_layer, "contrastive": contrastive, "images": images}

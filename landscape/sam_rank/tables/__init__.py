@@ -1,7 +1,14 @@
 """The tables of the paper by name."""
 
 from common.tables import named
-from landscape.sam_rank.tables import contrastive, decomposition, golden, two_layer
+from landscape.sam_rank.tables import (
+    ablations,
+    contrastive,
+    decomposition,
+    golden,
+    images,
+    two_layer,
+)
 
 TABLES = named(
     {
@@ -9,5 +16,7 @@ TABLES = named(
         "golden": golden,
         "decomposition": decomposition,
         "contrastive": contrastive,
+        "images": images,
+        "ablations": ablations,
     }
 )
