@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.random import key_data, key_impl, wrap_key_data
 from jax.sharding import PartitionSpec
 
 from common import precision
@@ -126,7 +127,7 @@ def _stateless(value_and_grad: ValueAndGrad, rho: Any, climb: Options) -> ValueA
         params: PyTree, data: PyTree, batch: PyTree, key: Any
     ) -> tuple[Any, PyTree]:
         (value, aux), grads = first = value_and_grad(params, data, batch, key)
-        again = _Again(value_and_grad, data, batch, key)
+        again = _Again(value_and_grad, data, batch, _again(key))
         aux, grads = _ahead(again, climb, rho, params, first, grads)
         return (value, aux), grads
 
@@ -148,10 +149,7 @@ def _stateful(value_and_grad: ValueAndGrad, rho: Any, climb: Options) -> ValueAn
         (step, memory), data = given
         (value, _), grads = first = value_and_grad(params, data, batch, key)
         slope = _where(grads, memory) if climb.previous_batch else grads
-        again, radius = (
-            _Again(value_and_grad, data, batch, jax.tree.map(jax.random.clone, key)),
-            rho,
-        )
+        again, radius = _Again(value_and_grad, data, batch, _again(key)), rho
         if callable(rho):  # one pass where the radius is 0
             radius = rho(step)
             ahead = lambda: _ahead(again, climb, radius, params, first, slope)
@@ -170,15 +168,34 @@ class _Again(NamedTuple):
     value_and_grad: ValueAndGrad
     data: PyTree
     batch: PyTree
-    key: Any
+    key: Callable[[], Any]
 
     def at(self, point: PyTree, before: Any, climb: Options) -> tuple[Any, PyTree]:
         """Returns ((value, metrics), grads); `before` are the metrics of the pass before."""
         data = self.data
         if isinstance(data, Remembered) and climb.statistics == "both":
             data = data._replace(model_state=before.model_state)
-        key = jax.tree.map(jax.random.clone, self.key)
-        return self.value_and_grad(point, data, self.batch, key)
+        return self.value_and_grad(point, data, self.batch, self.key())
+
+
+def _again(keys: Any) -> Callable[[], Any]:
+    """Returns a function that gives the same keys once more.
+
+    It holds their bits: a conditional that the seeds of a group decide differently selects among
+    all that its branches hold, and a key that is used already must not be selected.
+    """
+    bits = jax.tree.map(_bits, keys)
+
+    def again(key: Any, bits: Any) -> Any:
+        return bits if bits is key else wrap_key_data(bits, impl=key_impl(key))
+
+    return lambda: jax.tree.map(again, keys, bits)
+
+
+def _bits(key: Any) -> Any:
+    """Returns the bits of a key; of one of the old kind that is the key itself."""
+    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return key_data(key) if is_typed else key
 
 
 def _ahead(

@@ -208,8 +208,7 @@ def test_seeds_under_vmap_and_donated_states_count_steps_as_one_alone_does() -> 
     single = init(jax.random.key(1))
     for number in range(4):
         keys = jax.vmap(lambda seed, n=number: jax.random.key(seed + 10 * n))(seeds)
-        with jax.debug_key_reuse(False):  # a batched conditional selects what it closes over
-            state, _ = group(state, data, batch(number), keys)
+        state, _ = group(state, data, batch(number), keys)
         single, _ = alone(single, data, batch(number), jax.random.key(1 + 10 * number))
 
     close(jax.tree.map(lambda x: x[1], state), single)

@@ -200,8 +200,7 @@ def test_recorded_runs_come_out_digit_by_digit() -> None:
         found = measures.of_network(train.params, state.problem, config)
         return {name: found[name] for name in GOLDEN}
 
-    # A batched `cond` selects each of its operands with itself, keys too.
-    with jax.enable_x64(True), jax.debug_key_reuse(False):
+    with jax.enable_x64(True):
         experiment = build(config)
         state = experiment.init(jax.random.key(0))
         batches = np.stack([experiment.batch(i)["index"] for i in range(config.num_steps)])
