@@ -10,10 +10,10 @@ as singular values interlace: s_i <= sigma_i. C is concave, with C_m = T at m = 
 also above every straight line from (j, S_j) to (m, T). rank_q is the smallest k with C_k > q T:
 bounds of C are bounds of the rank, whatever the random numbers were.
 
-They are narrow where E is well below (1 - q) T, which takes a sketch wider than the rank. A flat
-spectrum has a rank of thousands and no narrow sketch. There the largest directions are deflated and
-the density of the others is estimated by stochastic Lanczos quadrature: an estimate of the rank
-with a standard error, and by the second moment a lower bound that holds up to chance.
+They are narrow where E is well below (1 - q) T, which takes a sketch several times as wide as the
+rank. A flat spectrum has a rank of thousands and no narrow sketch. There the largest directions are
+deflated and the density of the others is estimated by stochastic Lanczos quadrature: an estimate of
+the rank with a standard error, and by the second moment a lower bound that holds up to chance.
 """
 
 import math
@@ -116,7 +116,7 @@ def sketched_rank(
         key: Of the sketch and of the probes.
         q: Share of the energy.
         center: "features", "samples" or "none".
-        size: Width l of the sketch; more than twice the rank makes bounds narrow.
+        size: Width l of the sketch. Bounds are narrow where `missed` is far below 1 - q.
         power: Power iterations; each is two more products and a sketch nearer to the best one.
         num_probes: Of the quadrature, at least 2; none are drawn where bounds meet.
         num_steps: Of Lanczos, for each probe.

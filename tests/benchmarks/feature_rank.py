@@ -7,7 +7,8 @@ Features are float32: ReLUs of correlated Gaussians whose singular values fall a
 independent ones, whose spectrum is flat. Every way runs once, in a process of its own that finds
 the matrix in a file: seconds are those of one call with everything it compiles, memory is what the
 process needed at its peak besides the matrix. NumPy's SVD is asked of the first matrix; it takes as
-long for any other.
+long for any other. On a busy machine say OPENBLAS_NUM_THREADS=1: with more threads NumPy's SVD did
+not end within minutes there.
 """
 
 import os
