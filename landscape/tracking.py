@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from common.gradient_types import WithState, carrying
 from common.gradients import Gradient, plain
 from common.gradients import Loss as StepLoss
 from common.steps import Metrics, TrainState, gradient_step
@@ -223,17 +224,19 @@ def _watched(gradient: Gradient, layout: Layout, look: Callable[[Product], None]
     def watched(loss: StepLoss) -> Any:
         value_and_grad = plain(loss)
 
-        def value_and_watched_grad(params: PyTree, *rest: Any) -> Any:
-            found, product = _hessian(lambda p: value_and_grad(p, *rest), layout, params)
+        def value_and_watched_grad(params: PyTree, data: PyTree, batch: PyTree, key: Any) -> Any:
+            bare = data.data if isinstance(data, WithState) else data
+            of_loss = lambda params: value_and_grad(params, bare, batch, key)
+            found, product = _hessian(of_loss, layout, params)
             look(product)
             if gradient is plain:
                 return found
-            *data, key = rest  # the same noise in both, on purpose
-            return gradient(loss)(params, data[0], data[1], jax.random.clone(key))
+            # The same noise in both, on purpose.
+            return gradient(loss)(params, data, batch, jax.random.clone(key))
 
         return value_and_watched_grad
 
-    return watched
+    return carrying(gradient, watched)
 
 
 def _metrics(found: dict[str, Top], limit: float) -> Metrics:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from common.errors import UserError
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Experiment, Metrics
+from common.gradient_types import carrying
 from common.gradients import Gradient, Loss, ValueAndGrad, make_gradient
 from common.keys import INIT, root_key, stream
 from common.optim import make_optimizer
@@ -71,12 +72,13 @@ def gradient_descent(config: ConfigDict) -> Experiment:
     """
     parts, tracking = parts_of_config(config), config.tracking
     optimizer = make_optimizer(num_steps=tracking.every * config.num_steps, **config.optimizer)
+    gradient = _gradient(parts)
     tracked = tracked_step(
         _watched_loss(parts),
         optimizer,
         every=tracking.every,
         limit=stability.limit(**_rule(config)),
-        gradient=_gradient(parts),
+        gradient=gradient,
         make=stateful_step,
         tolerance=tracking.tolerance,
         max_rounds=tracking.products,
@@ -85,7 +87,8 @@ def gradient_descent(config: ConfigDict) -> Experiment:
     def init(key: jax.Array) -> TrackedState:
         key, vector_key = jax.random.split(key)
         params, statistics = parts.network.init(key)
-        return init_tracked_state(vector_key, init_train_state(params, optimizer, statistics))
+        train = init_train_state(params, optimizer, statistics, gradient=gradient)
+        return init_tracked_state(vector_key, train)
 
     def step(
         state: TrackedState, data: PyTree, batch: PyTree, key: jax.Array
@@ -183,7 +186,7 @@ def _gradient(parts: Parts) -> Gradient:
     update, and lambda_S v^T H v / 2 for the eigenvector v of the sharpness as it was tracked last.
     """
     config, penalty = parts.config, parts.config.penalty
-    base = make_gradient(config)
+    base = make_gradient(config, num_steps=config.tracking.every * config.num_steps)
     if not penalty.jacobian and not penalty.sharpness:
         return base
 
@@ -208,7 +211,7 @@ def _gradient(parts: Parts) -> Gradient:
 
         return base(total)
 
-    return gradient
+    return carrying(base, gradient)
 
 
 def _mixed(parts: Parts) -> StatefulLoss:

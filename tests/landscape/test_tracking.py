@@ -185,9 +185,11 @@ def test_another_gradient_is_followed_while_the_sharpness_is_that_of_the_loss() 
     with jax.enable_x64(True):
         params, data = init_relu(0, (4, 6, 3), has_bias=True), labelled(0, 20)
         optimizer, key = optax.sgd(0.1), jax.random.key(1)
-        state = init_tracked_state(jax.random.key(0), init_train_state(params, optimizer))
-        step = tracked_step(loss, optimizer, every=1, limit=5.0, gradient=sam(0.5), max_rounds=1)
-        sharp = gradient_step(loss, optimizer, gradient=sam(0.5))
+        gradient = sam(lambda step: 0.5 - 0.1 * step)  # which keeps the number of the step
+        train = init_train_state(params, optimizer, gradient=gradient)
+        state = init_tracked_state(jax.random.key(0), train)
+        step = tracked_step(loss, optimizer, every=1, limit=5.0, gradient=gradient, max_rounds=1)
+        sharp = gradient_step(loss, optimizer, gradient=gradient)
 
         @jax.jit
         def both(state: Any, key: jax.Array) -> tuple:
@@ -199,6 +201,7 @@ def test_another_gradient_is_followed_while_the_sharpness_is_that_of_the_loss() 
         spectrum = np.linalg.eigvalsh(by_definition(classification, params, data))
 
         jax.tree.map(lambda a, b: assert_close(a, b, 1e-12), found.params, wanted.params)
+        assert found.train.gradient_state.step == 1
         near = np.min(np.abs(spectrum - float(metrics["sharpness"])))
         assert near <= metrics["sharpness_residual"]
     with pytest.raises(ValueError, match="every=0: expected at least 1"):

@@ -9,7 +9,8 @@
 Presets: cpu (2 cores; the paper's sizes, eight seeds as one program; measured time and result in
 results/two_layer.cpu.md), paper (the same, one seed at a time), pod (TPU v5e 16x16, 1,024 seeds,
 four a chip; compiled ahead of time only, tests/test_pods.py). With data=golden the numbers that the
-authors' random generators gave take the place of ours, and a run is one of those they recorded.
+authors' random generators gave take the place of ours, and a run is one of those they recorded: the
+same one at every preset.
 """
 
 from ml_collections import ConfigDict
@@ -18,8 +19,8 @@ from common.config import choices, require_at_least_one
 
 CHOICES = {
     "preset": ("cpu", "paper", "pod"),
-    "data": ("random", "golden"),
     "activation": ("relu", "abs", "tanh"),
+    "data": ("random", "golden"),
 }
 ALLOWED = {"data.kind": CHOICES["data"], "model.activation": CHOICES["activation"]}
 RATES = {"relu": 0.1, "abs": 0.01, "tanh": 0.005}  # released code
