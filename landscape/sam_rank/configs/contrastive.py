@@ -8,7 +8,7 @@
 Presets: cpu (2 cores; halves of the embedded images, three seeds as one program; measured time and
 result in results/contrastive.cpu.md), paper (one GPU of 80 GB with images and captions of COCO in
 its memory, a file that the user makes, see `contrastive.pairs.CaptionsSpec`; not run), pod (TPU v5e
-16x16 with 16 pairs a chip, data and large parameters in parts over all chips; compiled ahead of
+16x16 with 8 pairs a chip, data and large parameters in parts over all chips; compiled ahead of
 time only).
 """
 
@@ -62,8 +62,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     if preset == "cpu":
         _set_cpu(config)
     elif preset == "pod":
-        config.batch_size, config.num_steps, config.eval_every = 4_096, 500, 100
-        config.optimizer.learning_rate, config.optimizer.warmup_steps = 8e-4, 50
+        config.batch_size, config.num_steps, config.eval_every = 2_048, 1_000, 200
+        config.optimizer.learning_rate, config.optimizer.warmup_steps = 4e-4, 100
         config.data.num_train, config.data.shards = 82_688, 256
         config.model.dtype = "bfloat16"
         config.split_parameters = True

@@ -181,9 +181,22 @@ def batches(seed: int, spec: Spec, batch_size: int) -> Callable[[int], Batch]:
 
 
 def take(rows: PyTree, index: Num[Array, "shards rows"]) -> PyTree:
-    """Returns rows of shards, [shards, n, ...], at indices within each; as one batch."""
-    chosen = jax.tree.map(lambda x: jax.vmap(lambda x, i: x[i])(x, index), rows)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), chosen)
+    """Returns rows of shards, [shards, n, ...], at indices within each; as one batch.
+
+    On a mesh every device takes rows of its own shards: left to itself the compiler would bring the
+    whole batch to all of them.
+    """
+
+    def local(rows: PyTree, index: Num[Array, "shards rows"]) -> PyTree:
+        chosen = jax.tree.map(lambda x: jax.vmap(lambda x, i: x[i])(x, index), rows)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), chosen)
+
+    size = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+    if size == 1 or len(index) % size:
+        return local(rows, index)
+    split = jax.P("data")
+    over_devices = jax.shard_map(local, in_specs=(split, split), out_specs=split, check_vma=False)
+    return over_devices(rows, index)
 
 
 def inputs_of(rows: PyTree, key: PRNGKeyArray | None = None) -> tuple[Array, Array]:
