@@ -48,6 +48,8 @@ def images(config: ConfigDict) -> Experiment:
     def final(state: TrainState, data: PyTree, key: Array) -> dict[str, SumCount]:
         del key
         found = errors(state, data["train"], "train_") | errors(state, data["test"], "test_")
+        if not config.measure.samples:
+            return found
         return found | measures.as_numbers(_measured(config, net, spec, state, data))
 
     def predict(state: TrainState, data: PyTree, inputs: Array) -> Array:
