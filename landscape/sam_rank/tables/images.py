@@ -205,5 +205,9 @@ TABLE = Table(
         "less the mean image. A unit is on where it exceeds a twentieth of the largest value; "
         "active ones, in rank per active unit, for over 5 % of the images.",
     ),
+    reasons={
+        "units_are_switched_off": "In so short a training nearly all units of the last blocks stay "
+        "on, at every radius: the directions that they span get fewer, not the units.",
+    },
     at={"paper": published.TABLE},
 )
