@@ -36,6 +36,8 @@ def contrastive(config: ConfigDict) -> Experiment:
 
     def loss(params: PyTree, data: PyTree, batch: PyTree, key: Array) -> tuple[Array, Metrics]:
         rows = pairs.take(data["train"], batch["index"])
+        if config.split_parameters:  # whole for the step, or activations would be exchanged
+            params = jax.tree.map(_whole, params)
         outputs = network.apply(params, *pairs.inputs_of(rows, key))
         return contrastive_loss(*outputs, temperature=model.temperature), {}
 
@@ -78,6 +80,11 @@ def _example(spec: pairs.Spec) -> Any:
     """Returns the shapes of what the towers get."""
     test = pairs.abstract(spec)["test"]
     return jax.eval_shape(pairs.inputs_of, test)
+
+
+def _whole(leaf: Array) -> Array:
+    mesh = jax.sharding.get_abstract_mesh()
+    return leaf if mesh.empty else jax.lax.with_sharding_constraint(leaf, jax.P())
 
 
 def _rules(*, is_split: bool) -> tuple[tuple[str, Any], ...]:

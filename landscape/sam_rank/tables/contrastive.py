@@ -254,6 +254,19 @@ TABLE = Table(
         "update, lr g / (|g| + 1e-8), at a constant 0.0005. Both rates were chosen on held-out "
         "training images.",
     ),
+    reasons={
+        "reduction_grows_with_depth": "At first all outputs are alike and the loss stays at "
+        "chance. One seed leaves that late: its plain towers have a low rank in the first layer, "
+        "which SAM raises.",
+        "ranks_fall_elsewhere_than_behind_gelu": "In towers this small and after so few updates "
+        "ranks at all places of a layer follow how much is fitted, behind GELU as elsewhere.",
+        "sam_helps": "SAM fits more slowly: after as many updates its training loss is higher in "
+        "every seed, so that less is retrieved.",
+        "the_state_helps": "With SAM, seeds of Adam differ widely: some leave the plateau at the "
+        "start late, which descent by signs at its own rate does not.",
+        "principal_components_fall_too": "One seed leaves the plateau at the start late, and its "
+        "plain second tower has a low rank by then, so that seeds differ as much as rows do.",
+    },
     at={
         "paper": Table(
             title="Contrastive towers: retrieval and ranks under SAM, and with a bottleneck",
