@@ -183,8 +183,7 @@ def batches(seed: int, spec: Spec, batch_size: int) -> Callable[[int], Batch]:
 def take(rows: PyTree, index: Num[Array, "shards rows"]) -> PyTree:
     """Returns rows of shards, [shards, n, ...], at indices within each; as one batch.
 
-    On a mesh every device takes rows of its own shards: left to itself the compiler would bring the
-    whole batch to all of them.
+    On a mesh every device takes rows of its own shards, and nothing is exchanged.
     """
 
     def local(rows: PyTree, index: Num[Array, "shards rows"]) -> PyTree:
