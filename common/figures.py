@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PyTree = Any
 RunDirectories = Mapping[tuple[str, str], Mapping[int, Path]]  # folders by (row, column) and seed
 PUBLISHED = "#333333"
+NAMES_IN_LINE = 5  # more would leave the page
 
 
 class Shown(NamedTuple):
@@ -165,7 +166,8 @@ def band(
 def legend_below(part: "Figure | SubFigure") -> None:
     """Names what the first axis shows, once for all axes and below them."""
     handles, names = part.axes[0].get_legend_handles_labels()
-    part.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=8)
+    columns = min(len(names), NAMES_IN_LINE)
+    part.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def picture(axis: "Axes", pixels: np.ndarray) -> None:

@@ -206,6 +206,15 @@ TABLE = Table(
         "active ones, in rank per active unit, for over 5 % of the images.",
     ),
     reasons={
+        **dict.fromkeys(
+            ("rank_falls", "pca_rank_falls_too"),
+            "With the squared loss it is lower in every seed, but by amounts that differ widely.",
+        ),
+        "rank_falls_at_other_depths": "In the last layer of the Mixer the rank is as low without "
+        "SAM; before it SAM lowers it most.",
+        "centering_matters_little": "With group normalization two seeds learn nothing at this "
+        "radius: their mean image has nearly all energy, which principal components leave out.",
+        "none_are_in_others": "One seed of the squared loss loses units at this radius.",
         "units_are_switched_off": "In so short a training nearly all units of the last blocks stay "
         "on, at every radius: the directions that they span get fewer, not the units.",
     },
