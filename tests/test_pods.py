@@ -9,6 +9,10 @@ from tests.variants import pod_specs
 
 NFN, BOON = "nfn/equivariant/configs", "sciml/boon/configs"
 HNP = ("inr_classification", "editing", "generalization", "mlp_generalization")
+PLANES = "landscape/visualizing"
+# Steps of more than one gradient that is summed: ten updates and products with the Hessian; none,
+# since every chip has seeds of its own; rows of all chips in one loss.
+NOT_ONE_GRADIENT = ("gradient_descent", "two_layer", "contrastive")
 VARIANTS = (
     *(f"{NFN}/{name}.py:pod,kind=hnp" for name in HNP),
     f"{NFN}/tickets.py:pod,kind=pt",
@@ -40,7 +44,7 @@ def most_bytes(spec: str) -> float:
 @pytest.mark.parametrize("spec", [*pod_specs(), *VARIANTS])
 def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
     arguments = ["compile", f"--config={spec}", "--topology=v5e:16x16"]
-    measured = ["--evaluate"] if spec.startswith("landscape") else []  # planes take the longest
+    measured = ["--evaluate"] if PLANES in spec else []  # planes take the longest
     done = child([*arguments, "--quick", "--json", *measured], seconds=900)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -56,6 +60,8 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
         assert flops == pytest.approx(251**2 * once, rel=0.1)
     assert report["num_chips"] == 256
     assert step["memory"]["total"] < 0.5 * report["hbm_available"]
+    if any(name in spec for name in NOT_ONE_GRADIENT):
+        return
     # Data parallel: the gradient is summed over the chips, in the type it is computed in (half
     # precision is 2 bytes); Fourier frequencies have none, metrics are a few bytes more.
     assert set(step["collectives"]) == {"all-reduce"}
