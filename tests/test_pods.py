@@ -21,6 +21,7 @@ VARIANTS = (
     f"{BOON}/multi_step.py:pod,pde=cavity",
     f"{BOON}/multi_step.py:pod,pde=cavity,kind=plain",
     "landscape/visualizing/configs/depth.py:pod,depth=110,shortcuts=no",
+    "landscape/sam_rank/configs/images.py:pod,network=vit",
 )
 
 
@@ -68,3 +69,20 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
     reduced = step["collectives"]["all-reduce"]["bytes"]
     assert 1.79 * report["num_params"] <= reduced
     assert reduced <= most_bytes(spec) * report["num_params"] + 4_096
+
+
+@pytest.mark.aot
+@pytest.mark.slow  # two programs
+def test_sam_needs_a_copy_of_the_parameters_more_at_most(child: Any) -> None:
+    arguments = ["compile", "--config=landscape/sam_rank/configs/images.py:pod", "--quick"]
+    arguments += ["--topology=v5e:16x16", "--json"]
+    plain, sam = (
+        json.loads(child([*arguments, f"--config.gradient.rho={rho}"], seconds=900).stdout)
+        for rho in (0, 0.1)
+    )
+
+    one_copy = 4 * plain["num_params"]
+    steps = [report["programs"][0] for report in (plain, sam)]
+    assert steps[1]["memory"]["total"] - steps[0]["memory"]["total"] <= one_copy
+    # Two passes of the network, each of which sums its gradient.
+    assert steps[1]["flops"] == pytest.approx(2 * steps[0]["flops"], rel=0.1)
