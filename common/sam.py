@@ -217,6 +217,8 @@ def _ahead(
     if isinstance(again.data, Remembered):
         kept = {"first": aux.model_state, "none": again.data.model_state}
         aux = aux._replace(model_state=kept.get(climb.statistics, last.model_state))
+    elif climb.statistics != "first":
+        raise UserError(f"statistics={climb.statistics!r}: the loss keeps nothing of its batches")
     if climb.diagnostics:
         aux = _diagnosed(aux, radius, grads, grads_ahead, value_ahead - value)
     return aux, grads_ahead

@@ -345,3 +345,8 @@ def test_renewed_metrics_are_those_of_a_loss_that_was_given_remembered_data() ->
 
     assert renewed.model_state == 2.0
     assert "sam_cosine" in renewed.metrics
+
+
+def test_a_policy_of_statistics_that_there_are_not_is_refused() -> None:
+    with pytest.raises(UserError, match="statistics='both': the loss keeps nothing"):
+        sam(0.1, statistics="both")(bowl)(leaves(START), None, None, None)

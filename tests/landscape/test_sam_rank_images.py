@@ -13,6 +13,7 @@ from common.errors import UserError
 from common.experiment import build
 from common.nets.features import places_of
 from landscape import image_sets
+from landscape.neighbors import linear_probe
 from landscape.sam_rank.images import data as image_data
 from landscape.sam_rank.images import measures
 from landscape.sam_rank.images.networks import make_network, places
@@ -138,7 +139,8 @@ def test_transfer_is_the_vote_of_the_nearest_other_images() -> None:
     nearest = np.argsort(-unit(tests["image"]) @ unit(rows["image"]).T, axis=1)[:, :3]
     votes = [np.bincount(rows["label"][row], minlength=3).argmax() for row in nearest]
     assert_close(found["neighbors_5"], 100 * np.mean(votes != tests["label"]), rtol=1e-6)
-    assert 0 <= float(found["probe_5"]) <= 100
+    given = (part[name] for part in (rows, tests) for name in ("image", "label"))
+    assert float(found["probe_5"]) == float(linear_probe(*given, num_classes=3).error)
 
 
 def test_a_network_trains_and_is_measured() -> None:
