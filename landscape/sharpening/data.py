@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from common.data import cache
-from landscape import image_sets
-from landscape.image_sets import CLASSES, DataSpec
+from common.data import cache, image_sets
+from common.data.image_sets import CLASSES, DataSpec
 
 PyTree = Any
 LEAST = 0.1  # of the deviation of all pixels: a pixel that hardly changes is not blown up

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from common.data import image_sets
+from common.data.image_sets import DataSpec
 from common.errors import UserError
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Experiment, Metrics
@@ -18,10 +20,9 @@ from common.keys import INIT, root_key, stream
 from common.optim import make_optimizer
 from common.steps import StatefulLoss, TrainState, init_train_state, stateful_step
 from common.supervised import stateful_training, take, training
-from landscape import image_sets, stability
+from landscape import stability
 from landscape.costs import Cost, cost_named
 from landscape.curvature import eigenpairs
-from landscape.image_sets import DataSpec
 from landscape.jacobians import squared_frobenius
 from landscape.products import hessian_product
 from landscape.sharpening import data as data_sets

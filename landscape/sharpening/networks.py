@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.data.image_sets import CLASSES
 from common.nets.dense import dense
 from common.nets.mlp import init_mlp
 from common.nets.resnet import ResNet
 from common.nets.vgg import VGG11
 from common.networks import from_stateful_linen
-from landscape.image_sets import CLASSES
 from landscape.layerwise import Layer, composed
 
 PyTree = Any

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from common.config import require_at_least_one
-from landscape import data_sections
+from common.data import data_sections
 
 ALLOWED = {
     "cost": ("cross_entropy", "squared"),

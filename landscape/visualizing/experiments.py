@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from common.data import image_sets
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Batch, Experiment, Measure, Metrics
 from common.precision import norm
 from common.steps import StatefulLoss, TrainState
 from common.supervised import Training, stateful_training, take
-from landscape import image_sets
 from landscape.directions import random_plane
 from landscape.surfaces import values_at
 from landscape.visualizing.networks import (

@@ -15,13 +15,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common import stages
+from common.data.image_sets import CLASSES
 from common.data.images import balanced_indices
 from common.runs import Loaded
 from common.steps import TrainState
 from landscape import shapes, surfaces, traces
 from landscape.directions import random_plane, towards
 from landscape.grids import Surface, axis
-from landscape.image_sets import CLASSES
 from landscape.visualizing.experiments import network_of, variables_of
 from landscape.visualizing.networks import FROZEN, cross_entropy, scores
 

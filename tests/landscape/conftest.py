@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.data import images
-from landscape import image_sets
+from common.data import image_sets, images
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 from common.checkpoints import weights
 from common.config import load_config
+from common.data import image_sets
 from common.data.images import ImageSet
 from common.errors import MissingData, UserError
 from common.experiment import build
@@ -18,7 +19,6 @@ from common.results.runner import run_table
 from common.runs import Loaded
 from common.steps import TrainState
 from common.tables import results_from_json
-from landscape import image_sets
 from landscape.visualizing import pretrained
 from landscape.visualizing.measures import Trained
 from landscape.visualizing.tables import TABLES

@@ -11,9 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from common.config import load_config
+from common.data import image_sets
 from common.errors import MissingData, UserError
 from common.experiment import build
-from landscape import image_sets
 from landscape.sam_rank.contrastive import measures, pairs
 from landscape.sam_rank.contrastive.forgetful import forgetful
 from tests.landscape.problems import assert_close

@@ -9,10 +9,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from common.config import load_config
+from common.data import image_sets
 from common.errors import UserError
 from common.experiment import build
 from common.nets.features import places_of
-from landscape import image_sets
 from landscape.neighbors import linear_probe
 from landscape.sam_rank.images import data as image_data
 from landscape.sam_rank.images import measures

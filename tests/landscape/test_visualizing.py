@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from common.config import load_config
+from common.data.image_sets import augmented
 from common.errors import UserError
 from common.evaluation import means
 from common.experiment import build
@@ -17,7 +18,6 @@ from common.loop.program import count_parameters
 from common.runs import Loaded
 from landscape.directions import random_plane
 from landscape.grids import Surface
-from landscape.image_sets import augmented
 from landscape.trajectories import path_axes
 from landscape.vectors import moved
 from landscape.visualizing import convexity, measures, paths

@@ -16,7 +16,7 @@ tests/test_pods.py).
 from ml_collections import ConfigDict
 
 from common.config import choices, require_at_least_one
-from landscape import data_sections
+from common.data import data_sections
 
 CHOICES = {
     "preset": ("cpu", "paper", "pod"),

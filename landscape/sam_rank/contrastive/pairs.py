@@ -14,14 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray
 from ml_collections import ConfigDict
 
-from common.data import cache
+from common.data import cache, image_sets
 from common.data.epochs import epoch_indices
+from common.data.image_sets import DataSpec
 from common.errors import UserError
 from common.experiment import Batch
 from common.files.data_dir import data_file
 from common.files.storage import digest
-from landscape import image_sets
-from landscape.image_sets import DataSpec
 
 PyTree = Any
 CUTS = ("rows", "columns")

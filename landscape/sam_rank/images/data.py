@@ -6,10 +6,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from common.data import cache
+from common.data import cache, image_sets
+from common.data.image_sets import CLASSES, DataSpec
 from common.data.images import balanced_indices
-from landscape import image_sets
-from landscape.image_sets import CLASSES, DataSpec
 
 PyTree = Any
 SEEN, NEW = ("train", "valid", "test"), ("transfer", "transfer_test")

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from common.data import image_sets
+from common.data.image_sets import CLASSES
 from common.evaluation import SumCount, classification_values, sums_over
 from common.experiment import Experiment, Metrics
 from common.nets.features import features
 from common.steps import StatefulLoss, TrainState
 from common.supervised import stateful_training, take
-from landscape import image_sets
 from landscape.costs import Cost, cost_named
-from landscape.image_sets import CLASSES
 from landscape.sam_rank.images import data as image_data
 from landscape.sam_rank.images import measures
 from landscape.sam_rank.images.networks import ImageNetwork, make_network, places

@@ -1,4 +1,4 @@
-"""The section `config.data` of papers that train on images, by data set; no JAX is needed."""
+"""The section `config.data` of experiments on images, by data set; no JAX is needed."""
 
 from typing import Any
 
