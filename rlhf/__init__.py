@@ -9,4 +9,9 @@ advantages that know the end of the recording from the end of the task (`gae`).
 
 The reward is an argument of an update and never part of a rollout: the true one of the task, or
 one learned from comparisons.
+
+From clips of rollouts (`segments`) pairs are chosen (`queries`) as often as a schedule says
+(`schedule`), raters answer (`raters`), labels are kept in a ring (`buffer`), and an ensemble of
+reward models (`reward_model`, `ensemble`, `l2_controller`) learns what explains the answers
+(`preference`), of standard size for the policy (`normalizer`).
 """

@@ -1,0 +1,258 @@
+"""Reward models that learn from the same labels, each from a bootstrap sample of its own.
+
+A label draws its weight for every member once, when it arrives, from a Poisson distribution of mean
+1. It trains the members that gave it weight and validates those that gave it none, a share 1 / e of
+them: what the paper's "drawn with replacement" and "1/e held out" say together, for labels that
+keep arriving. No label ever moves from one side to the other.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from rlhf import buffer as ring
+from rlhf.l2_controller import adjust
+from rlhf.preference import agreement, clip_logit, clip_sum, cross_entropy, weighted_mean
+from rlhf.reward_model import squared_weights
+
+PyTree = Any
+POISSON = (0.36787944, 0.73575888, 0.91969860, 0.98101184, 0.99634015, 0.99940582, 0.99991676)
+POISSON_CDF = (*POISSON, 0.99998975, 0.99999887, 0.99999989)  # of mean 1; no weight exceeds 10
+
+
+class Labels(NamedTuple):
+    """Labels as the buffer holds them, one row each.
+
+    Attributes:
+        clips: What the reward model sees of both clips, arrays [labels, 2, k, ...].
+        preferred: Weight on the first clip.
+        targets: True reward of both clips, for regression; zeros in learning from preferences.
+        weights: Of every member.
+    """
+
+    clips: PyTree
+    preferred: Float[Array, " labels"]
+    targets: Float[Array, "labels 2"]
+    weights: Float[Array, "labels members"]
+
+
+class Ensemble(NamedTuple):
+    """Reward models with a leading axis of members.
+
+    Attributes:
+        params: Of the networks.
+        opt_state: Of the optimizer, one for each.
+        coefficient: Of the l2 penalty.
+    """
+
+    params: PyTree
+    opt_state: PyTree
+    coefficient: Float[Array, " members"]
+
+
+class FitReport(NamedTuple):
+    """How well members explain the labels of a buffer; every entry has one number per member.
+
+    Attributes:
+        train_loss: Mean over in-bag labels, each as often as it was drawn.
+        valid_loss: Mean over out-of-bag labels, nan without any.
+        accuracy: Share of out-of-bag answers that are predicted, ties left out; nan without any.
+    """
+
+    train_loss: Float[Array, " members"]
+    valid_loss: Float[Array, " members"]
+    accuracy: Float[Array, " members"]
+
+
+LabelLoss = Callable[[Float[Array, "n 2 k"], Labels], Float[Array, " n"]]
+Apply = Callable[[PyTree, PyTree, PRNGKeyArray | None], Array]
+
+
+class Fit(NamedTuple):
+    """How members are fitted: functions and sizes, no arrays.
+
+    Attributes:
+        apply: (params, clips, key or None) -> rewards [..., k]; the key is for dropout.
+        loss: Rewards of both clips and their labels -> the loss of each pair.
+        optimizer: Of a member.
+        batch_size: Labels of a step.
+        steps: Between two adjustments of the coefficient.
+        rounds: Adjustments of a fit.
+        is_mapped: Whether members are computed one after the other, which is faster for
+            convolutions on CPUs; else side by side.
+    """
+
+    apply: Apply
+    loss: LabelLoss
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    steps: int
+    rounds: int
+    is_mapped: bool = False
+
+
+def preference_loss(error: Float[Array, ""] | float) -> LabelLoss:
+    """Returns the loss of answers, by a rater of this error."""
+
+    def loss(rewards: Array, labels: Labels) -> Array:
+        return cross_entropy(clip_logit(rewards[:, 0], rewards[:, 1]), labels.preferred, error)
+
+    return loss
+
+
+def target_loss(scale: Float[Array, ""] | float) -> LabelLoss:
+    """Returns the squared error of predicted clip rewards, in units of `scale`.
+
+    Source: Christiano et al. (2017), Sec. 3.3, its ablation "target".
+    """
+
+    def loss(rewards: Array, labels: Labels) -> Array:
+        return jnp.mean((clip_sum(rewards) - labels.targets / scale) ** 2, axis=-1)
+
+    return loss
+
+
+def bootstrap_weights(key: PRNGKeyArray, labels: int, members: int) -> Array:
+    """Draws how often each member's bootstrap sample holds each label, ~ Poisson(1).
+
+    Source: Oza & Russell (2001), the online bootstrap; Christiano et al. (2017), Sec. 2.2.3.
+    """
+    drawn = jax.random.uniform(key, (labels, members))
+    return jnp.searchsorted(jnp.array(POISSON_CDF), drawn, side="right").astype(jnp.float32)
+
+
+def init_ensemble(
+    key: PRNGKeyArray,
+    init: Callable[[PRNGKeyArray], PyTree],
+    optimizer: optax.GradientTransformation,
+    *,
+    members: int,
+    coefficient: Float[Array, ""] | float,
+) -> Ensemble:
+    """Draws members, each from a key of its own.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if members < 1:
+        raise ValueError(f"an ensemble of {members} members: expected at least 1")
+    params = jax.vmap(init)(jax.random.split(key, members))
+    start = jnp.broadcast_to(jnp.asarray(coefficient, jnp.float32), (members,))
+    return Ensemble(params, jax.vmap(optimizer.init)(params), start)
+
+
+def predict(ensemble: Ensemble, how: Fit, inputs: PyTree) -> Float[Array, " members *batch"]:
+    """Returns every member's rewards of the same inputs, not normalized."""
+    return _over_members(how, lambda params: how.apply(params, inputs, None))(ensemble.params)
+
+
+def pair_logits(ensemble: Ensemble, how: Fit, clips: PyTree) -> Float[Array, "members pairs"]:
+    """Returns every member's log odds that the first clip is preferred."""
+    rewards = predict(ensemble, how, clips)
+    return clip_logit(rewards[:, :, 0], rewards[:, :, 1])
+
+
+def report(ensemble: Ensemble, how: Fit, labels: ring.Buffer) -> FitReport:
+    """Returns losses of all labels in the buffer, in-bag and out-of-bag, as means.
+
+    Source: Christiano et al. (2017), Sec. 2.2.3.
+    """
+    rows, is_held = labels.rows, ring.is_held(labels)
+    rewards = predict(ensemble, how, rows.clips)
+
+    def of_member(rewards: Array, weights: Array) -> FitReport:
+        losses = how.loss(rewards, rows)
+        in_bag = jnp.where(is_held, weights, 0.0)
+        out_of_bag = jnp.where(is_held & (weights == 0), 1.0, 0.0)
+        train, _ = weighted_mean(losses, in_bag)
+        valid, count = weighted_mean(losses, out_of_bag)
+        hidden = jnp.where(out_of_bag > 0, rows.preferred, 0.5)
+        right, answers = agreement(clip_logit(rewards[:, 0], rewards[:, 1]), hidden)
+        return FitReport(
+            train,
+            jnp.where(count > 0, valid, jnp.nan),
+            jnp.where(answers > 0, right / jnp.maximum(answers, 1.0), jnp.nan),
+        )
+
+    return jax.vmap(of_member)(rewards, rows.weights.T)
+
+
+def fit(
+    key: PRNGKeyArray,
+    ensemble: Ensemble,
+    how: Fit,
+    labels: ring.Buffer,
+    *,
+    factor: Float[Array, ""] | float = 0.1,
+) -> tuple[Ensemble, FitReport]:
+    """Returns members after `rounds` times `steps` updates, and how they explain the labels then.
+
+    Source: Christiano et al. (2017), Sec. 2.2.3.
+
+    Labels of an update are drawn from the member's bootstrap sample. After each round the weight of
+    the l2 penalty is adjusted, see `rlhf.l2_controller`. Without labels nothing changes.
+
+    Args:
+        key: Draws labels, and what dropout drops.
+        ensemble: Members.
+        how: See `Fit`.
+        labels: A buffer of `Labels`.
+        factor: Share by which the coefficient moves; 0: it stays.
+    """
+    members = jax.tree.leaves(ensemble.params)[0].shape[0]
+
+    def a_round(carry: Ensemble, number: Array) -> tuple[Ensemble, FitReport]:
+        keys = jax.random.split(jax.random.fold_in(key, number), members)
+        train = _over_members(how, lambda *rows: _train(how, labels, *rows))
+        params, opt_state = train(
+            carry.params, carry.opt_state, carry.coefficient, labels.rows.weights.T, keys
+        )
+        found = report(carry._replace(params=params), how, labels)
+        coefficient = adjust(carry.coefficient, found.train_loss, found.valid_loss, factor=factor)
+        return Ensemble(params, opt_state, coefficient), found
+
+    ensemble, found = jax.lax.scan(a_round, ensemble, jnp.arange(how.rounds))
+    return ensemble, jax.tree.map(lambda x: x[-1], found)
+
+
+def _train(
+    how: Fit,
+    labels: ring.Buffer,
+    params: PyTree,
+    opt_state: PyTree,
+    coefficient: Array,
+    weights: Array,
+    key: Array,
+) -> tuple[PyTree, PyTree]:
+    """Returns parameters and optimizer of one member after one round."""
+    in_bag = jnp.where(ring.is_held(labels), weights, 0.0)
+
+    def objective(params: PyTree, rows: Labels, is_any: Array, key: Array) -> Array:
+        losses = how.loss(how.apply(params, rows.clips, key), rows)
+        return is_any * jnp.mean(losses) + coefficient * squared_weights(params)
+
+    def a_step(carry: tuple[PyTree, PyTree], number: Array) -> tuple[tuple[PyTree, PyTree], None]:
+        params, opt_state = carry
+        key_rows, key_dropout = jax.random.split(jax.random.fold_in(key, number))
+        places, total = ring.draw(key_rows, in_bag, how.batch_size)
+        rows = jax.tree.map(lambda x: x[places], labels.rows)
+        is_any = jnp.sign(total)
+        grads = jax.grad(objective)(params, rows, is_any, key_dropout)
+        updates, new_state = how.optimizer.update(grads, opt_state, params)
+        new = optax.apply_updates(params, updates), new_state
+        kept = jax.tree.map(lambda a, b: jnp.where(is_any > 0, a, b), new, carry)
+        return kept, None
+
+    (params, opt_state), _ = jax.lax.scan(a_step, (params, opt_state), jnp.arange(how.steps))
+    return params, opt_state
+
+
+def _over_members(how: Fit, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `function` of one member as one of all, side by side or one after the other."""
+    if not how.is_mapped:
+        return jax.vmap(function)
+    return lambda *members: jax.lax.map(lambda rows: function(*rows), members)
