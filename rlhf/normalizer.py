@@ -1,7 +1,7 @@
 """Rewards of standard size: comparisons leave offset and scale open, policies do not.
 
-Moments are kept for every member and merged exactly. What they remember is one number: all values
-ever (memory 1), the batch at hand (0), or a window in between.
+Moments are kept for every member and merged exactly (`rlhf.moments`). What they remember is one
+number: all values ever (memory 1), the batch at hand (0), or a window in between.
 """
 
 from typing import NamedTuple
@@ -9,60 +9,25 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rlhf.moments import Moments, merged, moments_of, no_moments
+
 TINY = 1e-8  # added to standard deviations
 
 
-class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations of values seen, one each for every member."""
-
-    count: Float[Array, "*members"]
-    mean: Float[Array, "*members"]
-    squares: Float[Array, "*members"]
-
-
-def no_moments(shape: tuple[int, ...] = ()) -> Moments:
-    """Returns the moments of nothing."""
-    return Moments(*(jnp.zeros(shape) for _ in Moments._fields))
-
-
-def moments_of(values: Float[Array, "*members n"]) -> Moments:
-    """Returns the moments of the last axis."""
-    mean = jnp.mean(values, axis=-1)
-    squares = jnp.sum((values - jnp.expand_dims(mean, -1)) ** 2, axis=-1)
-    return Moments(jnp.full(mean.shape, float(values.shape[-1])), mean, squares)
-
-
-def merged(one: Moments, other: Moments) -> Moments:
-    """Returns the moments of both sets of values together.
-
-    Source: Chan et al. (1983).
-    """
-    count = one.count + other.count
-    share = other.count / jnp.maximum(count, 1.0)
-    gap = other.mean - one.mean
-    squares = one.squares + other.squares + gap**2 * one.count * share
-    return Moments(count, one.mean + gap * share, squares)
-
-
 def updated(
-    moments: Moments, values: Float[Array, "*members n"], *, memory: Float[Array, ""] | float = 1.0
+    moments: Moments, values: Float[Array, " n *members"], *, memory: Float[Array, ""] | float = 1.0
 ) -> Moments:
     """Returns moments with new values, after the older ones faded to a share `memory`."""
-    faded = moments._replace(count=moments.count * memory, squares=moments.squares * memory)
-    return merged(faded, moments_of(values))
-
-
-def deviation(moments: Moments) -> Float[Array, "*members"]:
-    """Returns the standard deviation of all values, 0 of none."""
-    return jnp.sqrt(moments.squares / jnp.maximum(moments.count, 1.0))
+    faded = moments._replace(count=moments.count * memory)
+    return merged(faded, moments_of(values, values.ndim - 1))
 
 
 def standardized(
-    values: Float[Array, "*members n"], moments: Moments
-) -> Float[Array, "*members n"]:
+    values: Float[Array, " n *members"], moments: Moments
+) -> Float[Array, " n *members"]:
     """Returns values less their mean, over their standard deviation; 0 where that is 0."""
-    centered = values - jnp.expand_dims(moments.mean, -1)
-    return centered / (jnp.expand_dims(deviation(moments), -1) + TINY)
+    mean, deviation = (jnp.expand_dims(x, 0) for x in (moments.mean, jnp.sqrt(moments.variance)))
+    return (values - mean) / (deviation + TINY)
 
 
 class Normalizer(NamedTuple):
@@ -101,8 +66,8 @@ def normalize(
         target: Standard deviation of the result.
         memory: Share of the older moments that is kept, see `updated`.
     """
-    members = updated(normalizer.members, outputs, memory=memory)
-    single = standardized(outputs, members)
-    average = jnp.einsum("m,mn->n", weights / jnp.sum(weights), single)
+    members = updated(normalizer.members, outputs.T, memory=memory)
+    single = standardized(outputs.T, members)
+    average = jnp.einsum("m,nm->n", weights / jnp.sum(weights), single)
     mean = updated(normalizer.mean, average, memory=memory)
     return target * standardized(average, mean), Normalizer(members, mean)

@@ -1,5 +1,7 @@
 """How many labels are asked for: the closed form, whole numbers, and budgets that are kept."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -57,13 +59,14 @@ def test_labels_are_whole_never_fall_and_never_exceed_the_budget(
 
 def test_a_schedule_that_is_none_is_refused_in_one_line() -> None:
     good = LabelSchedule(700, 175, 1e6, 2e6)
-    for change, message in (
+    changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"total": -1}, "total=-1: expected a budget of at least 0 labels"),
         ({"initial": 701}, "initial=701: expected 0 to total=700"),
         ({"horizon": 0.0}, "horizon=0.0: expected more than 0 steps"),
         ({"constant": 0.0}, "constant=0.0: expected more than 0"),
         ({"name": "cosine"}, "name='cosine': expected one of hyperbolic, exponential, constant"),
-    ):
+    )
+    for change, message in changes:
         with pytest.raises(ValueError, match=message) as error:
             schedule.labels(good._replace(**change), 0.0)
         assert "\n" not in str(error.value)
