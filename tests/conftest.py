@@ -85,10 +85,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests of papers and of networks run small programs once: without most optimizations.
 
-    Module fixtures, too. Not files marked `optimized`, which run for longer than they compile.
+    Module fixtures, too. So do files marked `quick`; not files marked `optimized`, which run for
+    longer than they compile.
     """
-    optimized = request.node.get_closest_marker("optimized") is not None
-    quick = request.path.parent.name in (*TOPICS, "nets") and not optimized
+    marked = lambda name: request.node.get_closest_marker(name) is not None
+    quick = request.path.parent.name in (*TOPICS, "nets") or marked("quick")
+    quick = quick and not marked("optimized")
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

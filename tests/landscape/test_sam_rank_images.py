@@ -102,7 +102,7 @@ def test_numbers_are_those_of_the_same_features_in_numpy() -> None:
     values = {"a": stream, "b": behind}
     features = lambda images: {name: jnp.asarray(x)[images] for name, x in values.items()}
     rows = {"image": np.arange(30)}
-    found = measures.of_places(features, rows, ("a", "b"), ("b",), measure)
+    found = jax.jit(lambda: measures.of_places(features, rows, ("a", "b"), ("b",), measure))()
 
     for number, matrix in enumerate((stream[:20], behind[:20]), start=1):
         official = matrix - matrix.mean(1, keepdims=True)
@@ -126,21 +126,21 @@ def test_transfer_is_the_vote_of_the_nearest_other_images() -> None:
         }
         for n in (25, 10)
     )
-    found = measures.of_transfer(
-        lambda images: {"last": jnp.asarray(images)},
-        rows,
-        tests,
-        {5: "last"},
-        num_classes=3,
-        neighbors=3,
-    )
+
+    @jax.jit
+    def both() -> tuple[dict[str, jax.Array], jax.Array]:
+        features = lambda images: {"last": jnp.asarray(images)}
+        found = measures.of_transfer(features, rows, tests, {5: "last"}, num_classes=3, neighbors=3)
+        given = (part[name] for part in (rows, tests) for name in ("image", "label"))
+        return found, linear_probe(*given, num_classes=3).error
+
+    found, error = both()
 
     unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     nearest = np.argsort(-unit(tests["image"]) @ unit(rows["image"]).T, axis=1)[:, :3]
     votes = [np.bincount(rows["label"][row], minlength=3).argmax() for row in nearest]
     assert_close(found["neighbors_5"], 100 * np.mean(votes != tests["label"]), rtol=1e-6)
-    given = (part[name] for part in (rows, tests) for name in ("image", "label"))
-    assert float(found["probe_5"]) == float(linear_probe(*given, num_classes=3).error)
+    assert float(found["probe_5"]) == float(error)
 
 
 def test_a_network_trains_and_is_measured() -> None:
