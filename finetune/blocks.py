@@ -25,6 +25,7 @@ from finetune.programs import first_uses
 PyTree = Any
 ALL, NOTHING = "all", "none"  # words that stand for every leaf and for no leaf
 LAST = "last"
+STATISTICS = "^batch_stats/"  # of Flax's variables
 
 
 class Blocks(NamedTuple):
@@ -34,11 +35,13 @@ class Blocks(NamedTuple):
         names: Of the groups, in the order of the forward pass.
         paths: Of the leaves of every group.
         others: Paths of leaves in no group, which only "all" tunes.
+        fixed: Paths of leaves that no step tunes, such as running statistics.
     """
 
     names: tuple[str, ...]
     paths: tuple[tuple[str, ...], ...]
     others: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
 
     def of(self, path: str) -> int | None:
         """Returns the number of the group that a leaf is in."""
@@ -51,18 +54,22 @@ def leaf_paths(params: PyTree) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found)
 
 
-def blocks_by_path(params: PyTree, groups: Iterable[tuple[str, str]]) -> Blocks:
+def blocks_by_path(
+    params: PyTree, groups: Iterable[tuple[str, str]], *, fixed: str = STATISTICS
+) -> Blocks:
     """Returns the groups given by an ordered list of (name, regular expression).
 
     Args:
         params: A tree.
         groups: The expression is found anywhere in the path of a leaf ("^" is its start).
+        fixed: An expression for leaves that are no parameters; it may match nothing.
 
     Raises:
         ValueError: If an expression matches nothing, two match the same leaf, or two groups have
             one name, or one has the name "all" or "none".
     """
-    groups, found = tuple(groups), leaf_paths(params)
+    groups, every = tuple(groups), leaf_paths(params)
+    found = tuple(path for path in every if not re.search(fixed, path))
     names = tuple(name for name, _ in groups)
     for name in names:
         if names.count(name) > 1 or name in (ALL, NOTHING):
@@ -85,7 +92,8 @@ def blocks_by_path(params: PyTree, groups: Iterable[tuple[str, str]]) -> Blocks:
                 )
             owner[path] = name
     paths = tuple(tuple(path for path in found if owner.get(path) == name) for name in names)
-    return Blocks(names, paths, tuple(path for path in found if path not in owner))
+    others = tuple(path for path in found if path not in owner)
+    return Blocks(names, paths, others, tuple(path for path in every if path not in found))
 
 
 def blocks_by_depth(
@@ -94,6 +102,7 @@ def blocks_by_depth(
     *,
     apply: Callable[..., Any] | None = None,
     inputs: PyTree = None,
+    fixed: str = STATISTICS,
 ) -> Blocks:
     """Returns contiguous groups of layers, "block1" to "block<n-1>" and "last".
 
@@ -108,6 +117,7 @@ def blocks_by_depth(
         apply: (params, inputs) -> outputs; layers are then in the order in which this uses them,
             which no names can mislead. None: in the order of the tree.
         inputs: Arrays or ShapeDtypeStructs for `apply`.
+        fixed: As for `blocks_by_path`.
 
     Raises:
         ValueError: If there are fewer layers than groups.
@@ -116,6 +126,8 @@ def blocks_by_depth(
     if apply is not None:
         first = first_uses(apply, params, inputs)
         paths = tuple(path for _, path in sorted(zip(first, paths, strict=True)))
+    at_rest = tuple(path for path in leaf_paths(params) if re.search(fixed, path))
+    paths = tuple(path for path in paths if path not in at_rest)
     sides = dict(zip(leaf_paths(params), map(np.ndim, jax.tree.leaves(params)), strict=True))
     layers: list[list[str]] = []  # every one begins with a layer that counts, but perhaps the first
     counts: list[bool] = []
@@ -137,7 +149,7 @@ def blocks_by_depth(
     parts = np.array_split(np.arange(len(layers) - 1), num_blocks - 1)
     groups = [tuple(path for i in part for path in layers[i]) for part in parts]
     names = tuple(f"block{i + 1}" for i in range(num_blocks - 1))
-    return Blocks((*names, LAST), (*groups, tuple(layers[-1])))
+    return Blocks((*names, LAST), (*groups, tuple(layers[-1])), (), at_rest)
 
 
 def resnet_blocks(params: PyTree, *, with_norm: bool = False) -> Blocks:
@@ -149,24 +161,27 @@ def resnet_blocks(params: PyTree, *, with_norm: bool = False) -> Blocks:
     Source: Lee et al. (2023): released code: conv1 + layer1, layer2, ..., fc; bn1 is in no block.
 
     Args:
-        params: Of a `ResNet` or a `PreActResNet`.
+        params: Of a `ResNet` or a `PreActResNet`, or its variables, with batch statistics.
         with_norm: Puts that normalization into "block1", where it follows the stem.
 
     Raises:
         ValueError: If the tree has no stages.
     """
-    stages = sorted({m[1] for p in leaf_paths(params) if (m := re.match(r"stage(\d+)_", p))})
+    top = r"^(params/)?"
+    paths = [path for path in leaf_paths(params) if not re.search(STATISTICS, path)]
+    stages = sorted({m[2] for path in paths if (m := re.search(rf"{top}stage(\d+)_", path))})
     if not stages:
         raise ValueError(
-            f"resnet_blocks: no stage1_... among the paths {_some(leaf_paths(params))}; "
+            f"resnet_blocks: no stage1_... among the paths {_some(paths)}; "
             "expected a ResNet or PreActResNet of common.nets"
         )
-    stem = "^(conv|norm)/|" if with_norm else "^conv/|"
+    stem = f"{top}(conv|norm)/|" if with_norm else f"{top}conv/|"
     groups = [
-        (f"block{stage}", f"{stem if stage == stages[0] else ''}^stage{stage}_") for stage in stages
+        (f"block{stage}", f"{stem if stage == stages[0] else ''}{top}stage{stage}_")
+        for stage in stages
     ]
-    has_head = any(path.startswith("head/") for path in leaf_paths(params))
-    return blocks_by_path(params, [*groups, (LAST, "^head/")] if has_head else groups)
+    has_head = any(re.search(f"{top}head/", path) for path in paths)
+    return blocks_by_path(params, [*groups, (LAST, f"{top}head/")] if has_head else groups)
 
 
 def chosen(blocks: Blocks, tuned: str | Sequence[str]) -> tuple[int, ...]:
@@ -191,7 +206,7 @@ def tuned_mask(params: PyTree, blocks: Blocks, tuned: str | Sequence[str]) -> Py
     Args:
         params: The tree that the blocks are of.
         blocks: Its groups.
-        tuned: A block, several, or "all": every leaf, those in no block too.
+        tuned: A block, several, or "all": every leaf that is not fixed, those in no block too.
 
     Raises:
         ValueError: If there is no such block, or everything would be frozen.

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from common.nets.convolution import conv_general_dilated
+
 PyTree = Any
 _OPENED = ("jit", "pjit", "closed_call", "core_call")
 
@@ -95,9 +97,41 @@ def run(operations: Iterable[Operation], values: dict[int, Any]) -> None:
     for operation in operations:
         operands = [x.value if isinstance(x, Constant) else values[x] for x in operation.inputs]
         options = operation.primitive.get_bind_params(operation.params)
-        found = operation.primitive.bind(*operands, **options)
+        bind = operation.primitive.bind
+        if _is_slow_in_loops(operation):
+            bind, options = conv_general_dilated, _arguments(options)
+        found = bind(*operands, **options)
         found = found if operation.primitive.multiple_results else [found]
         values.update(zip(operation.outputs, found, strict=True))
+
+
+def loop_safe(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Returns `function` with convolutions whose derivatives are fast inside loops on CPUs.
+
+    Those within loops and functions with derivatives of their own stay as they are.
+    """
+
+    def faster(*arguments: PyTree) -> PyTree:
+        traced = program(function, *arguments)
+        values = dict(zip(traced.inputs, jax.tree.leaves(arguments), strict=True))
+        run(traced.operations, values)
+        outputs = [x.value if isinstance(x, Constant) else values[x] for x in traced.outputs]
+        return jax.tree.unflatten(traced.returned, outputs)
+
+    return faster
+
+
+def _is_slow_in_loops(operation: Operation) -> bool:
+    groups = ("feature_group_count", "batch_group_count")
+    return operation.primitive is jax.lax.conv_general_dilated_p and all(
+        operation.params[name] == 1 for name in groups
+    )
+
+
+def _arguments(params: dict[str, Any]) -> dict[str, Any]:
+    """Returns the parameters of a convolution as arguments of the function that makes one."""
+    names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers")
+    return {name: params[name] for name in (*names, "precision")}
 
 
 def first_uses(function: Callable[..., Any], params: PyTree, inputs: PyTree) -> tuple[int, ...]:

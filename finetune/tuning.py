@@ -134,12 +134,24 @@ def spread(rates: PyTree, tuned: PyTree) -> PyTree:
     )
 
 
-def tuning_epoch(step: Step, *, unroll: int = 1) -> Callable[..., tuple[Tuning, Scalar]]:
+def take(examples: PyTree, index: Integer[Array, " batch"]) -> PyTree:
+    """Returns the examples of an index, along the first axis of every array."""
+    return jax.tree.map(lambda x: x[index], examples)
+
+
+def tuning_epoch(
+    step: Step, *, rows: Callable[[PyTree, Array], PyTree] = take
+) -> Callable[..., tuple[Tuning, Scalar]]:
     """Returns (state, frozen, examples, index, rates) -> (state, mean loss): many steps, compiled.
 
     `examples` is a tree of arrays with the examples along their first axis, and `index [steps,
     batch]` says which of them every step sees. On CPUs the convolutions must be those of
-    `common.nets.convolution`; others have slow derivatives within loops.
+    `common.nets.convolution`; others have slow derivatives within loops, which
+    `finetune.programs.loop_safe` cures.
+
+    Args:
+        step: Of one batch.
+        rows: (examples, index [batch]) -> batch.
     """
 
     def epoch(
@@ -149,11 +161,10 @@ def tuning_epoch(step: Step, *, unroll: int = 1) -> Callable[..., tuple[Tuning, 
         index: Integer[Array, "steps batch"],
         rates: PyTree,
     ) -> tuple[Tuning, Scalar]:
-        def one(state: Tuning, rows: Array) -> tuple[Tuning, Scalar]:
-            batch = jax.tree.map(lambda x: x[rows], examples)
-            return step(state, frozen, batch, rates)
+        def one(state: Tuning, index: Array) -> tuple[Tuning, Scalar]:
+            return step(state, frozen, rows(examples, index), rates)
 
-        state, losses = jax.lax.scan(one, state, index, unroll=unroll)
+        state, losses = jax.lax.scan(one, state, index)
         return state, jnp.mean(losses)
 
     return epoch
