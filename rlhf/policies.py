@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from common.nets.mlp import MLPParams, init_mlp, mlp
+from common.nets.dense import DenseParams
+from common.nets.mlp import MLPParams, mlp
 from rlhf.distributions import CATEGORICAL, GAUSSIAN, Distribution, Gaussian
 from rlhf.envs.environment import Environment
 
@@ -74,10 +75,9 @@ def perceptrons(
     num_inputs = math.prod(env.observation_shape)
 
     def init(key: PRNGKeyArray) -> Params:
-        key_policy, key_value = jax.random.split(key)
-        layers = init_mlp(key_policy, (num_inputs, *hidden, env.action_size))
-        policy = _head(_shrunk(layers), env, log_std)
-        return {"policy": policy, "value": init_mlp(key_value, (num_inputs, *hidden, 1))}
+        sizes = (num_inputs, *hidden, env.action_size), (num_inputs, *hidden, 1)
+        layers, value = _init_mlps(key, sizes)
+        return {"policy": _head(_shrunk(layers), env, log_std), "value": value}
 
     def policy(params: Params, observations: jax.Array) -> Any:
         x = _flat(observations, env)
@@ -91,6 +91,25 @@ def perceptrons(
 
     distribution = CATEGORICAL if env.is_discrete else GAUSSIAN
     return Networks(init, policy, value, both, distribution, env.observation_shape, True)
+
+
+def _init_mlps(key: PRNGKeyArray, sizes: Sequence[Sequence[int]]) -> list[MLPParams]:
+    """Draws perceptrons as `init_mlp` does, but from one array of numbers.
+
+    Every draw of its own is a program of its own: they take longer to compile than all the rest.
+    """
+    layers = [list(zip(of_one[:-1], of_one[1:], strict=True)) for of_one in sizes]
+    total = sum((n + 1) * m for of_one in layers for n, m in of_one)
+    numbers = jax.random.uniform(key, (total,), minval=-1.0)
+    params, start = [], 0
+    for of_one in layers:
+        drawn = []
+        for n, m in of_one:
+            block = n**-0.5 * numbers[start : start + (n + 1) * m].reshape(n + 1, m)
+            drawn.append(DenseParams(block[:n], block[n]))
+            start += (n + 1) * m
+        params.append(tuple(drawn))
+    return params
 
 
 def _flat(observations: jax.Array, env: Environment) -> jax.Array:

@@ -84,10 +84,11 @@ def collect(
     num_envs = env_states.age.shape[0]
     draw = jax.random.gumbel if env.is_discrete else jax.random.normal
 
-    def draws(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-        key_noise, key_steps = jax.random.split(jax.random.fold_in(key, index))
+    def draws(index: jax.Array) -> tuple[jax.Array, PRNGKeyArray, State]:
+        key_noise, key_steps, key_resets = jax.random.split(jax.random.fold_in(key, index), 3)
         noise = draw(key_noise, (num_steps, env.action_size))
-        return noise, jax.random.split(key_steps, (num_steps, 2))
+        resets = jax.vmap(env.reset)(jax.random.split(key_resets, num_steps))
+        return noise, jax.random.split(key_steps, num_steps), resets
 
     # All at once, before the loop: numbers drawn one step at a time cost more than the step.
     indices = environment_indices(num_envs, axis)
@@ -109,18 +110,18 @@ def _step(
     env_states: EnvStates,
     noise: Float[Array, "envs action_size"],
     keys: PRNGKeyArray,
+    fresh: State,
 ) -> tuple[EnvStates, Rollout]:
     state, age = env_states
     observations = jax.vmap(env.observe)(state)
     actions = act(observations, noise)
-    after = jax.vmap(env.step)(state, actions, keys[:, 0])
+    after = jax.vmap(env.step)(state, actions, keys)
     is_last = age + 1 >= env.horizon
     if env.terminates is None:
         terminated = jnp.zeros_like(is_last)
     else:
         terminated = jax.vmap(env.terminates)(after)
     ended = terminated | is_last
-    fresh = jax.vmap(env.reset)(keys[:, 1])
 
     def renewed(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(jnp.expand_dims(ended, range(1, old.ndim)), new, old).astype(old.dtype)

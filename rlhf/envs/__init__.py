@@ -3,13 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
+from rlhf.envs.bricks import bricks
+from rlhf.envs.cart_pole import cart_pole
+from rlhf.envs.chain import chain
+from rlhf.envs.double_pendulum import double_pendulum
 from rlhf.envs.environment import Environment, Pose
 from rlhf.envs.pendulum import pendulum
+from rlhf.envs.reacher import reacher
 
 __all__ = ["ENVIRONMENTS", "Environment", "Pose", "make"]
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
     "pendulum": pendulum,
+    "cart_pole": cart_pole,
+    "double_pendulum": double_pendulum,
+    "reacher": reacher,
+    "chain": chain,
+    "bricks": bricks,
 }
 
 
