@@ -1,6 +1,6 @@
 """Figure of table ablations: rank at block 3, and errors, by row."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,20 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         out_path: The PNG to write.
     """
     del run_directories
-    shown = cells(data)
-    columns = (at(3, RANK), at(3, PCA), at(3, NEIGHBORS), TEST)
+    draw_points(data, out_path, list(ROWS), (at(3, RANK), at(3, PCA), at(3, NEIGHBORS), TEST))
+
+
+def draw_points(
+    data: Mapping[str, Any], out_path: Path, rows: Sequence[str], columns: Iterable[str]
+) -> None:
+    """Draws a panel for every column, in it a line of points for every row, one a seed."""
+    shown, columns = cells(data), tuple(columns)
     with page(out_path, (11, 3.2)) as figure:
         axes = figure.subplots(1, len(columns), sharey=True)
         for axis, column in zip(axes, columns, strict=True):
-            for place, row in enumerate(ROWS):
+            for place, row in enumerate(rows):
                 values = shown[row, column].values
                 axis.scatter(values, [-place] * len(values), s=14, color="tab:blue")
             axis.set_xlabel(column)
-        axes[0].set_yticks([-place for place in range(len(ROWS))], list(ROWS))
+        axes[0].set_yticks([-place for place in range(len(rows))], rows)
         figure.suptitle(heading(data), fontsize=10)

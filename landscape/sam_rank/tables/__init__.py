@@ -8,6 +8,7 @@ from landscape.sam_rank.tables import (
     golden,
     images,
     two_layer,
+    units,
 )
 
 TABLES = named(
@@ -17,6 +18,7 @@ TABLES = named(
         "decomposition": decomposition,
         "contrastive": contrastive,
         "images": images,
+        "units": units,
         "ablations": ablations,
     }
 )
