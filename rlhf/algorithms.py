@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt
 
 from rlhf.gae import gae
 from rlhf.moments import Moments, merged, moments_of, no_moments, standardize
@@ -33,7 +33,7 @@ class Agent(NamedTuple):
     opt_state: Any
     observations: Moments
     returns: Moments
-    steps: Int[Array, ""]
+    steps: UInt[Array, ""]
 
 
 class Algorithm(NamedTuple):
@@ -58,22 +58,20 @@ class Lesson(NamedTuple):
         observations: Standardized.
         actions: What was done.
         advantages: How much better each was than what the value function expected.
-        targets: Standardized returns, to fit values to.
-        values: What the value function says now, in the same units.
+        targets: Returns to fit values to, in the units of the agent.
     """
 
     observations: Array
     actions: Array
     advantages: Float[Array, "steps envs"]
     targets: Float[Array, "steps envs"]
-    values: Float[Array, "steps envs"]
 
 
 def init_agent(networks: Networks, opt_state: Callable[[Params], Any], key: PRNGKeyArray) -> Agent:
     """Returns an agent that has seen nothing."""
     params = networks.init(key)
     shape = networks.observation_shape if networks.standardizes else ()
-    steps = jnp.zeros((), jnp.int32)
+    steps = jnp.zeros((), jnp.uint32)
     return Agent(params, opt_state(params), no_moments(shape), no_moments(), steps)
 
 
@@ -101,26 +99,30 @@ def lesson_of(
     discount: Number,
     decay: Number,
     axis: str | None,
+    has_units: bool = True,
 ) -> tuple[Agent, Lesson]:
     """Returns advantages and targets of a rollout, and the agent with its moments renewed.
 
     Observations are those that the policy acted on; the new moments hold from the next rollout.
+    Values are learned in units of the returns so far, unless `has_units` is false.
     """
     inputs = standardized_observations(networks, agent, rollout.observations)
     after = standardized_observations(networks, agent, rollout.next_observations)
-    scale = jnp.sqrt(agent.returns.variance)
+    scale = jnp.sqrt(agent.returns.variance + 1e-8)
     values, next_values = (
         agent.returns.mean + scale * networks.value(agent.params, x) for x in (inputs, after)
     )
     ends = (rollout.terminated, rollout.ended)
     advantages = gae(rewards, values, next_values, *ends, discount=discount, decay=decay)
-    returns = merged(agent.returns, moments_of(advantages + values, axis=axis))
+    returns = agent.returns
+    if has_units:
+        returns = merged(returns, moments_of(advantages + values, axis=axis))
     new = agent._replace(returns=returns, steps=agent.steps + _count(rewards, axis))
     if networks.standardizes:
         seen = moments_of(rollout.observations, len(networks.observation_shape), axis=axis)
         new = new._replace(observations=merged(agent.observations, seen))
-    targets, values = (standardize(returns, x) for x in (advantages + values, values))
-    return new, Lesson(inputs, rollout.actions, advantages, targets, values)
+    targets = (advantages + values - returns.mean) * jax.lax.rsqrt(returns.variance + 1e-8)
+    return new, Lesson(inputs, rollout.actions, advantages, targets)
 
 
 def minibatches(
@@ -137,12 +139,16 @@ def minibatches(
     return order[:, : count * size].reshape(epochs * count, size)
 
 
-def scaled_update(
-    optimizer: optax.GradientTransformation, gradient: Params, opt_state: Any, params: Params
-) -> tuple[Any, Any]:
-    """Returns parameters and state of the optimizer after one step."""
+def descended(
+    optimizer: optax.GradientTransformation,
+    gradient: Params,
+    opt_state: Any,
+    params: Params,
+    rate: Number,
+) -> tuple[Params, Any]:
+    """Returns parameters and state of the optimizer after one step against its direction."""
     updates, opt_state = optimizer.update(gradient, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
+    return jax.tree.map(lambda w, u: w - rate * u, params, updates), opt_state
 
 
 def _count(rewards: jax.Array, axis: str | None) -> int:

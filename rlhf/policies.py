@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from common.nets.dense import DenseParams
+from common.nets.convolution import conv_general_dilated
+from common.nets.dense import DenseParams, dense
 from common.nets.mlp import MLPParams, mlp
 from rlhf.distributions import CATEGORICAL, GAUSSIAN, Distribution, Gaussian
 from rlhf.envs.environment import Environment
@@ -72,12 +75,15 @@ def perceptrons(
         allowed = ", ".join(ACTIVATIONS)
         raise ValueError(f"activation={activation!r}: no such activation; allowed: {allowed}")
     between = ACTIVATIONS[activation]
-    num_inputs = math.prod(env.observation_shape)
+    shared = (math.prod(env.observation_shape), *hidden)
+    policy_widths, value_widths = (*shared, env.action_size), (*shared, 1)
 
     def init(key: PRNGKeyArray) -> Params:
-        sizes = (num_inputs, *hidden, env.action_size), (num_inputs, *hidden, 1)
-        layers, value = _init_mlps(key, sizes)
-        return {"policy": _head(_shrunk(layers), env, log_std), "value": value}
+        drawn = _draw(key, [*pairwise(policy_widths), *pairwise(value_widths)])
+        policy, value = (
+            tuple(part) for part in (drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :])
+        )
+        return {"policy": _head(policy, env, log_std), "value": value}
 
     def policy(params: Params, observations: jax.Array) -> Any:
         x = _flat(observations, env)
@@ -93,23 +99,80 @@ def perceptrons(
     return Networks(init, policy, value, both, distribution, env.observation_shape, True)
 
 
-def _init_mlps(key: PRNGKeyArray, sizes: Sequence[Sequence[int]]) -> list[MLPParams]:
-    """Draws perceptrons as `init_mlp` does, but from one array of numbers.
+def convolutional(
+    env: Environment,
+    *,
+    layers: Sequence[tuple[int, int, int]] = ((16, 3, 1), (16, 3, 2)),
+    hidden: int = 64,
+    log_std: float = -0.5,
+) -> Networks:
+    """Returns a policy and a value function on one trunk of convolutions, for images [h, w, c].
+
+    Source: Mnih et al. (2015), whose network for 84 x 84 x 4 is layers=((32, 8, 4), (64, 4, 2),
+    (64, 3, 1)) and hidden=512; the default is for boards. Nothing is padded.
+
+    Args:
+        env: What they are for; integers and booleans are taken as numbers, as they are.
+        layers: Channels, width and stride of each convolution.
+        hidden: Units of the layer after them.
+        log_std: Of continuous actions in the beginning.
+
+    Raises:
+        ValueError: If observations are no images, or too small for the layers.
+    """
+    shape = env.observation_shape
+    if len(shape) != 3:
+        raise ValueError(f"convolutional: observations of {env.name} have shape {shape}, not h w c")
+    windows, (height, width, channels) = [], shape
+    for c_out, k, stride in layers:
+        windows.append((k * k * channels, c_out))
+        height, width, channels = (height - k) // stride + 1, (width - k) // stride + 1, c_out
+    if min(height, width) < 1:
+        raise ValueError(f"convolutional: images of {shape} are too small for layers={layers}")
+    sizes = [*windows, (height * width * channels, hidden), (hidden, env.action_size), (hidden, 1)]
+
+    def init(key: PRNGKeyArray) -> Params:
+        *trunk, policy, value = _draw(key, sizes)
+        return {"trunk": tuple(trunk), "policy": _head((policy,), env, log_std), "value": value}
+
+    def features(params: Params, images: jax.Array) -> jax.Array:
+        lead = images.shape[:-3]
+        x = images.reshape(-1, *shape).astype(jnp.float32)
+        for (kernel, bias), (_, k, stride) in zip(params["trunk"], layers, strict=False):
+            kernel = kernel.reshape(k, k, -1, kernel.shape[-1])
+            order = ("NHWC", "HWIO", "NHWC")
+            x = conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=order)
+            x = jax.nn.relu(x + jnp.expand_dims(bias, range(3)))
+        x = jax.nn.relu(dense(params["trunk"][-1], x.reshape(x.shape[0], -1)))
+        return x.reshape(*lead, hidden)
+
+    def both(params: Params, observations: jax.Array) -> tuple[Any, jax.Array]:
+        x = features(params, observations)
+        return _distribution_of(params["policy"], x, jax.nn.relu), dense(params["value"], x)[..., 0]
+
+    return Networks(
+        init,
+        lambda params, observations: both(params, observations)[0],
+        lambda params, observations: both(params, observations)[1],
+        both,
+        CATEGORICAL if env.is_discrete else GAUSSIAN,
+        shape,
+        standardizes=False,
+    )
+
+
+def _draw(key: PRNGKeyArray, sizes: Sequence[tuple[int, int]]) -> list[DenseParams]:
+    """Draws layers as `common.nets.dense` does, but all from one array of numbers.
 
     Every draw of its own is a program of its own: they take longer to compile than all the rest.
     """
-    layers = [list(zip(of_one[:-1], of_one[1:], strict=True)) for of_one in sizes]
-    total = sum((n + 1) * m for of_one in layers for n, m in of_one)
-    numbers = jax.random.uniform(key, (total,), minval=-1.0)
-    params, start = [], 0
-    for of_one in layers:
-        drawn = []
-        for n, m in of_one:
-            block = n**-0.5 * numbers[start : start + (n + 1) * m].reshape(n + 1, m)
-            drawn.append(DenseParams(block[:n], block[n]))
-            start += (n + 1) * m
-        params.append(tuple(drawn))
-    return params
+    ends = np.cumsum([(n + 1) * m for n, m in sizes]).tolist()
+    numbers = jax.random.uniform(key, (ends[-1],), minval=-1.0)
+    blocks = [
+        n**-0.5 * numbers[end - (n + 1) * m : end].reshape(n + 1, m)
+        for (n, m), end in zip(sizes, ends, strict=True)
+    ]
+    return [DenseParams(block[:-1], block[-1]) for block in blocks]
 
 
 def _flat(observations: jax.Array, env: Environment) -> jax.Array:
@@ -117,11 +180,8 @@ def _flat(observations: jax.Array, env: Environment) -> jax.Array:
     return observations.reshape(*lead, -1).astype(jnp.float32)
 
 
-def _shrunk(layers: MLPParams) -> MLPParams:
-    return *layers[:-1], jax.tree.map(lambda w: 0.01 * w, layers[-1])
-
-
 def _head(layers: MLPParams, env: Environment, log_std: float) -> Any:
+    layers = (*layers[:-1], jax.tree.map(lambda w: 0.01 * w, layers[-1]))
     if env.is_discrete:
         return layers
     return GaussianHead(layers, jnp.full(env.action_size, log_std, jnp.float32))

@@ -17,10 +17,10 @@ from rlhf.algorithms import (
     Metrics,
     Number,
     act,
+    descended,
     init_agent,
     lesson_of,
     minibatches,
-    scaled_update,
 )
 from rlhf.devices import mean_over, standardized
 from rlhf.policies import Networks, Params
@@ -34,7 +34,7 @@ class TRPOSettings(NamedTuple):
     """Numbers of the algorithm; those marked so may be arrays, one for each seed under `vmap`.
 
     Attributes:
-        discount: γ; may be an array, as may the next three.
+        discount: γ; may be an array, as may the next three and `value_rate`.
         decay: λ of the advantages.
         entropy: Weight of the mean entropy in what is maximized.
         kl_limit: δ, the mean divergence of the full step.
@@ -57,7 +57,7 @@ class TRPOSettings(NamedTuple):
     fisher_stride: int = 4
     backtracks: int = 10
     slack: float = 1.5
-    value_rate: float = 1e-3
+    value_rate: Number = 1e-3
     value_epochs: int = 4
     value_steps: int = 16
 
@@ -71,7 +71,7 @@ def trpo(networks: Networks, settings: TRPOSettings, *, axis: str | None = None)
     Raises:
         ValueError: If policy and value function share layers.
     """
-    optimizer = optax.adam(settings.value_rate)
+    optimizer = optax.scale_by_adam()
 
     def init(key: PRNGKeyArray) -> Agent:
         agent = init_agent(networks, lambda params: optimizer.init(params["value"]), key)
@@ -257,7 +257,8 @@ def _fit_values(
         value, opt_state = carry
         rows = lesson.observations[steps], lesson.targets[steps]
         mean, gradient = mean_over(axis, jax.value_and_grad(loss)(value, *rows))
-        return scaled_update(optimizer, gradient, opt_state, value), mean
+        new = descended(optimizer, gradient, opt_state, value, settings.value_rate)
+        return new, mean
 
     num_steps = lesson.targets.shape[0]
     batches = minibatches(key, num_steps, epochs=settings.value_epochs, size=settings.value_steps)
