@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from common import contract
+from common.batch_before import with_before
 from common.errors import LabError, UserError, from_machine, nearest, place
 from common.papers import builder_folder
 from common.provenance import source
@@ -171,6 +172,8 @@ def _call(builder: Callable[[ConfigDict], Experiment], config: ConfigDict) -> Ex
         raise from_machine(error) or UserError(f"{name}: {place(error)}") from error
     if not isinstance(experiment, Experiment):
         raise UserError(f"{name}: returned a {type(experiment).__name__}, not an Experiment")
+    if "sam_before" in config.gradient.name.split("+"):
+        experiment = experiment._replace(batch=with_before(experiment.batch))
     experiment = _checked(experiment)
     labels = ("data", "init", "step", "batch", "evaluate", "final")
     functions: dict[str, Any] = {label: getattr(experiment, label) for label in labels}

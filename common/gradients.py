@@ -38,7 +38,7 @@ from common.plain_gradient import (
     wishing,
 )
 from common.sam import sam
-from common.sam_fields import of_fields
+from common.sam_fields import of_fields, of_fields_before
 from common.subtrees import join, split_by_path
 
 __all__ = [
@@ -79,7 +79,7 @@ def make_gradient(config: ConfigDict, *, num_steps: int | None = None) -> Gradie
         if section[field] != default and not is_read:
             readers = [name for name in GRADIENTS if field in fields_of(name)]
             raise UserError(
-                f"config.gradient.{field}={section[field]!r}: only {' and '.join(readers)} reads "
+                f"config.gradient.{field}={section[field]!r}: only {' or '.join(readers)} reads "
                 f"it, but config.gradient.name={section.name!r}"
             )
     if not names:
@@ -131,7 +131,8 @@ def gradient_names(name: str) -> list[str]:
 
 def fields_of(name: str) -> list[str]:
     """Returns the fields of the config that a gradient reads: its arguments."""
-    return [field for field in inspect.signature(GRADIENTS[name]).parameters if field != "base"]
+    parameters = inspect.signature(GRADIENTS[name]).parameters
+    return [field for field in parameters if field not in ("base", "batch_before")]
 
 
 def masked(paths: str, *, base: Gradient = plain) -> Gradient:
@@ -207,6 +208,7 @@ def accumulated(parts: int, *, base: Gradient = plain) -> Gradient:
 # By the name in `config.gradient`; their arguments are fields of that section, or of the config.
 GRADIENTS: dict[str, Callable[..., Gradient]] = {
     "sam": of_fields,
+    "sam_before": of_fields_before,
     "masked": masked,
     "accumulated": accumulated,
     "ordered": ordered,

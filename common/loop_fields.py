@@ -31,7 +31,9 @@ GRADIENT: dict[str, Any] = {
     "perturbed": "",  # regex of the parameters that move; "": all
     "m": 0,  # rows of a group that climbs by itself; 0: the batch
     "decay_in_ascent": False,  # whether the L2 term of optimizer.weight_decay is climbed as well
-    "previous_batch": False,  # climb along the gradient of the step before
+    # Climb along the gradient of the step before, at its parameters; with name="sam_before" along
+    # that of its batch, at the parameters of now.
+    "previous_batch": False,
     "statistics": "first",  # passes that renew running statistics: or "second", "both", "none"
     "diagnostics": False,  # metrics sam_rho, sam_norm, sam_norm_ahead, sam_cosine, sam_sharpness
     "paths": "",  # masked: regex of the parameters that are trained

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.random import key_data, key_impl, wrap_key_data
-from jax.sharding import PartitionSpec
 
 from common import precision
+from common.batch_before import apart
 from common.errors import UserError
 from common.gradient_types import (
     Gradient,
@@ -38,8 +38,8 @@ from common.gradient_types import (
     WithState,
     carrying,
 )
-from common.plain_gradient import WISHES, mean_of, plain, split_rows, summed
-from common.sharding import path_name
+from common.plain_gradient import plain
+from common.sam_groups import in_groups
 from common.subtrees import at_gaps, is_gap, join, split_by_path
 
 PyTree = Any
@@ -64,6 +64,9 @@ class Options(NamedTuple):
         decay: Coefficient of an L2 term decay |w|^2 / 2 that the ascent, and only it, also climbs.
         previous_batch: Climb along the gradient of the step before, of its batch and at its
             parameters; the first step does not climb. Makes a `StatefulGradient`.
+        batch_before: Climb along the gradient, at the parameters of now, of the batch of the step
+            before, as the released code of Andriushchenko et al. (2023) can; the batch brings that
+            along (`common.batch_before`), and value and metrics are its own.
         statistics: Which passes renew the model state of a network that has one: "first",
             "second" (the last), "both" (all, one after the other) or "none".
         diagnostics: Also return metrics "sam_rho"; "sam_norm" and "sam_norm_ahead" of the gradient
@@ -79,6 +82,7 @@ class Options(NamedTuple):
     m: int = 0
     decay: float = 0.0
     previous_batch: bool = False
+    batch_before: bool = False
     statistics: str = "first"
     diagnostics: bool = False
 
@@ -112,7 +116,7 @@ def sam(rho: Radius, *, base: Gradient = plain, **options: Any) -> Gradient:
     def gradient(loss: Loss) -> ValueAndGrad:
         make = _stateful if is_stateful else _stateless
         value_and_grad = make(base(loss), rho, climb)
-        return _in_groups(value_and_grad, climb.m) if climb.m else value_and_grad
+        return in_groups(value_and_grad, climb.m) if climb.m else value_and_grad
 
     if not is_stateful:
         return carrying(base, gradient)
@@ -126,8 +130,9 @@ def _stateless(value_and_grad: ValueAndGrad, rho: Any, climb: Options) -> ValueA
     def sam_value_and_grad(
         params: PyTree, data: PyTree, batch: PyTree, key: Any
     ) -> tuple[Any, PyTree]:
-        (value, aux), grads = first = value_and_grad(params, data, batch, key)
-        again = _Again(value_and_grad, data, batch, _again(key))
+        uphill, rows = apart(batch) if climb.batch_before else (batch, batch)
+        (value, aux), grads = first = value_and_grad(params, data, uphill, key)
+        again = _Again(value_and_grad, data, uphill, rows, _again(key))
         aux, grads = _ahead(again, climb, rho, params, first, grads)
         return (value, aux), grads
 
@@ -147,11 +152,14 @@ def _stateful(value_and_grad: ValueAndGrad, rho: Any, climb: Options) -> ValueAn
                 "`init_gradient_state` of common.gradient_types, and the step with gradient_step"
             )
         (step, memory), data = given
-        (value, _), grads = first = value_and_grad(params, data, batch, key)
+        radius = rho(step) if callable(rho) else rho
+        uphill, rows = apart(batch) if climb.batch_before else (batch, batch)
+        if climb.batch_before:  # the only pass is of the batch where the radius is 0
+            uphill = jax.tree.map(lambda old, new: jnp.where(radius > 0, old, new), uphill, rows)
+        (value, _), grads = first = value_and_grad(params, data, uphill, key)
         slope = _where(grads, memory) if climb.previous_batch else grads
-        again, radius = _Again(value_and_grad, data, batch, _again(key)), rho
+        again = _Again(value_and_grad, data, uphill, rows, _again(key))
         if callable(rho):  # one pass where the radius is 0
-            radius = rho(step)
             ahead = lambda: _ahead(again, climb, radius, params, first, slope)
             aux, grads_ahead = jax.lax.cond(radius > 0, ahead, lambda: _alone(climb, first))
         else:
@@ -163,19 +171,23 @@ def _stateful(value_and_grad: ValueAndGrad, rho: Any, climb: Options) -> ValueAn
 
 
 class _Again(NamedTuple):
-    """Passes after the first, which see the same rows and the same noise."""
+    """Passes after the first, with the same noise: others on the way up, and the last one."""
 
     value_and_grad: ValueAndGrad
     data: PyTree
-    batch: PyTree
+    uphill: PyTree  # rows of the ascent
+    rows: PyTree  # of the last pass: the same but for `batch_before`
     key: Callable[[], Any]
 
-    def at(self, point: PyTree, before: Any, climb: Options) -> tuple[Any, PyTree]:
+    def at(
+        self, point: PyTree, before: Any, climb: Options, *, last: bool = False
+    ) -> tuple[Any, PyTree]:
         """Returns ((value, metrics), grads); `before` are the metrics of the pass before."""
         data = self.data
         if isinstance(data, Remembered) and climb.statistics == "both":
             data = data._replace(model_state=before.model_state)
-        return self.value_and_grad(point, data, self.batch, self.key())
+        rows = self.rows if last else self.uphill
+        return self.value_and_grad(point, data, rows, self.key())
 
 
 def _again(keys: Any) -> Callable[[], Any]:
@@ -213,7 +225,7 @@ def _ahead(
             (_, last), slope = again.at(point, last, climb)
         offset = _further(climb, radius, offset, _uphill(climb, slope, point, scale))
         point = _moved(params, offset, scale)
-    (value_ahead, last), grads_ahead = again.at(point, last, climb)
+    (value_ahead, last), grads_ahead = again.at(point, last, climb, last=True)
     if isinstance(again.data, Remembered):
         kept = {"first": aux.model_state, "none": again.data.model_state}
         aux = aux._replace(model_state=kept.get(climb.statistics, last.model_state))
@@ -303,69 +315,6 @@ def _diagnosed(aux: Any, radius: Any, grads: PyTree, ahead: PyTree, higher: jax.
     return {**aux, **more}
 
 
-def _in_groups(of_group: ValueAndGrad, m: int) -> ValueAndGrad:
-    """Returns the mean over groups of m rows; each device takes its share, one group at a time.
-
-    Where the devices do not divide the groups, or sums have a fixed order (`plain`), all devices
-    take every group together. The mean is the same to rounding.
-    """
-
-    def mean_value_and_grad(
-        params: PyTree, data: PyTree, batch: PyTree, key: Any
-    ) -> tuple[Any, PyTree]:
-        count = _groups(batch, m)
-        if count == 1:
-            return of_group(params, data, batch, key)
-        like = None
-
-        def local(params: PyTree, whole: PyTree, groups: PyTree, numbers: Any) -> PyTree:
-            nonlocal like
-            data, key = whole
-
-            def one(group: PyTree) -> tuple[Any, PyTree]:
-                rows, number = group
-                own = jax.tree.map(lambda key: jax.random.fold_in(key, number), key)
-                return of_group(params, data, rows, own)
-
-            total, like = summed(one, (groups, numbers))
-            return total
-
-        groups = (split_rows(batch, count, "m"), jnp.arange(count))
-        total = _shared(local, count)(params, (data, key), *groups)
-        return jax.tree.map(lambda x, y: mean_of(x, count, y.dtype), total, like)
-
-    return mean_value_and_grad
-
-
-def _groups(batch: PyTree, m: int) -> int:
-    """Returns how many groups of m rows there are in a batch."""
-    for path, rows in jax.tree_util.tree_leaves_with_path(batch):
-        if jnp.ndim(rows) and len(rows) % m:
-            raise UserError(
-                f"m={m}: {len(rows)} rows of {path_name('batch', path)} do not divide into groups "
-                "of m; change config.gradient.m or config.batch_size"
-            )
-        if jnp.ndim(rows):
-            return len(rows) // m
-    raise UserError(f"m={m}: the batch has no rows to divide into groups")
-
-
-def _shared(local: Callable[..., PyTree], count: int) -> Callable[..., PyTree]:
-    """Splits the groups, the leading axis of the last two arguments, over all devices; adds up."""
-    mesh, wishes = jax.sharding.get_abstract_mesh(), WISHES.get()
-    is_ordered = wishes is not None and wishes.logical_shards
-    if mesh.empty or mesh.size == 1 or count % mesh.size or is_ordered:
-        return local
-    axes = tuple(mesh.axis_names)
-    split, whole = PartitionSpec(axes), PartitionSpec()
-    return jax.shard_map(
-        lambda *arguments: jax.lax.psum(local(*arguments), axes),
-        in_specs=(whole, whole, split, split),
-        out_specs=whole,
-        check_vma=False,
-    )
-
-
 def _check(rho: Any, climb: Options) -> None:
     """Refuses arguments that make no sense.
 
@@ -392,6 +341,9 @@ def _check(rho: Any, climb: Options) -> None:
         raise ValueError(
             f"perturbed={climb.perturbed!r}: no regular expression: {error}"
         ) from error
+    if climb.batch_before and (climb.previous_batch or climb.diagnostics):
+        name = "previous_batch" if climb.previous_batch else "diagnostics"
+        raise ValueError(f"{name}=True: batch_before=True has two batches, and no use for it")
     if climb.previous_batch and (climb.ascent_steps > 1 or climb.m):
         name, value = ("m", climb.m) if climb.m else ("ascent_steps", climb.ascent_steps)
         raise ValueError(f"{name}={value}: previous_batch=True climbs once, for the whole batch")

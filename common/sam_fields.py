@@ -1,6 +1,7 @@
 """SAM as `config.gradient` describes it: the radius over training, and how it climbs."""
 
 import inspect
+from functools import wraps
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ def of_fields(
     optimizer: ConfigDict | None,
     *,
     base: Gradient = plain,
+    batch_before: bool = False,
 ) -> Gradient:
     """Returns `sam` of the fields of `config.gradient`, with steps and optimizer of the config.
 
@@ -69,9 +71,16 @@ def of_fields(
         m=m,
         decay=decay,
         previous_batch=previous_batch,
+        batch_before=batch_before,
         statistics=statistics,
         diagnostics=diagnostics,
     )
+
+
+@wraps(of_fields)
+def of_fields_before(*args: Any, **fields: Any) -> Gradient:
+    """Returns `of_fields` that climbs for the batch of the step before."""
+    return of_fields(*args, **fields, batch_before=True)
 
 
 def scheduled(

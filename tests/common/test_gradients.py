@@ -278,7 +278,10 @@ def test_the_config_names_a_gradient_or_several_the_outermost_first(
         ({"name": "masked"}, ("config.gradient.paths=''", "regular expression")),
         ({"name": "masked", "paths": "("}, ("config.gradient.paths='('", "no regular expression")),
         ({"name": "accumulated"}, ("config.gradient.parts=0", "at least 1")),
-        ({"rho": 0.1}, ("config.gradient.rho=0.1: only sam reads it", "name='plain'")),
+        (
+            {"rho": 0.1},
+            ("config.gradient.rho=0.1: only sam or sam_before reads it", "name='plain'"),
+        ),
         ({"name": "sam", "parts": 2}, ("config.gradient.parts=2: only accumulated", "'sam'")),
     ],
 )

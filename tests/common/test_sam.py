@@ -308,6 +308,8 @@ def test_diagnostics_are_norms_cosine_and_how_much_higher_the_loss_is() -> None:
         (0.1, {"statistics": "last"}, "statistics='last': expected first, second, both, none"),
         (0.1, {"previous_batch": True, "m": 4}, "m=4: previous_batch"),
         (0.1, {"previous_batch": True, "ascent_steps": 2}, "ascent_steps=2: previous_batch"),
+        (0.1, {"batch_before": True, "diagnostics": True}, "diagnostics=True: batch_before"),
+        (0.1, {"batch_before": True, "previous_batch": True}, "previous_batch=True: batch_before"),
         (lambda step: step, {"base": sam(lambda step: step)}, "one at most"),
     ],
 )
@@ -328,6 +330,7 @@ def test_arguments_that_make_no_sense_are_one_line(
             sam(0.1, perturbed="first", base=masked("second")),
             "perturbed='first' matches no parameter",
         ),
+        (sam(0.1, batch_before=True), "batch_before=True: the batch has no entries 'before/"),
         (sam(lambda step: 0.1), r"init_train_state\(..., gradient=gradient\)"),
     ],
 )
