@@ -34,9 +34,10 @@ from finetune.adaptation import (
     is_right,
 )
 from finetune.blocks import split
-from finetune.checks import check_target
+from finetune.checks import check_target, check_whole_batches
 from finetune.prefix import Activations, cached_activations, cut_below
 from finetune.programs import has_convolution, loop_safe
+from finetune.statistics import check_norms
 from finetune.strategies import Strategy
 from finetune.tuning import How, adam, init_tuning, many
 
@@ -136,6 +137,9 @@ def adapt(
     if strategy is None:
         none = np.zeros((len(learning_rates), 0))
         return Adapted(params, none, none, none, 0.0, -1, before, "none")
+    if train is not None:
+        check_norms(params, strategy.mask)
+        check_whole_batches(len(target.train.labels), size)
     direction = adam() if direction is None else direction
     how = how or best_how(task.apply, params, target.train.inputs)
     found, frozen = _run(

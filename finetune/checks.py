@@ -51,3 +51,16 @@ def check_labels(apply: Any, params: PyTree, examples: Any, place: str) -> None:
             f"{place}.labels[{wrong[0]}]={labels[wrong[0]]}; expected 0 to {classes - 1}, the "
             "classes of the network"
         )
+
+
+def check_whole_batches(count: int, batch_size: int) -> None:
+    """Refuses a last batch that is filled up, whose statistics would count examples twice.
+
+    Raises:
+        ValueError: If the examples are no multiple of the batch.
+    """
+    if count % batch_size:
+        raise ValueError(
+            f"batch_size={batch_size}: training by statistics of the batch wants whole ones of the "
+            f"{count} examples; expected a divisor"
+        )

@@ -10,7 +10,7 @@ Every criterion has a number for each leaf and one for each block. All is pure.
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from finetune.blocks import Blocks, leaf_paths, over_blocks
 from finetune.tuning import Loss
 
 PyTree = Any
-Granularity: TypeAlias = Literal["tensor", "block", "matrix"]
+
 GRANULARITIES = ("tensor", "block", "matrix")
 FLOOR = 1e-8  # root mean square that a tensor is taken to have at least
 NORMS = r"(^|/)[^/]*(norm|bn)[^/]*/"  # modules that the released code leaves out
@@ -225,7 +225,7 @@ def rates_of(
     params: PyTree,
     blocks: Blocks,
     *,
-    granularity: Granularity = "tensor",
+    granularity: str = "tensor",
     left_out: str = NORMS,
 ) -> PyTree:
     """Returns what multiplies the learning rate of every leaf: the profile over its maximum.
@@ -243,15 +243,24 @@ def rates_of(
     Raises:
         ValueError: If there is no such granularity, or every leaf is left out.
     """
-    if granularity not in GRANULARITIES:
-        allowed = ", ".join(GRANULARITIES)
-        raise ValueError(f"granularity={granularity!r}; expected one of {allowed}")
+    check_granularity(granularity)
     if granularity == "block":
         return over_blocks(params, blocks, normalized(profile.blocks))
     is_used = counted(params, left_out=left_out, only_matrices=granularity == "matrix")
     return normalized(
         jax.tree.map(lambda x, used: x if used else jnp.zeros_like(x), profile.tensors, is_used)
     )
+
+
+def check_granularity(granularity: str) -> None:
+    """Refuses a word that is no granularity.
+
+    Raises:
+        ValueError: With those that are.
+    """
+    if granularity not in GRANULARITIES:
+        allowed = ", ".join(GRANULARITIES)
+        raise ValueError(f"granularity={granularity!r}; expected one of {allowed}")
 
 
 def counted(params: PyTree, *, left_out: str = NORMS, only_matrices: bool = False) -> PyTree:

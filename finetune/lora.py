@@ -72,7 +72,7 @@ def merged(factors: PyTree, params: PyTree, *, alpha: float = 1.0) -> PyTree:
         alpha: Of the scale, which changes of all ranks share.
     """
 
-    def one(change: Factors | None, leaf: Array) -> Array:
+    def one(change: Factors | None, leaf: Any) -> Any:
         if change is None:
             return leaf
         scale = alpha / change.down.shape[-1]

@@ -9,7 +9,7 @@ are computed in training (Auto-RGN, Auto-SNR) give multipliers of their own.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,6 @@ PyTree = Any
 # (loss, params, batches [n, batch, ...], examples) -> multipliers, a tree with a number a leaf
 Multiply: TypeAlias = Callable[[Loss, PyTree, PyTree], PyTree]
 Begin: TypeAlias = Callable[[PRNGKeyArray, PyTree], PyTree]  # (key, params) -> tuned
-SNR: TypeAlias = Literal["official", "per_example"]
 
 
 class Strategy(NamedTuple):
@@ -184,7 +183,7 @@ def auto_rgn(
     blocks: Blocks,
     *,
     epochs: int,
-    granularity: criteria.Granularity = "tensor",
+    granularity: str = "tensor",
     floor: float = criteria.FLOOR,
     left_out: str = criteria.NORMS,
 ) -> Strategy:
@@ -220,7 +219,7 @@ def auto_snr(
     blocks: Blocks,
     *,
     epochs: int,
-    snr: SNR = "official",
+    snr: str = "official",
     threshold: float | None = None,
     left_out: str = criteria.NORMS,
 ) -> Strategy:
@@ -356,6 +355,7 @@ def as_data(strategy: Strategy, params: PyTree, blocks: Blocks) -> Strategy:
 
 def _by_criterion(params: PyTree, blocks: Blocks, granularity: str, left_out: str) -> PyTree:
     """Returns the mask of the leaves that a criterion may give a rate."""
+    criteria.check_granularity(granularity)
     if granularity == "block":
         return tuned_mask(params, blocks, blocks.names)
     used = criteria.counted(params, left_out=left_out, only_matrices=granularity == "matrix")

@@ -11,7 +11,7 @@ is 0 is frozen as well: `many` steps with rates of all blocks are one program. E
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ Loss: TypeAlias = Callable[[PyTree, PyTree], Scalar]  # (params, batch) -> mean 
 # (params, model_state, batch) -> (mean over the batch, new model_state)
 StatefulLoss: TypeAlias = Callable[[PyTree, PyTree, PyTree], tuple[Scalar, PyTree]]
 Combine: TypeAlias = Callable[[PyTree, PyTree], PyTree]  # (tuned, frozen) -> params
-How: TypeAlias = Literal["vmap", "map"]
+How: TypeAlias = str  # "vmap" or "map"
 
 
 class Tuning(NamedTuple):
