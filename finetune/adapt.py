@@ -121,9 +121,8 @@ def adapt(
         direction: Of an optimizer at rate 1; None: `tuning.adam()`.
         cost: What is followed, of every example.
         score: What decides, of every example.
-        train: As in `Task`; with it, and frozen blocks, statistics of these would change, which
-            `statistics.check_norms` refuses.
-        how: Rates all at once ("vmap") or one after the other ("map"); None: what measures faster.
+        train: As in `Task`; all normalizations must be tuned then (`statistics.check_norms`).
+        how: Rates at once ("vmap") or one after the other ("map"); None: what measures faster.
         cached: What lies below the lowest tuned leaf is computed once, where the same leaves are
             tuned throughout.
 
@@ -146,12 +145,12 @@ def adapt(
         task, params, target, strategy, direction, learning_rates, key, size, how, cached
     )
     valid, test, loss = (np.asarray(x) for x in (found.valid, found.test, found.loss))
-    place = chosen_place(valid)
-    tuned, statistics = jax.tree.map(lambda x: x[place[0]], (found.tuned, found.model_state))
+    rate, epoch = chosen_place(valid)
+    tuned, statistics = jax.tree.map(lambda x: x[rate], (found.tuned, found.model_state))
     adapted = strategy.combine(tuned, frozen)
     adapted = adapted if train is None else {**adapted, STATISTICS: statistics}
-    rate = float(learning_rates[place[0]])
-    return Adapted(adapted, valid, test, loss, rate, place[1], before, strategy.name)
+    rates = (valid, test, loss, float(learning_rates[rate]))
+    return Adapted(adapted, *rates, epoch, before, strategy.name)
 
 
 def _run(
