@@ -123,8 +123,7 @@ def adapt(
         score: What decides, of every example.
         train: As in `Task`; all normalizations must be tuned then (`statistics.check_norms`).
         how: Rates at once ("vmap") or one after the other ("map"); None: what measures faster.
-        cached: What lies below the lowest tuned leaf is computed once, where the same leaves are
-            tuned throughout.
+        cached: What lies below the lowest tuned leaf is computed once, where that is possible.
 
     Raises:
         ValueError: If there are no data, a label is out of range, or a rate is not positive.
@@ -139,11 +138,9 @@ def adapt(
     if train is not None:
         check_norms(params, strategy.mask)
         check_whole_batches(len(target.train.labels), size)
-    direction = adam() if direction is None else direction
     how = how or best_how(task.apply, params, target.train.inputs)
-    found, frozen = _run(
-        task, params, target, strategy, direction, learning_rates, key, size, how, cached
-    )
+    budget = (direction or adam(), learning_rates, key, size)
+    found, frozen = _run(task, params, target, strategy, *budget, how, cached)
     valid, test, loss = (np.asarray(x) for x in (found.valid, found.test, found.loss))
     rate, epoch = chosen_place(valid)
     tuned, statistics = jax.tree.map(lambda x: x[rate], (found.tuned, found.model_state))
