@@ -84,11 +84,12 @@ def collect(
     num_envs = env_states.age.shape[0]
     draw = jax.random.gumbel if env.is_discrete else jax.random.normal
 
-    def draws(index: jax.Array) -> tuple[jax.Array, PRNGKeyArray, State]:
+    def draws(index: jax.Array) -> tuple[jax.Array, jax.Array, State]:
         key_noise, key_steps, key_resets = jax.random.split(jax.random.fold_in(key, index), 3)
         noise = draw(key_noise, (num_steps, env.action_size))
         resets = jax.vmap(env.reset)(jax.random.split(key_resets, num_steps))
-        return noise, jax.random.split(key_steps, num_steps), resets
+        steps = jax.random.key_data(jax.random.split(key_steps, num_steps))
+        return noise, steps, resets
 
     # All at once, before the loop: numbers drawn one step at a time cost more than the step.
     indices = environment_indices(num_envs, axis)
@@ -109,13 +110,13 @@ def _step(
     act: Act,
     env_states: EnvStates,
     noise: Float[Array, "envs action_size"],
-    keys: PRNGKeyArray,
+    keys: Array,
     fresh: State,
 ) -> tuple[EnvStates, Rollout]:
     state, age = env_states
     observations = jax.vmap(env.observe)(state)
     actions = act(observations, noise)
-    after = jax.vmap(env.step)(state, actions, keys)
+    after = jax.vmap(env.step)(state, actions, jax.random.wrap_key_data(keys))
     is_last = age + 1 >= env.horizon
     if env.terminates is None:
         terminated = jnp.zeros_like(is_last)

@@ -83,7 +83,8 @@ def train(
     key_init, key_run = jax.random.split(key)
     learner = init_learner(env, algorithm, key_init, num_envs=num_envs, axis=axis)
 
-    def step(learner: Learner, key: PRNGKeyArray) -> tuple[Learner, Metrics]:
+    def step(learner: Learner, index: jax.Array) -> tuple[Learner, Metrics]:
+        key = jax.random.fold_in(key_run, index)
         return iterate(env, algorithm, reward, learner, key, num_steps=num_steps, axis=axis)
 
-    return jax.lax.scan(step, learner, jax.random.split(key_run, iterations))
+    return jax.lax.scan(step, learner, jnp.arange(iterations))

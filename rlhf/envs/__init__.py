@@ -3,23 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
-from rlhf.envs.bricks import bricks
-from rlhf.envs.cart_pole import cart_pole
-from rlhf.envs.chain import chain
-from rlhf.envs.double_pendulum import double_pendulum
+from rlhf.envs import bricks, cart_pole, chain, double_pendulum, pendulum, reacher
 from rlhf.envs.environment import Environment, Pose
-from rlhf.envs.pendulum import pendulum
-from rlhf.envs.reacher import reacher
 
 __all__ = ["ENVIRONMENTS", "Environment", "Pose", "make"]
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
-    "pendulum": pendulum,
-    "cart_pole": cart_pole,
-    "double_pendulum": double_pendulum,
-    "reacher": reacher,
-    "chain": chain,
-    "bricks": bricks,
+    "bricks": bricks.bricks,
+    "cart_pole": cart_pole.cart_pole,
+    "chain": chain.chain,
+    "double_pendulum": double_pendulum.double_pendulum,
+    "pendulum": pendulum.pendulum,
+    "reacher": reacher.reacher,
 }
 
 

@@ -2,7 +2,8 @@
 
 The rules are our own. The ball moves by one cell in both directions at every step. Walls turn it
 around, and so does a brick, which breaks. The paddle is three cells wide; its outer cells send the
-ball to their side. A lost ball costs a point and is served again. A broken wall is built anew.
+ball to their side. A lost ball costs a point and is served again. A wall without bricks is built
+anew once the ball is below it.
 """
 
 from typing import NamedTuple
@@ -90,16 +91,16 @@ def _step(state: BricksState, action: jax.Array, key: PRNGKeyArray) -> BricksSta
     hit = state.bricks & jnp.all(cells == to.reshape(2, 1, 1), axis=0)
     has_hit = jnp.any(hit)
     left = state.bricks & ~hit
-    left = left | ~jnp.any(left)  # a broken wall is built anew
+    left = left | (~jnp.any(left) & (row >= TOP + ROWS))
 
     side = to[1] - paddle
     is_down = to[0] == PADDLE_ROW
     is_caught, is_lost = is_down & (jnp.abs(side) <= 1), is_down & (jnp.abs(side) > 1)
-    turned = has_hit | is_caught
+    turned = has_hit | is_caught  # in front of a brick, and above the paddle
     velocity = jnp.stack(
         [jnp.where(turned, -down, down), jnp.where(is_caught & (side != 0), side, right)]
     )
-    ball = jnp.stack([jnp.where(turned, row, to[0]), to[1]])
+    ball = jnp.stack([jnp.where(turned, row, to[0]), jnp.where(has_hit, column, to[1])])
     new_ball, new_velocity = _served(key)
     return BricksState(
         jnp.where(is_lost, new_ball, ball),

@@ -41,7 +41,7 @@ def cart_pole(*, horizon: int = 200, ends_on_fall: bool = False) -> Environment:
         observe=_observe,
         reward=_reward,
         pose=_pose,
-        window=(-3.5, 3.5, -1.3, 1.6),
+        window=(-4.1, 4.1, -1.3, 1.3),
         observation_shape=(5,),
         action_size=2,
         is_discrete=True,
@@ -63,7 +63,7 @@ def energy(state: CartPoleState) -> Float[Array, "*n"]:
     return kinetic + lever * GRAVITY * jnp.cos(angle)
 
 
-def advance(state: CartPoleState, force: jax.Array, time_step: float) -> CartPoleState:
+def advance(state: CartPoleState, force: jax.Array, time_step: float | jax.Array) -> CartPoleState:
     """Returns the state one step later: new velocities move cart and pole."""
     position, velocity, angle, angular_velocity = state
     mass, lever = CART_MASS + POLE_MASS, POLE_MASS * HALF_POLE

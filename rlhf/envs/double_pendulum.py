@@ -58,13 +58,15 @@ def accelerations(state: DoublePendulumState, torque: jax.Array) -> Float[Array,
     return jnp.stack([first - coupling * second, 2 * second - coupling * first]) / determinant
 
 
-def advance(state: DoublePendulumState, torque: jax.Array, time_step: float) -> DoublePendulumState:
+def advance(
+    state: DoublePendulumState, torque: jax.Array, time_step: float | jax.Array
+) -> DoublePendulumState:
     """Returns the state one step later, by the method of Runge and Kutta of order 4."""
 
     def slope(at: DoublePendulumState) -> DoublePendulumState:
         return DoublePendulumState(at.velocities, accelerations(at, torque))
 
-    def moved(by: DoublePendulumState, time: float) -> DoublePendulumState:
+    def moved(by: DoublePendulumState, time: float | jax.Array) -> DoublePendulumState:
         return jax.tree.map(lambda x, dx: x + time * dx, state, by)
 
     first = slope(state)

@@ -59,7 +59,7 @@ def energy(state: PendulumState) -> Float[Array, "*n"]:
     return kinetic + MASS * GRAVITY * LENGTH / 2 * jnp.cos(state.angle)
 
 
-def advance(state: PendulumState, torque: jax.Array, time_step: float) -> PendulumState:
+def advance(state: PendulumState, torque: jax.Array, time_step: float | jax.Array) -> PendulumState:
     """Returns the state one step later: the new velocity moves the angle."""
     velocity = state.velocity + time_step * acceleration(state.angle, torque)
     velocity = jnp.clip(velocity, -MAX_SPEED, MAX_SPEED)
