@@ -14,6 +14,7 @@ from rlhf.policies import Networks, Params
 from rlhf.rollouts import Rollout
 
 OBSERVATION_LIMIT = 10.0  # standard deviations
+PyTree = Any
 Number = float | Float[Array, ""]
 Metrics = dict[str, jax.Array]
 
@@ -141,11 +142,11 @@ def minibatches(
 
 def descended(
     optimizer: optax.GradientTransformation,
-    gradient: Params,
+    gradient: PyTree,
     opt_state: Any,
-    params: Params,
+    params: PyTree,
     rate: Number,
-) -> tuple[Params, Any]:
+) -> tuple[PyTree, Any]:
     """Returns parameters and state of the optimizer after one step against its direction."""
     updates, opt_state = optimizer.update(gradient, opt_state, params)
     return jax.tree.map(lambda w, u: w - rate * u, params, updates), opt_state

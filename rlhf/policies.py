@@ -137,7 +137,7 @@ def convolutional(
 
     def features(params: Params, images: jax.Array) -> jax.Array:
         lead = images.shape[:-3]
-        x = images.reshape(-1, *shape).astype(jnp.float32)
+        x = _numbers(images).reshape(-1, *shape)
         for (kernel, bias), (_, k, stride) in zip(params["trunk"], layers, strict=False):
             kernel = kernel.reshape(k, k, -1, kernel.shape[-1])
             order = ("NHWC", "HWIO", "NHWC")
@@ -177,14 +177,19 @@ def _draw(key: PRNGKeyArray, sizes: Sequence[tuple[int, int]]) -> list[DensePara
 
 def _flat(observations: jax.Array, env: Environment) -> jax.Array:
     lead = observations.shape[: observations.ndim - len(env.observation_shape)]
-    return observations.reshape(*lead, -1).astype(jnp.float32)
+    return _numbers(observations).reshape(*lead, -1)
+
+
+def _numbers(observations: jax.Array) -> jax.Array:
+    is_float = jnp.issubdtype(observations.dtype, jnp.floating)
+    return observations if is_float else observations.astype(jnp.float32)
 
 
 def _head(layers: MLPParams, env: Environment, log_std: float) -> Any:
     layers = (*layers[:-1], jax.tree.map(lambda w: 0.01 * w, layers[-1]))
     if env.is_discrete:
         return layers
-    return GaussianHead(layers, jnp.full(env.action_size, log_std, jnp.float32))
+    return GaussianHead(layers, jnp.zeros(env.action_size) + log_std)
 
 
 def _distribution_of(head: Any, x: jax.Array, between: Callable[[Array], Array]) -> Any:

@@ -23,9 +23,10 @@ from rlhf.algorithms import (
     minibatches,
 )
 from rlhf.devices import mean_over, standardized
-from rlhf.policies import Networks, Params
+from rlhf.policies import Networks
 from rlhf.rollouts import Rollout
 
+PyTree = Any
 Vector = Float[Array, " n"]
 Search = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # tries, share, divergence, is better
 
@@ -106,11 +107,11 @@ def trpo(networks: Networks, settings: TRPOSettings, *, axis: str | None = None)
 def policy_step(
     networks: Networks,
     settings: TRPOSettings,
-    policy: Params,
+    policy: PyTree,
     lesson: Lesson,
     *,
     axis: str | None = None,
-) -> tuple[Params, Metrics]:
+) -> tuple[PyTree, Metrics]:
     """Returns the policy after one step that stays inside the trust region, or as it was.
 
     Source: Schulman et al. (2015), App. C: s solves F s = g, the step is s sqrt(2 δ / s^T F s), and
@@ -191,7 +192,7 @@ def conjugate_gradient(
     """
     enough = 1e-10 * jnp.vdot(b, b)
 
-    def step(carry: tuple[Vector, ...], _: None) -> tuple[tuple[Vector, ...], None]:
+    def step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
         x, r, p, square = carry
         z = product(p)
         is_done = square <= enough
@@ -244,16 +245,16 @@ def _fit_values(
     optimizer: optax.GradientTransformation,
     lesson: Lesson,
     axis: str | None,
-    value: Params,
+    value: PyTree,
     opt_state: Any,
     key: PRNGKeyArray,
-) -> tuple[Params, Any, Float[Array, ""]]:
+) -> tuple[PyTree, Any, Float[Array, ""]]:
     """Returns value function and optimizer after its epochs, and the mean loss of the last."""
 
-    def loss(value: Params, observations: jax.Array, targets: jax.Array) -> jax.Array:
+    def loss(value: PyTree, observations: jax.Array, targets: jax.Array) -> jax.Array:
         return jnp.mean((networks.value({"value": value}, observations) - targets) ** 2)
 
-    def step(carry: tuple[Params, Any], steps: jax.Array) -> tuple[tuple[Params, Any], jax.Array]:
+    def step(carry: tuple[PyTree, Any], steps: jax.Array) -> tuple[tuple[PyTree, Any], jax.Array]:
         value, opt_state = carry
         rows = lesson.observations[steps], lesson.targets[steps]
         mean, gradient = mean_over(axis, jax.value_and_grad(loss)(value, *rows))
