@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.integrate import solve_ivp
 
-
 TUNED = ("first", "last", "both")
 Matrix = Float64[np.ndarray, "k d"]
 Vector = Float64[np.ndarray, " k"]
