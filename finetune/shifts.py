@@ -118,11 +118,10 @@ def oracle_stem(kernel: Float[Array, "k k c_in c_out"], matrix: Any, offset: Any
     offset = np.broadcast_to(np.asarray(offset, np.float64), (channels,))
     _check_colors(channels, matrix, offset)
     inverse = np.linalg.inv(np.asarray(matrix, np.float64))
-    old = np.asarray(kernel, np.float64)
-    undone = np.einsum("cd,hwdo->hwco", inverse, old)
-    bias = -np.einsum("c,hwco->o", offset, undone)
     as_before = lambda x: jnp.asarray(x, kernel.dtype)
-    return Stem(as_before(undone), as_before(bias), as_before(offset))
+    undone = jnp.einsum("cd,hwdo->hwco", as_before(inverse), kernel)
+    bias = -jnp.einsum("c,hwco->o", as_before(offset), undone)
+    return Stem(undone, bias, as_before(offset))
 
 
 def apply_stem(
