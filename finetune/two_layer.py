@@ -148,12 +148,12 @@ def gradient_flow(
     if not len(inputs):
         raise ValueError("gradient_flow: the target set is empty; expected at least one example")
     k, d = network.b.shape
-    moves = TwoLayer(*(float(tune in (name, "both")) for name in ("last", "first")))
+    moves_v, moves_b = (float(tune in (name, "both")) for name in ("last", "first"))
 
     def velocity(_: float, state: np.ndarray) -> np.ndarray:
         now = TwoLayer(state[:k], state[k:].reshape(k, d))
         slope = gradients(now, inputs, targets)
-        return -np.concatenate([moves.v * slope.v, moves.b * slope.b.reshape(-1)])
+        return -np.concatenate([moves_v * slope.v, moves_b * slope.b.reshape(-1)])
 
     start = np.concatenate([network.v, network.b.reshape(-1)])
     span = (0.0, float(times[-1]))

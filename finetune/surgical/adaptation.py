@@ -93,7 +93,7 @@ def adapt(config: ConfigDict) -> Experiment:
         found = sources.abstract_sources(source, count)
         return {**shift_data.abstract_target(spec), "sources": found._asdict()}
 
-    def step(state: Adapting, data: PyTree, batch: Batch, key: Array) -> tuple[Adapting, Metrics]:
+    def step(state: Adapting, data: PyTree, batch: PyTree, key: Array) -> tuple[Adapting, Metrics]:
         del key
         return sequential_vmap(partial(_epoch, setting))(state, data, batch)
 
@@ -169,18 +169,18 @@ def _batch(config: ConfigDict, spec: shift_data.ShiftSpec, step: int) -> Batch:
     pool = shift_data.abstract_target(spec)["clean"]["label"].shape[0]
     clean = np.random.default_rng((config.seed, CLEAN)).integers(pool, size=size)
     return {
-        "epoch": np.int32(step),
-        "source": np.int32(config.seed % config.num_sources),
+        "epoch": np.asarray(step, np.int32),
+        "source": np.asarray(config.seed % config.num_sources, np.int32),
         "rows": rows,
         "valid": valid,
         "index": rows[np.stack(index)],
         "clean": clean.astype(np.int32),
-        "noise": np.uint32(config.seed),
+        "noise": np.asarray(config.seed, np.uint32),
     }
 
 
 def _epoch(
-    setting: Setting, state: Adapting, data: PyTree, batch: Batch
+    setting: Setting, state: Adapting, data: PyTree, batch: PyTree
 ) -> tuple[Adapting, Metrics]:
     """Returns the state of one seed after an epoch of every candidate, and its mean loss."""
     model_state = jax.tree.map(lambda x: x[batch["source"]], data["sources"]["model_state"])

@@ -44,11 +44,11 @@ class Candidates(NamedTuple):
     """
 
     multipliers: PyTree
-    renewed: Float[Array, "candidates epochs"]
-    rate: Float[Array, " candidates"]
-    l1: Float[Array, " candidates"]
-    l2: Float[Array, " candidates"]
-    criterion: Int[Array, " candidates"]
+    renewed: Float[Array | np.ndarray, "candidates epochs"]
+    rate: Float[Array | np.ndarray, " candidates"]
+    l1: Float[Array | np.ndarray, " candidates"]
+    l2: Float[Array | np.ndarray, " candidates"]
+    criterion: Int[Array | np.ndarray, " candidates"]
 
 
 class Plan(NamedTuple):

@@ -25,9 +25,10 @@ CHOICES = {
     "data": ("trained", "published"),
 }
 ALLOWED = {f"source.{name}": values for name, values in source.ALLOWED.items()}
-BLOCKS = ("block1", "block2", "block3", "last", "all", "rgn_tensor", "rgn_block")
+BLOCKS = ("block1", "block2", "block3", "last", "all")
 METHODS = (
     "all",
+    "last",
     "rgn_tensor",
     "rgn_block",
     "rgn_matrix",
@@ -76,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.num_steps, config.batch_size, config.num_sources = 8, 32, 5
         config.seed_group = 5
         config.adapt.update(
-            learning_rates=(1e-2, 3e-3, 1e-3), last_factor=10.0, target_size=100, updates=8
+            learning_rates=(1e-2, 2e-3), last_factor=10.0, target_size=100, updates=6
         )
     elif preset == "pod":
         config.apart = True
