@@ -248,7 +248,8 @@ def _candidate(
         distance = jax.tree.map(jnp.subtract, params, start)
         leaves = jax.tree.leaves(distance)
         lasso = sum(jnp.sum(jnp.abs(x)) for x in leaves)
-        return candidate.l1 * lasso + candidate.l2 / 2 * sum(jnp.sum(x**2) for x in leaves)
+        square = sum(jnp.sum(x**2) for x in leaves)
+        return jnp.asarray(candidate.l1 * lasso + candidate.l2 / 2 * square)
 
     is_first = epoch == 0
     fresh = init_tuning(start, adam())

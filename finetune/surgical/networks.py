@@ -124,6 +124,6 @@ def make_network(model: ConfigDict, image: tuple[int, int, int]) -> StatefulNetw
             f"config.model.blocks={model.blocks}, widths={model.widths}: expected a width for "
             "every stage"
         )
-    fields: dict[str, Any] = {name: model[name] for name in model}
-    module = SurgicalResNet(**{**fields, "dtype": model.dtype or None})
+    fields: dict[str, Any] = {**model.to_dict(), "dtype": model.dtype or None}
+    module = SurgicalResNet(**fields)
     return from_stateful_linen(module, jax.ShapeDtypeStruct((2, *image), jnp.float32))

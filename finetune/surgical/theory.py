@@ -91,7 +91,7 @@ def rotated_inputs(config: ConfigDict) -> dict[str, float]:
     shifted = x @ rotation.T
     exact = two_layer.first_layer_for_inputs(network, rotation)
     errors = two_layer.outputs(exact, shifted, relu=True) - targets
-    scale = np.mean(targets**2) / 2
+    scale = float(np.mean(targets**2) / 2)
     return {
         "first": float(np.mean(errors**2) / 2 / scale),
         "last": two_layer.last_layer_loss(network, shifted, targets) / scale,
@@ -108,7 +108,7 @@ def negated_labels(config: ConfigDict) -> dict[str, float]:
     targets = -two_layer.outputs(network, x, relu=True)
     exact = two_layer.last_layer_for_labels(network, -1.0)
     errors = two_layer.outputs(exact, x, relu=True) - targets
-    scale = np.mean(targets**2) / 2
+    scale = float(np.mean(targets**2) / 2)
     return {
         "first": two_layer.first_layer_loss(network, targets) / scale,
         "last": float(np.mean(errors**2) / 2 / scale),
