@@ -1,0 +1,173 @@
+"""Surgical fine-tuning: sources, targets, which candidate is selected, and a tiny experiment."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from common.config import load_config
+from common.errors import UserError
+from common.experiment import build
+from finetune import shifts
+from finetune.blocks import resnet_blocks
+from finetune.surgical import data as shift_data
+from finetune.surgical import measures
+from finetune.surgical.candidates import plan, selected
+
+CONFIG = "finetune/surgical/configs/adapt.py"
+SMALL = {
+    "seed_group": "1",
+    "num_steps": "2",
+    "num_sources": "1",
+    "batch_size": "10",
+    "evaluate_chunk": "50",
+    "source.num_steps": "2",
+    "source.data.num_train": "200",
+    "source.data.num_source": "80",
+    "source.data.num_pool": "120",
+    "source.data.num_test": "50",
+    "source.model.widths": "(4,8,8)",
+    "adapt.choices": "('block1','last','all','rgn_block','l2_sp')",
+    "adapt.learning_rates": "(0.01,0.001)",
+    "adapt.target_size": "20",
+    "adapt.num_valid": "20",
+    "adapt.updates": "2",
+}
+
+
+def config_of(variant: str = "", **fields: str) -> ConfigDict:
+    """Returns the config of few images."""
+    changed = {**SMALL, **{key.replace("__", "."): value for key, value in fields.items()}}
+    return load_config(f"{CONFIG}:cpu{variant}", changed)
+
+
+def spec_of(config: ConfigDict) -> shift_data.ShiftSpec:
+    """Returns the shift of a config."""
+    return shift_data.shift_spec(config.source.data, config.pixels, config.shift)
+
+
+def test_the_first_largest_validation_accuracy_is_selected() -> None:
+    valid = np.asarray(
+        [
+            [[50, 70, 60], [70, 40, 70]],  # a tie: the first rate, its second epoch
+            [[10, 20, 30], [31, 20, 10]],
+        ],
+        np.float32,
+    )
+    candidate, epoch = selected(jnp.asarray(valid.reshape(4, 3)), 2)
+    assert candidate.tolist() == [0, 3]
+    assert epoch.tolist() == [1, 0]
+    for way, (row, column) in enumerate(zip(candidate, epoch, strict=True)):
+        flat = valid[way].reshape(-1)
+        assert flat.argmax() == (int(row) - 2 * way) * 3 + int(column)
+
+
+def test_candidates_are_ways_times_rates_as_data() -> None:
+    config = config_of(
+        adapt__choices="('block2','last','lp_ft','rgn_block','l1_sp')", num_steps="4"
+    )
+    params = {
+        name: {"kernel": jax.ShapeDtypeStruct((2, 2), np.float32)}
+        for name in ("conv", "stage1_block0", "stage2_block0", "norm", "head")
+    }
+    found = plan(config.adapt, params, resnet_blocks(params), epochs=4)
+    of = lambda name: np.asarray(found.candidates.multipliers[name]["kernel"])
+
+    np.testing.assert_allclose(found.candidates.rate[:4], [0.01, 0.001, 0.1, 0.01])
+    assert of("stage2_block0")[:4].tolist() == [[1] * 4, [1] * 4, [0] * 4, [0] * 4]
+    np.testing.assert_allclose(of("head")[4], [1, 1, 0.1, 0.1])  # LP-FT: then all, slower
+    np.testing.assert_allclose(of("conv")[4], [0, 0, 0.1, 0.1])
+    assert found.candidates.criterion.tolist() == [0] * 6 + [1] * 2 + [0] * 2
+    assert np.flatnonzero(found.candidates.l1).tolist() == [8, 9]
+    with pytest.raises(ValueError, match="no strategy 'block7'"):
+        plan(config_of(adapt__choices="('block7',)").adapt, params, resnet_blocks(params), epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("variant", "shift"), [("", "flip"), ("", "negative"), (",task=groups", "groups")]
+)
+def test_targets_have_the_shapes_they_say_and_no_image_of_the_source(
+    variant: str, shift: str
+) -> None:
+    spec = spec_of(config_of(variant, shift__name=shift))
+    source, target = shift_data.source(spec), shift_data.target(spec)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), (source, target))
+    abstract = (shift_data.abstract_source(spec), shift_data.abstract_target(spec))
+
+    assert shapes == jax.tree.map(lambda x: (x.shape, x.dtype), abstract)
+    seen = {image.tobytes() for image in source["train"]["image"]}
+    assert not seen & {image.tobytes() for image in target["clean"]["image"]}
+    classes = shift_data.classes_of_pool(spec)
+    per_class = spec.num_pool // 10
+    assert len(target["pool"]["label"]) == classes * per_class
+    if shift == "flip":
+        np.testing.assert_array_equal(target["pool"]["label"], 9 - target["clean"]["label"])
+        np.testing.assert_array_equal(target["pool"]["label"], 9 - np.arange(10).repeat(12))
+    elif shift == "negative":
+        np.testing.assert_array_equal(target["pool"]["image"], -target["clean"]["image"])
+
+
+def test_a_background_goes_with_the_half_in_the_source_only() -> None:
+    spec = spec_of(config_of(",task=background"))
+    target = shift_data.target(spec)
+    agrees = {name: part["group"] == part["half"] for name, part in target.items()}
+    assert abs(agrees["clean"].mean() - 0.95) < 0.02
+    assert abs(agrees["test"].mean() - 0.5) < 0.05
+    right = jnp.asarray(agrees["test"])
+    found = measures.accuracies(right, target["test"], with_groups=True)
+    worst = shifts.worst_group(agrees["test"], target["test"]["half"], target["test"]["group"])
+    np.testing.assert_allclose(found["worst"], 100 * worst, atol=1e-4)
+
+
+def test_a_tiny_adaptation_keeps_what_it_freezes() -> None:
+    config = config_of(shift__name="negative")
+    experiment = build(config)
+    data, state = experiment.data(), jax.jit(experiment.init)(jax.random.key(0))
+    source = jax.tree.map(lambda x: x[0], data["sources"]["params"])
+    step = jax.jit(experiment.step)
+    key = jax.random.key(0)
+    for number in range(2):
+        state, _ = step(state, data, experiment.batch(number), key)
+
+    found = jax.jit(experiment.final)(state, data, key)
+    values = {name: float(total / count) for name, (total, count) in found.items()}
+    assert abs(values["test_oracle"] - values["source_accuracy"]) < 1e-4
+    np.testing.assert_allclose(
+        values["gain_last"], values["test_last"] - values["test_all"], atol=1e-4
+    )
+    assert sum(values[f"named_{name}"] for name in ("block1", "block2", "block3", "last")) == 1
+    tuned = state.tuning.tuned
+    last, block1 = (jax.tree.map(lambda x, i=i: x[i], tuned) for i in (2, 0))
+    for name in source:  # candidates 0 and 2 are block 1 and the last layer at rate 0.01
+        pairs = zip(*map(jax.tree.leaves, (source[name], last[name], block1[name])), strict=True)
+        for before, of_last, of_first in pairs:
+            assert np.array_equal(before, of_last) == (name != "head")
+            is_first = name in ("conv", "stage1_block0")
+            assert np.array_equal(before, of_first) == (not is_first)
+
+
+@pytest.mark.parametrize(
+    ("variant", "fields", "message"),
+    [
+        ("", {"adapt.target_size": "0"}, "the target set is empty"),
+        ("", {"adapt.target_size": "15"}, "expected multiples of the 10 classes"),
+        ("", {"shift.severity": "6"}, "config.shift.severity=6: expected 1 to 5"),
+        ("", {"shift.name": "flop"}, "did you mean"),
+        ("", {"shift.name": "noise_block4"}, "no block 'block4'"),
+        ("", {"adapt.choices": "('block9',)"}, "no strategy 'block9'"),
+        ("", {"shift.name": "groups"}, "expected config.data.task='groups' too"),
+        ("", {"source.data.num_pool": "200"}, "together at most config.data.num_train=200"),
+    ],
+)
+def test_bad_input_is_one_line(variant: str, fields: dict[str, str], message: str) -> None:
+    named = {key.replace(".", "__"): value for key, value in fields.items()}
+
+    def first_batch() -> None:
+        build(config_of(variant, **named)).batch(0)
+
+    with pytest.raises((UserError, ValueError), match=re.escape(message)) as caught:
+        first_batch()
+    assert "\n" not in str(caught.value)
