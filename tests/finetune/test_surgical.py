@@ -132,6 +132,7 @@ def test_a_tiny_adaptation_keeps_what_it_freezes() -> None:
     for number in range(2):
         state, _ = step(state, data, experiment.batch(number), key)
 
+    assert experiment.final is not None
     found = jax.jit(experiment.final)(state, data, key)
     values = {name: float(total / count) for name, (total, count) in found.items()}
     assert abs(values["test_oracle"] - values["source_accuracy"]) < 1e-4
