@@ -98,7 +98,7 @@ def blocks_by_path(
 
 def blocks_by_depth(
     params: PyTree,
-    num_blocks: int,
+    num_blocks: int | None = None,
     *,
     apply: Callable[..., Any] | None = None,
     inputs: PyTree = None,
@@ -113,7 +113,7 @@ def blocks_by_depth(
 
     Args:
         params: A tree.
-        num_blocks: At least 2.
+        num_blocks: At least 2; None: four, or as many as there are layers.
         apply: (params, inputs) -> outputs; layers are then in the order in which this uses them,
             which no names can mislead. None: in the order of the tree.
         inputs: Arrays or ShapeDtypeStructs for `apply`.
@@ -142,6 +142,7 @@ def blocks_by_depth(
         else:
             layers.append(leaves)
             counts.append(is_counted)
+    num_blocks = min(4, len(layers)) if num_blocks is None else num_blocks
     if not 2 <= num_blocks <= len(layers):
         raise ValueError(
             f"num_blocks={num_blocks}; expected 2 to {len(layers)}, the layers with a matrix"

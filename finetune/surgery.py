@@ -25,7 +25,6 @@ from finetune.programs import loop_safe
 PyTree = Any
 CRITERIA = ("rgn", "snr", "fisher")
 TITLES = {"rgn": "relative gradient norm", "snr": "signal to noise", "fisher": "Fisher information"}
-NUM_BLOCKS = 4
 NO_CLEAN_DATA = "relative gradient norms of the target data alone: weak, give clean data as source"
 BY_RULE = "largest relative gradient norm, relative to clean data; no measured shifts to compare"
 
@@ -74,7 +73,7 @@ def recommend(
         cost: (outputs, labels) -> [n], whose mean is to fall.
         target: Labeled data of the shifted distribution.
         source: Clean data, some hundred examples the network was trained on.
-        blocks: Groups; None: four by depth.
+        blocks: Groups; None: four by depth, or as many as there are layers.
         calibration: Measured shifts, of `calibration.read`; None: the rule alone decides.
         batch_size: Of gradients; criteria are averaged over the first five batches.
 
@@ -87,7 +86,7 @@ def recommend(
             raise ValueError(f"{name} has {len(examples.labels)} examples; expected two or more")
         check_labels(apply, params, examples, name)
     if blocks is None:
-        blocks = blocks_by_depth(params, NUM_BLOCKS, apply=apply, inputs=target.inputs)
+        blocks = blocks_by_depth(params, apply=apply, inputs=target.inputs)
     found = {
         name: profiles(apply, params, cost, examples, blocks, batch_size=batch_size)
         for name, examples in sets.items()
