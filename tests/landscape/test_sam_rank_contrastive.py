@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from common.config import load_config
 from common.data import image_sets
 from common.errors import MissingData, UserError
-from common.experiment import build
+from common.experiment import Experiment, build
 from landscape.sam_rank.contrastive import measures, pairs
 from landscape.sam_rank.contrastive.forgetful import forgetful
 from tests.landscape.problems import assert_close
@@ -176,12 +176,25 @@ def test_ranks_are_those_of_singular_values_under_both_centerings() -> None:
             assert int(found[f"{label}_{name}"]) == by_hand
 
 
+def started(experiment: Experiment) -> Any:
+    """Returns a first state drawn by NumPy: a program that draws it costs as much as a step's."""
+    random = np.random.default_rng(0)
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+
+    def drawn(path: Any, leaf: Any) -> np.ndarray:
+        kernel = random.normal(size=leaf.shape) / leaf.shape[0] ** 0.5
+        of_norm = np.full(leaf.shape, float("scale" in jax.tree_util.keystr(path)))
+        return (kernel if leaf.ndim > 1 else of_norm).astype(np.float32)
+
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+    return zeros._replace(params=jax.tree_util.tree_map_with_path(drawn, state.params))
+
+
 def test_towers_learn_and_a_bottleneck_bounds_their_rank() -> None:
     fields = {"learning_rate": "0.01", "schedule": "constant"}
     changed = {f"optimizer__{name}": value for name, value in fields.items()}
     experiment = build(config_of(model__bottleneck="4", model__temperature="0.1", **changed))
-    data, step = experiment.data(), jax.jit(experiment.step)
-    state = jax.jit(experiment.init)(jax.random.key(0))
+    data, step, state = experiment.data(), jax.jit(experiment.step), started(experiment)
     losses = []
     for number in range(250):  # at first all outputs are alike, and the loss stays at chance
         state, metrics = step(state, data, experiment.batch(number), jax.random.key(number))

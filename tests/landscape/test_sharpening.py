@@ -70,6 +70,7 @@ def descent() -> tuple:
     """Full-batch training of two updates a step; its evaluation, of the numbers asked for."""
     config = config_of("gradient_descent", tracking__every="2", smoothing="0.2")
     experiment, data, state = started(config)
+    experiment = experiment._replace(step=jax.jit(experiment.step))  # traced once for all tests
 
     @jax.jit
     def evaluate(state: Any, data: Any) -> dict[str, jax.Array]:
@@ -126,7 +127,7 @@ def test_a_step_is_gradient_descent_and_comes_to_know_the_sharpness(descent: tup
     rate = config.optimizer.learning_rate
     for _ in range(config.tracking.every):
         expected = expected - np.float32(rate) * np.asarray(derivatives(expected)[0])
-    step, batch = jax.jit(experiment.step), experiment.batch(0)
+    step, batch = experiment.step, experiment.batch(0)
     after, metrics = step(state, data, batch, jax.random.key(0))
 
     # A gradient in float32 is known to some 1e-6 of itself, and the parameters move less.
@@ -157,8 +158,9 @@ def test_penalties_lower_what_they_are_on(descent: tuple, penalty: str) -> None:
     name = {"jacobian": "output_jacobian_frobenius", "sharpness": "sharpness"}[penalty]
     found = {}
     batch = plain.batch(0)
-    for label, experiment, steps in (("plain", plain, 15), ("penalized", build(changed), 30)):
-        step, now = jax.jit(experiment.step), state
+    penalized = jax.jit(build(changed).step)
+    for label, step, steps in (("plain", plain.step, 15), ("penalized", penalized, 30)):
+        now = state
         for number in range(steps):  # as many updates
             now, _ = step(now, data, batch, jax.random.key(number))
         found[label] = float(evaluate(now, data)[name])
