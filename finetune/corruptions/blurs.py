@@ -5,11 +5,11 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Float64, Integer, Key, UInt8
 
 from finetune.corruptions import parameters
 from finetune.corruptions.draws import uniforms, words
-from finetune.corruptions.levels import Severity, at_severity, from_levels, product, to_levels
+from finetune.corruptions.levels import Severity, at_severity, from_levels, kept, product, to_levels
 from finetune.corruptions.parameters import Motion
 from finetune.corruptions.stencils import gaussian_bands, separable, stencil
 
@@ -17,7 +17,7 @@ TRUNCATE = 4.0  # standard deviations, of Gaussian and glass blur
 
 
 def gaussian_blur(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns images smoothed by a Gaussian; pixels at the edge go on outside.
 
@@ -54,7 +54,7 @@ def disk(radius: float, sigma: float) -> Float64[np.ndarray, "5 5"]:
 
 
 def defocus_blur(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns images out of focus; beyond the edge they are mirrored.
 
@@ -66,41 +66,57 @@ def defocus_blur(
 
 
 def glass_blur(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images seen through uneven glass: smoothed, pixels moved by up to one, smoothed.
 
     Source: Hendrycks and Dietterich (2019), glass blur, with the copies of the published files.
     """
-    sigmas = tuple(glass.sigma for glass in parameters.GLASS_BLUR)
-    rounds = at_severity([glass.rounds for glass in parameters.GLASS_BLUR], severity)
     height, width = levels.shape[1:3]
     bits = words(keys, height * width).reshape(-1, height, width)
-    smooth = to_levels(_smoothed(from_levels(levels), sigmas, severity))
-    once = moved(smooth, bits & 1, (bits >> np.uint32(1)) & 1)
-    twice = moved(once, (bits >> np.uint32(2)) & 1, (bits >> np.uint32(3)) & 1)
+    steps = jnp.stack([(bits >> np.uint32(k)) & 1 for k in range(4)], axis=1)
+    return through_glass(levels, severity, kept(steps.reshape(-1, 2, 2, height, width)))
+
+
+def through_glass(
+    levels: UInt8[Array, "n h w c"], severity: Severity, steps: Integer[Array, "n 2 2 h w"]
+) -> UInt8[Array, "n h w c"]:
+    """Returns images smoothed, moved and smoothed again.
+
+    Args:
+        levels: Images.
+        severity: 1 to 5.
+        steps: 0 or 1, in the first round and the second: up, left.
+    """
+    sigmas = tuple(glass.sigma for glass in parameters.GLASS_BLUR)
+    rounds = at_severity([glass.rounds for glass in parameters.GLASS_BLUR], severity)
+    smooth = kept(to_levels(_smoothed(from_levels(levels), sigmas, severity)))
+    once = kept(moved(smooth, steps[:, 0, 0], steps[:, 0, 1]))
+    twice = moved(once, steps[:, 1, 0], steps[:, 1, 1])
     glass = jnp.where(jnp.asarray(rounds) > 1, twice, once)
     return to_levels(_smoothed(from_levels(glass), sigmas, severity))
 
 
 def moved(
-    levels: UInt8[Array, "n h w c"], up: Int[Array, "n h w"], left: Int[Array, "n h w"]
+    levels: UInt8[Array, "n h w c"], up: Integer[Array, "n h w"], left: Integer[Array, "n h w"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images whose pixels are copies of themselves or of neighbors above and to the left.
 
     The released code scans from the last pixel to the first and means to exchange a pixel with the
     chosen neighbor, but assigns views of one array: the pixel becomes a copy, the neighbor stays.
-    As neighbors are at 0 or -1 only, the scan never reads what it has written: it is one gather.
-    The first two rows and columns stay, as they do there.
+    As neighbors are at 0 or -1 only, the scan never reads what it has written: it is one choice of
+    four. The first two rows and columns stay, as they do there.
     """
-    count, height, width, channels = levels.shape
-    inside = np.zeros((height, width), bool)
-    inside[2:, 2:] = True
-    place = jnp.arange(height * width).reshape(1, height, width)
-    step = jnp.where(inside[None], up.astype(jnp.int32) * width + left.astype(jnp.int32), 0)
-    source = (place - step).reshape(count, height * width, 1)
-    flat = levels.reshape(count, height * width, channels)
-    return jnp.take_along_axis(flat, source, axis=1).reshape(levels.shape)
+    inside = np.zeros((1, *levels.shape[1:3], 1), bool)
+    inside[:, 2:, 2:] = True
+    from_above, from_left = (part[..., None] * inside > 0 for part in (up, left))
+    beside = lambda images: jnp.roll(images, 1, axis=2)
+    above = jnp.roll(levels, 1, axis=1)
+    return jnp.where(
+        from_above,
+        jnp.where(from_left, beside(above), above),
+        jnp.where(from_left, beside(levels), levels),
+    )
 
 
 def motion_taps(motion: Motion, taps: int) -> Float64[np.ndarray, " taps"]:
@@ -129,18 +145,20 @@ def along_lines(
     down, right = away(jnp.sin(radians)), away(jnp.cos(radians))  # [n, taps]
 
     def blurred(image: Array, down: Array, right: Array) -> Array:
-        total = jnp.zeros_like(image)
-        for tap in range(weights.shape[0]):
-            rows = jnp.clip(jnp.arange(height) + down[tap], 0, height - 1)
-            columns = jnp.clip(jnp.arange(width) + right[tap], 0, width - 1)
-            total = total + weights[tap] * image[rows][:, columns]
-        return total
+        def add(total: Array, tap: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            weight, below, beside = tap
+            rows = jnp.clip(jnp.arange(height) + below, 0, height - 1)
+            columns = jnp.clip(jnp.arange(width) + beside, 0, width - 1)
+            return total + weight * image[rows][:, columns], None
 
+        return jax.lax.scan(add, jnp.zeros_like(image), (weights, down, right))[0]
+
+    weights = jnp.asarray(weights)
     return jax.vmap(blurred)(images, down, right)
 
 
 def motion_blur(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images blurred along a line of a random angle of at most 45 degrees.
 
@@ -175,31 +193,48 @@ def zoom_matrix(size: int, zoom: float) -> Float64[np.ndarray, "size size"]:
 
 
 @cache
-def zoom_matrices(size: int) -> Float64[np.ndarray, "severities zooms size size"]:
-    """Returns the zooms of each severity; zeros where it has fewer than the last."""
+def zoom_shares(
+    height: int, width: int
+) -> tuple[
+    Float64[np.ndarray, "zooms height height"],
+    Float64[np.ndarray, "zooms width width"],
+    Float64[np.ndarray, "severities zooms"],
+]:
+    """Returns zooms that differ, and the share of each in the mean of a severity.
+
+    Many zooms of a small image are the same, pixels being whole; the image itself is zoom 1.
+    """
     zooms = parameters.ZOOM_BLUR
-    matrices = np.zeros((len(zooms), len(zooms[-1]), size, size))
-    for of_severity, places in zip(zooms, matrices, strict=True):
-        for zoom, place in zip(of_severity, places, strict=False):
-            place[:] = zoom_matrix(size, zoom)
-    return matrices
+    key = lambda zoom: tuple(zoom_matrix(size, zoom).tobytes() for size in (height, width))
+    places = {key(zoom): number for number, zoom in enumerate(zooms[-1])}
+    order = sorted(places.values())
+    shares = np.zeros((len(zooms), len(order)))
+    for row, of_severity in zip(shares, zooms, strict=True):
+        for zoom in (1.0, *of_severity):
+            row[order.index(places[key(zoom)])] += 1 / (len(of_severity) + 1)
+    rows, columns = (
+        np.stack([zoom_matrix(size, zooms[-1][number]) for number in order])
+        for size in (height, width)
+    )
+    return rows, columns, shares
 
 
 def zoom_blur(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns the mean of images and of all their zooms.
 
     Source: Hendrycks and Dietterich (2019), zoom blur.
     """
     del keys
-    images = from_levels(levels)
-    count, height, width, channels = images.shape
-    both = [zoom_matrices(size) for size in (height, width)]
-    rows, columns = (at_severity(matrices, severity) for matrices in both)
-    parts = at_severity([len(zooms) + 1.0 for zooms in parameters.ZOOM_BLUR], severity)
-    planes = images.transpose(0, 3, 1, 2).reshape(-1, height, width)
-    tall = product("zab,nbw->nazw", rows, planes)  # every zoom of the rows
-    total = product("nazw,zvw->nav", tall, columns)
-    zoomed = total.reshape(count, channels, height, width).transpose(0, 2, 3, 1)
-    return to_levels((images + zoomed) / parts)
+    count, height, width, channels = levels.shape
+    rows, columns, table = zoom_shares(height, width)
+    shares = at_severity(table, severity)
+    # [h, n c, w]: both products of a zoom are plain ones.
+    planes = kept(from_levels(levels).transpose(1, 0, 3, 2).reshape(height, -1))
+    total = jnp.zeros((height * count * channels, width), jnp.float32)
+    for number, (down, right) in enumerate(zip(rows, columns, strict=True)):
+        tall = product("ab,bk->ak", down.astype(np.float32), planes).reshape(-1, width)
+        total = total + product("kw,vw->kv", tall, shares[number] * right.astype(np.float32))
+    mean = total.reshape(height, count, channels, width).transpose(1, 0, 3, 2)
+    return to_levels(mean)

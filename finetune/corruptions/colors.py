@@ -2,14 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
 from finetune.corruptions import parameters
 from finetune.corruptions.levels import Severity, at_severity, from_levels, to_levels
 
 
 def contrast(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns images nearer to the mean of each of their channels.
 
@@ -25,7 +25,7 @@ def contrast(
 
 
 def brightness(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns images with more of the V of HSV; of one channel, with more of it.
 
@@ -43,7 +43,7 @@ def brightness(
 
 
 def saturate(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns images with the S of HSV times a factor plus a constant.
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
+from jaxtyping import Array, Float, Integer, Key, UInt32
 
+from finetune.corruptions.levels import kept
 from finetune.corruptions.parameters import CIFAR_C
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -18,11 +19,11 @@ PARITY = 0x1BD11BDA
 
 
 def image_keys(
-    seed: int | Int[Array, ""],
+    seed: int | Integer[Array, ""],
     name: str,
-    severity: int | Int[Array, ""],
-    indices: Int[Array, " n"],
-) -> PRNGKeyArray:
+    severity: int | Integer[Array, ""],
+    indices: Integer[Array | np.ndarray, " n"],
+) -> Key[Array, " n"]:
     """Returns a key for each image: of the seed, the corruption, the severity and its index."""
     key = jax.random.fold_in(jax.random.key(seed), CIFAR_C.index(name))
     key = jax.random.fold_in(key, severity)
@@ -48,17 +49,16 @@ def threefry(
     return low, high
 
 
-def words(keys: PRNGKeyArray, count: int, stream: int = 0) -> UInt32[Array, "n count"]:
+def words(keys: Key[Array, " n"], count: int, stream: int = 0) -> UInt32[Array, "n count"]:
     """Returns 32 random bits `count` times for each key; streams are independent."""
     data = jax.random.key_data(keys)  # [n, 2]
     number = jnp.arange((count + 1) // 2, dtype=jnp.uint32)[None]  # [1, half]
     pair = threefry((data[:, :1], data[:, 1:]), (number, jnp.full_like(number, stream)))
-    # Kept whole: every part that is used would otherwise be drawn again.
-    return jax.lax.optimization_barrier(jnp.concatenate(pair, axis=1)[:, :count])
+    return kept(jnp.concatenate(pair, axis=1)[:, :count])
 
 
 def uniforms(
-    keys: PRNGKeyArray, shape: tuple[int, ...], low: float, high: float, stream: int = 0
+    keys: Key[Array, " n"], shape: tuple[int, ...], low: float, high: float, stream: int = 0
 ) -> Float[Array, "n ..."]:
     """Returns numbers of [low, high) in steps of 2^-24, of this shape for each key."""
     bits = words(keys, int(np.prod(shape, dtype=int)), stream) >> np.uint32(8)
@@ -66,7 +66,9 @@ def uniforms(
     return (low + (high - low) * unit).reshape(len(keys), *shape)
 
 
-def normals(keys: PRNGKeyArray, shape: tuple[int, ...], stream: int = 0) -> Float[Array, "n ..."]:
+def normals(
+    keys: Key[Array, " n"], shape: tuple[int, ...], stream: int = 0
+) -> Float[Array, "n ..."]:
     """Returns standard normal numbers of this shape for each key."""
     # Midpoints: never -1 or 1.
     unit = uniforms(keys, shape, -1.0 + 2**-24, 1.0 + 2**-24, stream)

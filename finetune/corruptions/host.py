@@ -14,7 +14,7 @@ TRUNCATE = 4.0  # standard deviations
 SHARPENING = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
 GREY = np.array((0.299, 0.587, 0.114))
 
-Ice = Sequence[UInt8[np.ndarray, "h w 3"]]
+Ice = Sequence[UInt8[np.ndarray, "_ _ 3"]]
 
 
 def truncated(images: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:

@@ -5,13 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Integer, UInt8
 
 # A number this little under a whole one is taken for it: otherwise the last bit of a device decides
 # between two levels where the exact value is whole.
-SLACK = 2.0**-10
+SLACK = 2.0**-13
 
-Severity = int | Int[Array, ""]
+Severity = int | Integer[Array, ""]
 
 
 def from_levels(levels: UInt8[Array, "..."]) -> Float[Array, "..."]:
@@ -39,6 +39,11 @@ def at_severity(table: Any, severity: Severity) -> Any:
     if isinstance(severity, int | np.integer):
         return entries[int(severity) - 1]
     return jnp.asarray(entries)[severity - 1]
+
+
+def kept(array: Array) -> Array:
+    """Returns an array that is computed once, not again in each place that uses it."""
+    return jax.lax.optimization_barrier(array)
 
 
 def product(spec: str, *arrays: Any) -> Array:

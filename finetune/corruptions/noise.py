@@ -9,7 +9,7 @@ from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float64, PRNGKeyArray, UInt8, UInt32
+from jaxtyping import Array, Float64, Key, UInt8, UInt32
 from scipy import special
 
 from finetune.corruptions import parameters
@@ -116,7 +116,7 @@ def alias_tables(name: str) -> UInt32[np.ndarray, "severities levels levels"]:
 
 
 def sampled(
-    levels: UInt8[Array, "n h w c"], table: UInt32[Array, "levels levels"], keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], table: UInt32[Array, "levels levels"], keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns a level for each level, drawn by its row of an alias table."""
     count = int(np.prod(levels.shape[1:]))
@@ -128,7 +128,7 @@ def sampled(
 
 
 def noise(
-    name: str, levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    name: str, levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images with noise of every value and channel on its own.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from finetune.corruptions.levels import product
+from finetune.corruptions.levels import kept, product
 
 
 def folded(index: Any, size: int, edge: str) -> Any:
@@ -63,13 +63,67 @@ def separable(
     columns: Float[Array, "w_out w"],
 ) -> Float[Array, "n h_out w_out c"]:
     """Returns images times one matrix from the left and one from the right, channel by channel."""
+    return along_columns(along_rows(images, columns), rows)
+
+
+def along_columns(
+    images: Float[Array, "n h w c"], rows: Float[Array, "h_out h"]
+) -> Float[Array, "n h_out w c"]:
+    """Returns images whose columns are multiplied by a matrix."""
+    count, height, width, channels = images.shape
+    flat = product("ab,nbk->nak", rows, images.reshape(count, height, width * channels))
+    return flat.reshape(count, rows.shape[0], width, channels)
+
+
+def along_rows(
+    images: Float[Array, "n h w c"], columns: Float[Array, "w_out w"]
+) -> Float[Array, "n h w_out c"]:
+    """Returns images whose rows are multiplied by a matrix, channel by channel."""
     count, height, width, channels = images.shape
     # Channels stay innermost: one product with `columns` for each of them, in one matrix.
-    wide = jnp.kron(jnp.asarray(columns, jnp.float32).T, jnp.eye(channels, dtype=jnp.float32))
+    wide = jnp.kron(jnp.asarray(columns).T, jnp.eye(channels, dtype=jnp.float32))
     flat = images.reshape(count * height, width * channels)
-    flat = product("ni,ij->nj", flat, wide).reshape(count, height, -1)
-    out = product("ai,nij->naj", jnp.asarray(rows, jnp.float32), flat)
-    return out.reshape(count, rows.shape[0], columns.shape[0], channels)
+    return product("ni,ij->nj", flat, wide).reshape(count, height, columns.shape[0], channels)
+
+
+def diagonals(
+    matrices: Float64[np.ndarray, "k size size"],
+) -> tuple[tuple[int, ...], Float64[np.ndarray, "k diagonals size"]]:
+    """Returns which diagonals of square matrices are not zero, and what is on them, by row."""
+    size = matrices.shape[-1]
+    each = {d: np.diagonal(matrices, d, 1, 2) for d in range(1 - size, size)}
+    offsets = tuple(d for d, entries in each.items() if entries.any())
+    inside = lambda d: (max(0, -d), max(0, d))
+    return offsets, np.stack([np.pad(each[d], ((0, 0), inside(d))) for d in offsets], axis=1)
+
+
+def banded(
+    images: Float[Array, "n h k"],
+    axis: int,
+    offsets: Sequence[int],
+    entries: Float[Array, "diagonals size"],
+) -> Float[Array, "n h k"]:
+    """Returns images times a matrix of few diagonals along an axis, 1 or 2.
+
+    Args:
+        images: Rows of pixels; those of several channels are side by side along axis 2.
+        axis: 1 for columns of pixels, 2 for rows.
+        offsets: Of the diagonals; pixels outside of an image are not used.
+        entries: Of the diagonals.
+    """
+    size = images.shape[axis]
+    step = size // entries.shape[1]  # channels
+    before, after = max(0, -min(offsets)) * step, max(0, max(offsets)) * step
+    around = [(0, 0), (0, 0), (0, 0)]
+    around[axis] = (before, after)
+    wide = kept(jnp.pad(images, around))
+    total = jnp.zeros_like(images)
+    for offset, entry in zip(offsets, entries, strict=True):
+        start = offset * step + before
+        part = jax.lax.slice_in_dim(wide, start, start + size, axis=axis)
+        shape = (1, -1, 1) if axis == 1 else (1, 1, -1)
+        total = total + jnp.repeat(entry, step).reshape(shape) * part
+    return total
 
 
 def padded(images: Float[Array, "n h w c"], radius: int, edge: str) -> Float[Array, "n h2 w2 c"]:

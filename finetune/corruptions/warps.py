@@ -4,7 +4,7 @@ from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Float64, Key, UInt8
 
 from finetune.corruptions import parameters
 from finetune.corruptions.draws import uniforms
@@ -12,12 +12,12 @@ from finetune.corruptions.levels import (
     Severity,
     at_severity,
     from_levels,
+    kept,
     product,
     to_levels,
 )
-from finetune.corruptions.stencils import folded, gaussian_bands, separable
+from finetune.corruptions.stencils import banded, diagonals, folded, gaussian_bands
 
-SUBPIXELS = 32  # of OpenCV's coordinates in an affine map
 TRUNCATE = 3.0  # standard deviations, of the smoothed displacements
 
 
@@ -45,7 +45,7 @@ def box_matrices(size: int) -> Float64[np.ndarray, "severities size size"]:
 
 
 def pixelate(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"] | None = None
 ) -> UInt8[Array, "n h w c"]:
     """Returns images made smaller and large again by boxes.
 
@@ -54,13 +54,14 @@ def pixelate(
     Source: Hendrycks and Dietterich (2019), pixelate.
     """
     del keys
-    height, width = levels.shape[1:3]
-    both = [box_matrices(size) for size in (height, width)]
-    rows, columns = (at_severity(matrices, severity) for matrices in both)
-    images = levels.astype(jnp.float32)
-    half = np.float32(0.5 + 2**-10)  # means of a few levels are halves, or far from halves
-    across = jnp.floor(separable(images, jnp.eye(height), columns) + half)
-    return jnp.floor(product("ab,nbwc->nawc", rows, across) + half).astype(jnp.uint8)
+    count, height, width, channels = levels.shape
+    images = levels.astype(jnp.float32).reshape(count, height, width * channels)
+    for axis, size in ((2, width), (1, height)):
+        offsets, table = diagonals(box_matrices(size))
+        means = banded(images, axis, offsets, at_severity(table, severity))
+        # Means of a few levels are halves, or far from halves.
+        images = jnp.floor(means + np.float32(0.5 + 2**-10))
+    return images.astype(jnp.uint8).reshape(levels.shape)
 
 
 def bilinear(
@@ -91,8 +92,8 @@ def affine_places(
 ) -> tuple[Float[Array, "n h w"], Float[Array, "n h w"]]:
     """Returns the rows and columns that pixels come from when three points of an image are moved.
 
-    The points are two thirds of the way to three corners of a square in the middle. Places are
-    rounded to 1/32 pixel, as OpenCV does.
+    The points are corners of a square in the middle, two thirds as large as the image. Places are
+    exact, as in OpenCV 5; that of the published files rounded them to 1/32 pixel.
 
     Args:
         moves: Right and down, of the points at the lower right, upper right and upper left.
@@ -118,8 +119,7 @@ def affine_places(
         + y * back[:, 1, axis, None, None]
         + shift[:, axis, None, None]
     )
-    rounded = lambda places: jnp.floor(places * SUBPIXELS + 0.5) / SUBPIXELS
-    return rounded(part(1)), rounded(part(0))
+    return part(1), part(0)
 
 
 def elastic(
@@ -142,7 +142,7 @@ def elastic(
     affine = at_severity([side * entry.affine for entry in table], severity)
     amount = at_severity([side * entry.amount for entry in table], severity)
     places = affine_places(moves * affine, height, width)
-    warped = bilinear(images, *places, "mirror")
+    warped = kept(bilinear(images, *places, "mirror"))
 
     sigmas = tuple(side * entry.sigma for entry in table)
     both = [gaussian_bands(sigmas, size, "reflect", TRUNCATE) for size in (height, width)]
@@ -155,7 +155,7 @@ def elastic(
 
 
 def elastic_transform(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images that were stretched like rubber.
 

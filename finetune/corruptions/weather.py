@@ -4,13 +4,13 @@ from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Float64, Key, UInt8
 
 from finetune.corruptions import parameters
 from finetune.corruptions.blurs import along_lines, motion_taps, zoom_matrix
 from finetune.corruptions.colors import luminance
 from finetune.corruptions.draws import normals, uniforms
-from finetune.corruptions.levels import Severity, at_severity, from_levels, product, to_levels
+from finetune.corruptions.levels import Severity, at_severity, from_levels, kept, product, to_levels
 
 ROUGHNESS = 100.0  # of the coarsest step of a plasma, which is scaled to [0, 1] in the end
 
@@ -57,7 +57,7 @@ def foggy(
 
 
 def fog(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images in fog.
 
@@ -97,18 +97,18 @@ def snowy(
     layer = entry("mean") + entry("std") * noise
     layer = product("vw,naw->nav", columns, product("ab,nbw->naw", rows, layer))
     layer = jnp.where(layer < entry("threshold"), 0.0, jnp.clip(layer, 0.0, 1.0))
-    flakes = jnp.floor(layer * 255)  # a picture of 8 bits is what falls
+    flakes = kept(jnp.floor(layer * 255))  # a picture of 8 bits is what falls
     taps = max(2 * snow.motion.radius + 1 for snow in table)
     weights = np.stack([motion_taps(snow.motion, taps) for snow in table])
     fallen = along_lines(flakes[..., None], at_severity(weights, severity), angles)
-    fallen = jnp.floor(fallen + 0.5) / 255
+    fallen = kept(jnp.floor(fallen + 0.5)) / 255
     mix = entry("mix")
     white = jnp.maximum(images, luminance(images) * 1.5 + 0.5)
     return mix * images + (1 - mix) * white + fallen + fallen[:, ::-1, ::-1]
 
 
 def snow(
-    levels: UInt8[Array, "n h w c"], severity: Severity, keys: PRNGKeyArray
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:
     """Returns images in falling snow.
 
