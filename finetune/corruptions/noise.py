@@ -92,14 +92,14 @@ def alias_table(
     rows = np.arange(len(transition))
     mass = transition / transition.sum(1, keepdims=True) * LEVELS
     threshold, alias = np.ones_like(mass), np.tile(np.arange(LEVELS), (len(mass), 1))
-    is_open = np.ones_like(mass, bool)
+    low, high = mass.copy(), mass.copy()  # of columns that are open; infinite elsewhere
     for _ in range(LEVELS - 1):
-        least = np.where(is_open, mass, np.inf).argmin(1)
-        most = np.where(is_open, mass, -np.inf).argmax(1)
-        threshold[rows, least] = mass[rows, least]
-        alias[rows, least] = most
-        mass[rows, most] -= 1 - mass[rows, least]
-        is_open[rows, least] = False
+        least, most = low.argmin(1), high.argmax(1)
+        filled = low[rows, least]
+        threshold[rows, least], alias[rows, least] = filled, most
+        left = high[rows, most] - (1 - filled)
+        low[rows, most] = high[rows, most] = left
+        low[rows, least], high[rows, least] = np.inf, -np.inf
     # The last open column has mass 1: its own alias.
     steps = np.clip(np.rint(threshold * 2**24), 0, 2**24 - 1).astype(np.uint32)
     own = threshold >= 1
