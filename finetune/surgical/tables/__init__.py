@@ -1,6 +1,22 @@
 """The tables of the paper by name."""
 
 from common.tables import named
-from finetune.surgical.tables import shifts, theory
+from finetune.surgical.tables import (
+    block_noise,
+    diagnosis,
+    few_shot,
+    methods,
+    shifts,
+    theory,
+)
 
-TABLES = named({"shifts": shifts, "theory": theory})
+TABLES = named(
+    {
+        "shifts": shifts,
+        "few_shot": few_shot,
+        "block_noise": block_noise,
+        "methods": methods,
+        "diagnosis": diagnosis,
+        "theory": theory,
+    }
+)
