@@ -118,7 +118,9 @@ def test_a_background_goes_with_the_half_in_the_source_only() -> None:
     assert abs(agrees["test"].mean() - 0.5) < 0.05
     right = jnp.asarray(agrees["test"])
     found = measures.accuracies(right, target["test"], with_groups=True)
-    worst = shifts.worst_group(agrees["test"], target["test"]["half"], target["test"]["group"])
+    worst = shifts.worst_group(
+        1.0 * agrees["test"], target["test"]["half"], target["test"]["group"]
+    )
     np.testing.assert_allclose(found["worst"], 100 * worst, atol=1e-4)
 
 
