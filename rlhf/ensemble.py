@@ -14,6 +14,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from common.gradient_types import Gradient
+from common.plain_gradient import plain
+from common.steps import Metrics, TrainState, gradient_step, init_train_state
 from rlhf import buffer as ring
 from rlhf.l2_controller import adjust
 from rlhf.preference import agreement, clip_logit, clip_sum, cross_entropy, weighted_mean
@@ -44,13 +47,11 @@ class Ensemble(NamedTuple):
     """Reward models with a leading axis of members.
 
     Attributes:
-        params: Of the networks.
-        opt_state: Of the optimizer, one for each.
+        train: Parameters and state of the optimizer, one for each.
         coefficient: Of the l2 penalty.
     """
 
-    params: PyTree
-    opt_state: PyTree
+    train: TrainState
     coefficient: Float[Array, " members"]
 
 
@@ -82,6 +83,7 @@ class Fit(NamedTuple):
         batch_size: Labels of a step.
         steps: Between two adjustments of the coefficient.
         rounds: Adjustments of a fit.
+        gradient: What the optimizer follows.
         is_mapped: Whether members are computed one after the other, which is faster for
             convolutions on CPUs; else side by side.
     """
@@ -92,6 +94,7 @@ class Fit(NamedTuple):
     batch_size: int
     steps: int
     rounds: int
+    gradient: Gradient = plain
     is_mapped: bool = False
 
 
@@ -104,14 +107,14 @@ def preference_loss(error: Float[Array, ""] | float) -> LabelLoss:
     return loss
 
 
-def target_loss(scale: Float[Array, ""] | float) -> LabelLoss:
-    """Returns the squared error of predicted clip rewards, in units of `scale`.
+def target_loss(center: Float[Array, ""] | float, scale: Float[Array, ""] | float) -> LabelLoss:
+    """Returns the squared error of predicted clip rewards, less `center` and in units of `scale`.
 
     Source: Christiano et al. (2017), Sec. 3.3, its ablation "target".
     """
 
     def loss(rewards: Array, labels: Labels) -> Array:
-        return jnp.mean((clip_sum(rewards) - labels.targets / scale) ** 2, axis=-1)
+        return jnp.mean((clip_sum(rewards) - (labels.targets - center) / scale) ** 2, axis=-1)
 
     return loss
 
@@ -132,6 +135,7 @@ def init_ensemble(
     *,
     members: int,
     coefficient: Float[Array, ""] | float,
+    gradient: Gradient = plain,
 ) -> Ensemble:
     """Draws members, each from a key of its own.
 
@@ -140,14 +144,18 @@ def init_ensemble(
     """
     if members < 1:
         raise ValueError(f"an ensemble of {members} members: expected at least 1")
-    params = jax.vmap(init)(jax.random.split(key, members))
+
+    def drawn(key: PRNGKeyArray) -> TrainState:
+        return init_train_state(init(key), optimizer, gradient=gradient)
+
+    train = jax.vmap(drawn)(jax.random.split(key, members))
     start = jnp.broadcast_to(jnp.asarray(coefficient, jnp.float32), (members,))
-    return Ensemble(params, jax.vmap(optimizer.init)(params), start)
+    return Ensemble(train, start)
 
 
 def predict(ensemble: Ensemble, how: Fit, inputs: PyTree) -> Float[Array, " members *batch"]:
     """Returns every member's rewards of the same inputs, not normalized."""
-    return _over_members(how, lambda params: how.apply(params, inputs, None))(ensemble.params)
+    return _over_members(how, lambda params: how.apply(params, inputs, None))(ensemble.train.params)
 
 
 def pair_logits(ensemble: Ensemble, how: Fit, clips: PyTree) -> Float[Array, "members pairs"]:
@@ -203,17 +211,15 @@ def fit(
         labels: A buffer of `Labels`.
         factor: Share by which the coefficient moves; 0: it stays.
     """
-    members = jax.tree.leaves(ensemble.params)[0].shape[0]
+    members = len(ensemble.coefficient)
 
     def a_round(carry: Ensemble, number: Array) -> tuple[Ensemble, FitReport]:
         keys = jax.random.split(jax.random.fold_in(key, number), members)
         train = _over_members(how, lambda *rows: _train(how, labels, *rows))
-        params, opt_state = train(
-            carry.params, carry.opt_state, carry.coefficient, labels.rows.weights.T, keys
-        )
-        found = report(carry._replace(params=params), how, labels)
+        trained = train(carry.train, carry.coefficient, labels.rows.weights.T, keys)
+        found = report(carry._replace(train=trained), how, labels)
         coefficient = adjust(carry.coefficient, found.train_loss, found.valid_loss, factor=factor)
-        return Ensemble(params, opt_state, coefficient), found
+        return Ensemble(trained, coefficient), found
 
     ensemble, found = jax.lax.scan(a_round, ensemble, jnp.arange(how.rounds))
     return ensemble, jax.tree.map(lambda x: x[-1], found)
@@ -222,33 +228,30 @@ def fit(
 def _train(
     how: Fit,
     labels: ring.Buffer,
-    params: PyTree,
-    opt_state: PyTree,
+    member: TrainState,
     coefficient: Array,
     weights: Array,
-    key: Array,
-) -> tuple[PyTree, PyTree]:
-    """Returns parameters and optimizer of one member after one round."""
+    key: PRNGKeyArray,
+) -> TrainState:
+    """Returns one member after one round."""
     in_bag = jnp.where(ring.is_held(labels), weights, 0.0)
 
-    def objective(params: PyTree, rows: Labels, is_any: Array, key: Array) -> Array:
+    def objective(
+        params: PyTree, data: PyTree, rows: Labels, key: PRNGKeyArray
+    ) -> tuple[Array, Metrics]:
         losses = how.loss(how.apply(params, rows.clips, key), rows)
-        return is_any * jnp.mean(losses) + coefficient * squared_weights(params)
+        return jnp.mean(losses) + data["coefficient"] * squared_weights(params), {}
 
-    def a_step(carry: tuple[PyTree, PyTree], number: Array) -> tuple[tuple[PyTree, PyTree], None]:
-        params, opt_state = carry
+    update = gradient_step(objective, how.optimizer, gradient=how.gradient)
+
+    def a_step(member: TrainState, number: Array) -> tuple[TrainState, None]:
         key_rows, key_dropout = jax.random.split(jax.random.fold_in(key, number))
         places, total = ring.draw(key_rows, in_bag, how.batch_size)
         rows = jax.tree.map(lambda x: x[places], labels.rows)
-        is_any = jnp.sign(total)
-        grads = jax.grad(objective)(params, rows, is_any, key_dropout)
-        updates, new_state = how.optimizer.update(grads, opt_state, params)
-        new = optax.apply_updates(params, updates), new_state
-        kept = jax.tree.map(lambda a, b: jnp.where(is_any > 0, a, b), new, carry)
-        return kept, None
+        new, _ = update(member, {"coefficient": coefficient}, rows, key_dropout)
+        return jax.tree.map(lambda a, b: jnp.where(total > 0, a, b), new, member), None
 
-    (params, opt_state), _ = jax.lax.scan(a_step, (params, opt_state), jnp.arange(how.steps))
-    return params, opt_state
+    return jax.lax.scan(a_step, member, jnp.arange(how.steps))[0]
 
 
 def _over_members(how: Fit, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -100,7 +100,7 @@ def brute_losses(params: np.ndarray, labels: Labels, copies: int = 1) -> tuple[l
 def test_losses_are_means_so_twice_the_validation_set_changes_nothing() -> None:
     labels, members = rows(30), start()
     found = report(members, filled(labels))
-    train, valid = brute_losses(np.asarray(members.params), labels)
+    train, valid = brute_losses(np.asarray(members.train.params), labels)
     np.testing.assert_allclose(found.train_loss, train, rtol=1e-5)
     np.testing.assert_allclose(found.valid_loss, valid, rtol=1e-5)
 
@@ -140,8 +140,8 @@ def test_members_learn_the_sign_and_the_penalty_moves_within_a_fit() -> None:
     labels = filled(rows(60))
     members, found = fit(jax.random.key(1), start(), labels, 0.1)
 
-    assert (np.asarray(members.params) > 0.1).all()
-    assert np.ptp(np.asarray(members.params)) > 0  # each from labels of its own
+    assert (np.asarray(members.train.params) > 0.1).all()
+    assert np.ptp(np.asarray(members.train.params)) > 0  # each from labels of its own
     assert (np.asarray(found.accuracy) == 1.0).all()
     assert (np.asarray(members.coefficient) != np.float32(0.01)).any()
     frozen, _ = fit(jax.random.key(1), start(), labels, 0.0)
@@ -152,7 +152,7 @@ def test_without_labels_nothing_is_learned() -> None:
     nothing = buffer.empty(jax.tree.map(lambda x: x[0], rows(2)), SIZE)
     members, found = fit(jax.random.key(1), start(), nothing, 0.1)
 
-    np.testing.assert_array_equal(members.params, start().params)
+    np.testing.assert_array_equal(members.train.params, start().train.params)
     assert np.isnan(found.valid_loss).all()
     with pytest.raises(ValueError, match="an ensemble of 0 members: expected at least 1"):
         ensemble.init_ensemble(
@@ -162,10 +162,11 @@ def test_without_labels_nothing_is_learned() -> None:
 
 def test_targets_are_fitted_in_their_scale() -> None:
     labels = rows(3)
-    loss = ensemble.target_loss(2.0)(jnp.asarray(labels.clips[..., 0]), labels)
     sums = labels.clips.sum(axis=(2, 3))
+    rewards = jnp.asarray(labels.clips[..., 0])
+    loss = ensemble.target_loss(1.0, 2.0)(rewards, labels._replace(targets=jnp.asarray(3 * sums)))
 
-    np.testing.assert_allclose(loss, np.mean((sums / 2) ** 2, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(loss, np.mean((sums - (3 * sums - 1) / 2) ** 2, axis=1), rtol=1e-4)
 
 
 @jax.jit

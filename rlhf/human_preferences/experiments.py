@@ -1,0 +1,48 @@
+"""The experiments of the paper: a policy that learns from comparisons, and what stands beside."""
+
+from functools import partial
+
+import jax
+import numpy as np
+from jaxtyping import Array
+from ml_collections import ConfigDict
+
+from common.experiment import Batch, Experiment
+from rlhf.human_preferences import learning, measures
+from rlhf.human_preferences.numbers import as_data, identity, numbers_of
+from rlhf.human_preferences.plan import make_plan
+
+SHOWN = 4  # episodes that a loaded run plays for a key
+
+
+def preferences(config: ConfigDict) -> Experiment:
+    """Trains a policy on a reward learned from comparisons, or on one of those beside it.
+
+    Source: Christiano et al. (2017), Sec. 2.2; App. A.1.
+    """
+    parts, plan = learning.parts_of(config), make_plan(config)
+    numbers = numbers_of(config)
+
+    def batch(step: int) -> Batch:
+        return {"labels": plan.labels[step], "learns": plan.learns[step]}
+
+    def predict(state: learning.State, data: learning.Numbers, inputs: Array) -> dict[str, Array]:
+        key = jax.random.key(inputs)
+        return measures.shown_episode(parts, state, data, key, SHOWN)
+
+    return Experiment(
+        data=partial(as_data, numbers),
+        init=partial(learning.init, parts),
+        step=partial(learning.step, parts),
+        batch=batch,
+        evaluate=partial(measures.evaluate, parts),
+        rules=((r"^state/learner/env_states/", jax.P("data")),),
+        predict=predict,
+        abstract_data=lambda: {
+            name: jax.ShapeDtypeStruct((), np.float32) for name in numbers._fields
+        },
+        identity=partial(identity, numbers),
+    )
+
+
+EXPERIMENTS = {"preferences": preferences}

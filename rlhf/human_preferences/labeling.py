@@ -1,0 +1,108 @@
+"""How a step gets labels: candidates cut from the rollout, the pairs worth showing, the answers."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from rlhf import buffer as ring
+from rlhf import queries, raters, segments
+from rlhf.ensemble import Ensemble, Fit, Labels, bootstrap_weights, pair_logits
+from rlhf.human_preferences.numbers import habits
+from rlhf.preference import clip_sum
+
+PyTree = Any
+
+
+class Recording(NamedTuple):
+    """A rollout as labels are made of it.
+
+    Attributes:
+        seen: What the reward model sees of every step.
+        goal: What the rater values: no learner sees it.
+        is_first: Whether a step is the first of an episode.
+    """
+
+    seen: Float[Array, "steps envs *shape"]
+    goal: Float[Array, "steps envs"]
+    is_first: Bool[Array, "steps envs"]
+
+
+class Asking(NamedTuple):
+    """How pairs are chosen and shown: sizes and names, no arrays.
+
+    Attributes:
+        slots: The most pairs that a step shows.
+        length: Of clips.
+        score: Name of the query score.
+        has_targets: Whether the rater tells the true clip rewards too.
+    """
+
+    slots: int
+    length: int
+    score: str
+    has_targets: bool
+
+
+def shapes(asking: Asking, seen: tuple[int, ...], members: int) -> Labels:
+    """Returns the shapes of one label, as a buffer is made for it."""
+    shape = jax.ShapeDtypeStruct
+    return Labels(
+        shape((2, asking.length, *seen), jnp.float32),
+        shape((), jnp.float32),
+        shape((2,), jnp.float32),
+        shape((members,), jnp.float32),
+    )
+
+
+def candidates(key: PRNGKeyArray, recording: Recording, asking: Asking) -> Recording:
+    """Returns pairs of clips [pairs, 2, length, ...] drawn from a rollout, ten for each slot."""
+    valid = segments.valid_starts(recording.is_first, asking.length)
+    count = 2 * queries.CANDIDATES * asking.slots
+    places = segments.draw_places(key, valid, count)
+    return segments.pairs(segments.cut(recording, places, asking.length))
+
+
+def ask(
+    key: PRNGKeyArray,
+    recording: Recording,
+    ensemble: Ensemble,
+    how: Fit,
+    asking: Asking,
+    data: dict[str, Any],
+    wanted: Int[Array, ""],
+) -> tuple[Labels, Bool[Array, " slots"]]:
+    """Returns new labels, one for every slot, and which of them are any.
+
+    Source: Christiano et al. (2017), Sec. 2.2.4.
+    """
+    key_cut, key_choice, key_answer, key_weights = jax.random.split(key, 4)
+    pairs = candidates(key_cut, recording, asking)
+    weights = member_weights(data, len(ensemble.coefficient))
+    scores = queries.make_score(asking.score)(pair_logits(ensemble, how, pairs.seen), weights)
+    chosen, is_shown = queries.choose(
+        key_choice, scores, asking.slots, wanted=wanted, at_random=data["at_random"]
+    )
+    seen, goal = pairs.seen[chosen], pairs.goal[chosen]
+    habit = habits(data)
+    worth = raters.clip_scores(goal, discount=habit.discount)
+    answers = raters.answer(key_answer, worth[:, 0], worth[:, 1], habit)
+    # Zeros in learning from preferences: the true reward goes no further than the rater.
+    targets = clip_sum(goal) if asking.has_targets else jnp.zeros((asking.slots, 2))
+    drawn = bootstrap_weights(key_weights, asking.slots, len(ensemble.coefficient))
+    return Labels(seen, answers.preferred, targets, drawn), is_shown & answers.is_given
+
+
+def member_weights(data: dict[str, Any], members: int) -> Float[Array, " members"]:
+    """Returns the weight of every member: 1 for those that are used, 0 for others."""
+    return (jnp.arange(members) < data["used_members"]).astype(jnp.float32)
+
+
+def target_scale(labels: ring.Buffer) -> tuple[Array, Array]:
+    """Returns mean and standard deviation of the clip rewards that the buffer holds."""
+    held = jnp.expand_dims(ring.is_held(labels), 1).astype(jnp.float32)
+    total = jnp.maximum(2 * jnp.sum(held), 1.0)
+    mean = jnp.sum(held * labels.rows.targets) / total
+    variance = jnp.sum(held * (labels.rows.targets - mean) ** 2) / total
+    return mean, jnp.sqrt(variance) + 1e-6

@@ -1,0 +1,5 @@
+"""The tables of the paper by name."""
+
+from common.tables import named
+
+TABLES = named({})

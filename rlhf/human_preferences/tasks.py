@@ -1,0 +1,67 @@
+"""What is to be learned: an environment, and the reward by which a simulated rater judges it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from rlhf import envs
+from rlhf.envs.environment import Environment
+from rlhf.envs.pendulum import spin_reward
+
+Goal = Callable[..., Array]  # (state, action, next_state) -> reward
+GOALS: dict[str, dict[str, Goal]] = {"pendulum": {"spin": spin_reward}}  # beside the task's own
+
+
+class Task(NamedTuple):
+    """A task to learn.
+
+    Attributes:
+        env: Where the policy acts in training.
+        judged: The same without an end: where it is judged.
+        goal: What the rater prefers; of `env.reward` if the task's own.
+    """
+
+    env: Environment
+    judged: Environment
+    goal: Goal
+
+
+def make_task(config: ConfigDict) -> Task:
+    """Returns the task of `config.task`.
+
+    Raises:
+        ValueError: For an unknown environment or goal.
+    """
+    section = config.task
+    options = {"horizon": section.horizon} if section.horizon else {}
+    judged = envs.make(section.name, **options, **section.options)
+    env = judged
+    if section.leak:
+        env = envs.make(section.name, **options, **section.options, terminates=True)
+    return Task(env, judged, goal_of(judged, section.goal))
+
+
+def goal_of(env: Environment, name: str) -> Goal:
+    """Returns a goal by its name: "task" for the reward of the environment.
+
+    Raises:
+        ValueError: If the environment has none of this name.
+    """
+    known = GOALS.get(env.name, {})
+    if name == "task":
+        return env.reward
+    if name not in known:
+        allowed = ", ".join(("task", *known))
+        raise ValueError(f"config.task.goal={name!r}: of {env.name} expected one of {allowed}")
+    return known[name]
+
+
+def steps_seen(env: Environment, observations: Array, actions: Array) -> Float[Array, "..."]:
+    """Returns what a reward model of vectors sees of every step: observation and action."""
+    act = jax.nn.one_hot(actions, env.action_size) if env.is_discrete else jnp.clip(actions, -1, 1)
+    lead = observations.shape[: observations.ndim - len(env.observation_shape)]
+    return jnp.concatenate([observations.reshape(*lead, -1), act], axis=-1)
