@@ -1,6 +1,8 @@
 """The experiments of the paper: a policy that learns from comparisons, and what stands beside."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,13 +38,28 @@ def preferences(config: ConfigDict) -> Experiment:
         step=partial(learning.step, parts),
         batch=batch,
         evaluate=partial(measures.evaluate, parts),
-        rules=((r"^state/learner/env_states/", jax.P("data")),),
+        rules=_rules(config),
         predict=predict,
         abstract_data=lambda: {
             name: jax.ShapeDtypeStruct((), np.float32) for name in numbers._fields
         },
         identity=partial(identity, numbers),
     )
+
+
+def _rules(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
+    """Returns where arrays live: environments over "data", seeds of a group over "seeds"."""
+
+    def split(*axes: str) -> Callable[[tuple[int, ...], jax.sharding.Mesh], jax.P]:
+        def spec(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:
+            return jax.P(*(axis if axis in mesh.shape else None for axis in axes))
+
+        return spec
+
+    environments = r"^state/learner/env_states/"
+    if config.seed_group == 1:
+        return ((environments, split("data")),)
+    return ((environments, split("seeds", "data")), (r"^(state|batch)/", split("seeds")))
 
 
 EXPERIMENTS = {"preferences": preferences}

@@ -45,15 +45,10 @@ class Asking(NamedTuple):
     has_targets: bool
 
 
-def shapes(asking: Asking, seen: tuple[int, ...], members: int) -> Labels:
-    """Returns the shapes of one label, as a buffer is made for it."""
-    shape = jax.ShapeDtypeStruct
-    return Labels(
-        shape((2, asking.length, *seen), jnp.float32),
-        shape((), jnp.float32),
-        shape((2,), jnp.float32),
-        shape((members,), jnp.float32),
-    )
+def blank(asking: Asking, seen: tuple[int, ...], members: int) -> Labels:
+    """Returns one label of zeros, as a buffer is made for it."""
+    clips = jnp.zeros((2, asking.length, *seen))
+    return Labels(clips, jnp.zeros(()), jnp.zeros(2), jnp.zeros(members))
 
 
 def candidates(key: PRNGKeyArray, recording: Recording, asking: Asking) -> Recording:

@@ -126,7 +126,7 @@ def init(parts: Parts, key: PRNGKeyArray) -> State:
         coefficient=config.reward.coefficient,
         gradient=parts.how.gradient,
     )
-    row = labeling.shapes(parts.asking, parts.network.shape, members)
+    row = labeling.blank(parts.asking, parts.network.shape, members)
     labels, asked = ring.empty(row, config.labels.capacity), jnp.zeros((), jnp.int32)
     return State(learner, Judge(ensemble, init_normalizer(members), labels, asked))
 

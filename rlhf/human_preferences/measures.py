@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from common.experiment import SumCount
+from rlhf.ensemble import predict
 from rlhf.human_preferences import labeling
 from rlhf.human_preferences.labeling import Recording
 from rlhf.human_preferences.learning import (
@@ -46,6 +47,7 @@ def evaluate(parts: Parts, state: State, data: Numbers, key: PRNGKeyArray) -> di
     mean = jnp.mean(jnp.sum(goal, axis=0))
     found = {
         "return": mean,
+        "per_step": mean / task.judged.horizon,
         "task_return": jnp.mean(jnp.sum(rewards_of(task.judged.reward, rollout), axis=0)),
         "solved": (mean > section.solved).astype(jnp.float32),
     }
@@ -85,5 +87,7 @@ def shown_episode(
     goal = rewards_of(parts.task.goal, rollout)
     found = {"segments": pose.segments, "circles": pose.circles, "goal": goal}
     if parts.asks:
-        found["reward"] = learned_rewards(parts, state.judge, data, seen_in(parts, rollout))[0]
+        seen = seen_in(parts, rollout)
+        found["reward"] = learned_rewards(parts, state.judge, data, seen)[0]
+        found["members"] = predict(state.judge.ensemble, parts.how, seen)
     return found

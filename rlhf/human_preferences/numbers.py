@@ -75,7 +75,7 @@ def numbers_of(config: ConfigDict) -> Numbers:
 
 def as_data(numbers: Numbers) -> dict[str, np.ndarray]:
     """Returns them as arrays, each by its name."""
-    return {name: np.float32(value) for name, value in numbers._asdict().items()}
+    return {name: np.asarray(value, np.float32) for name, value in numbers._asdict().items()}
 
 
 def identity(numbers: Numbers) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is to be learned: an environment, and the reward by which a simulated rater judges it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,13 @@ from ml_collections import ConfigDict
 from rlhf import envs
 from rlhf.envs.environment import Environment
 from rlhf.envs.pendulum import spin_reward
+from rlhf.envs.reacher import scaled_reward
 
 Goal = Callable[..., Array]  # (state, action, next_state) -> reward
-GOALS: dict[str, dict[str, Goal]] = {"pendulum": {"spin": spin_reward}}  # beside the task's own
+GOALS: dict[str, dict[str, Goal]] = {  # beside the task's own
+    "pendulum": {"spin": spin_reward},
+    "reacher": {"scaled": scaled_reward},
+}
 
 
 class Task(NamedTuple):
@@ -41,8 +45,19 @@ def make_task(config: ConfigDict) -> Task:
     judged = envs.make(section.name, **options, **section.options)
     env = judged
     if section.leak:
-        env = envs.make(section.name, **options, **section.options, terminates=True)
+        env = _leaking(judged, section.name, {**options, **section.options})
     return Task(env, judged, goal_of(judged, section.goal))
+
+
+def _leaking(env: Environment, name: str, options: dict[str, Any]) -> Environment:
+    """Returns the task with an end that tells the learner about it.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if name != "cart_pole":
+        raise ValueError(f"config.task.leak=True: {env.name} has no end; only cart_pole has")
+    return envs.make(name, **options, ends_on_fall=True)
 
 
 def goal_of(env: Environment, name: str) -> Goal:

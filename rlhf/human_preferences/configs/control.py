@@ -19,6 +19,7 @@ from common.config import choices, require_at_least_one
 
 CHOICES = {
     "preset": ("cpu", "paper", "pod"),
+    "task": ("pendulum", "spin", "cart_pole", "chain", "reacher"),
     "source": ("preferences", "targets", "true", "random"),
 }
 ALLOWED = {
@@ -26,6 +27,14 @@ ALLOWED = {
     "learner.activation": ("tanh", "relu"),
     "labels.schedule": ("hyperbolic", "exponential", "constant"),
     "queries.score": ("variance", "logit", "vote", "information"),
+}
+# Of the return of an episode: above it a run counts as solved.
+SOLVED = {
+    "pendulum": -250.0,
+    "spin": 1_000.0,
+    "cart_pole": 150.0,
+    "chain": 20.0,
+    "reacher": -10.0,
 }
 
 
@@ -36,8 +45,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = ConfigDict()
     config.experiment = "rlhf.human_preferences:preferences"
     config.num_steps, config.steps_per_call, config.log_every = 500, 20, 20
-    task = dict(name="pendulum", goal="task", horizon=0, leak=False, options=ConfigDict())
-    config.task = ConfigDict(task)
+    task = dict(name=chosen["task"], goal="task", horizon=0, leak=False)
+    if chosen["task"] == "spin":
+        task |= dict(name="pendulum", goal="spin")
+    config.task = ConfigDict(dict(task, options=ConfigDict()))
     config.learner = ConfigDict(
         dict(
             algorithm="trpo",  # App. A.1
@@ -88,18 +99,30 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # See rlhf/raters.py; rationality 0: none, the better clip wins.
     rater = dict(rationality=0.0, discount=1.0, mistake=0.0, skip=-1e9, margin=0.0)
     config.rater = ConfigDict(rater)
-    config.evaluation = ConfigDict(dict(episodes=32, solved=-250.0))
+    config.evaluation = ConfigDict(dict(episodes=32, solved=SOLVED[chosen["task"]]))
     if preset != "paper":
-        config.learner.envs, config.num_steps = 32, 50
-        config.steps_per_call, config.log_every = 5, 5
-        config.learner.discount, config.learner.decay, config.learner.kl_limit = 0.98, 0.95, 0.015
-        config.labels.total, config.labels.capacity, config.clip.length = 60, 200, 25
-        config.reward.batch_size, config.reward.rounds = 32, 2
-        config.seed_group = 6
+        _small(config, chosen["task"])
     if preset == "pod":
         config.learner.envs, config.seed_group = 1_024, 16
         config.mesh = ConfigDict(dict(data=16, seeds=16))
     return config
+
+
+def _small(config: ConfigDict, task: str) -> None:
+    """Makes a config one of minutes: the same claims, from fewer steps and labels."""
+    config.steps_per_call, config.log_every, config.seed_group = 5, 5, 6
+    config.reward.batch_size, config.reward.rounds = 32, 2
+    config.learner.envs, config.learner.steps, config.num_steps = 32, 200, 50
+    config.learner.discount, config.learner.decay, config.learner.kl_limit = 0.98, 0.95, 0.015
+    config.labels.total, config.labels.capacity, config.clip.length = 60, 200, 25
+    if task == "cart_pole":
+        config.learner.envs, config.num_steps = 16, 40
+    elif task == "chain":
+        config.learner.envs, config.learner.steps, config.clip.length = 16, 50, 10
+        config.num_steps, config.learner.kl_limit = 60, 0.05
+    elif task == "reacher":
+        config.learner.steps, config.clip.length, config.num_steps = 50, 10, 80
+        config.learner.kl_limit = 0.03
 
 
 def check(config: ConfigDict) -> None:

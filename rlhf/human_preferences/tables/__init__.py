@@ -1,5 +1,14 @@
 """The tables of the paper by name."""
 
 from common.tables import named
+from rlhf.human_preferences.tables import ablations, leak, novel, pendulum, trap
 
-TABLES = named({})
+TABLES = named(
+    {
+        "pendulum": pendulum,
+        "trap": trap,
+        "leak": leak,
+        "novel": novel,
+        "ablations": ablations,
+    }
+)

@@ -1,0 +1,42 @@
+"""A chain with a trap as data: labels asked along the way against those of the untrained policy."""
+
+from common.aggregates import Results
+from common.comparisons import all_of, at_least_times, beats
+from common.tables import Table
+from common.verdicts import PAPER, Verdict, claim
+from rlhf.human_preferences.judgements import RETURN, SOLVED
+from rlhf.human_preferences.tables.pendulum import CONFIG, TRUE, row
+
+ONLINE, OFFLINE = "labels along the way", "labels of the untrained policy only"
+
+
+@claim(PAPER, "Section 3.3")
+def offline_fails(results: Results) -> Verdict:
+    """Labels of the untrained policy alone are worse than as many asked along the way."""
+    return beats(results[ONLINE, RETURN], results[OFFLINE, RETURN])
+
+
+@claim()
+def online_finds_the_best_place(results: Results) -> Verdict:
+    """Labels along the way give over 90 % of the true reward's return, those before it none."""
+    online, offline, true = (results[name, RETURN] for name in (ONLINE, OFFLINE, TRUE))
+    return all_of(at_least_times(online, true, 0.9), at_least_times(true, offline, 2.0))
+
+
+TABLE = Table(
+    title="A chain with a trap: when labels are asked",
+    source='Christiano et al. (2017), its ablation "no online queries", on a chain',
+    config=CONFIG,
+    cells=(
+        *row(TRUE, {}, variant="task=chain,source=true", learns=False),
+        *row(ONLINE, {}, variant="task=chain"),
+        *row(OFFLINE, {"labels.initial_share": 1.0}, variant="task=chain"),
+    ),
+    seeds=tuple(range(6)),
+    headline=("offline_fails",),
+    notes=(
+        "No published value for this task. The reward rises to the right up to the twentieth cell "
+        "and is -1 behind it; no random walk of 50 steps comes that far. Clips have 10 steps. "
+        f"{SOLVED}: share of seeds with a return above 20 of 50 steps.",
+    ),
+)
