@@ -76,7 +76,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
         )
     )
     config.clip = ConfigDict(dict(length=15))  # 1.5 s at 10 frames a second
-    config.reward = ConfigDict(
+    config.reward = _reward(source)
+    config.queries = ConfigDict(dict(score="variance", at_random=False))  # Sec. 2.2.4
+    # See rlhf/raters.py; rationality 0: none, the better clip wins.
+    rater = dict(rationality=0.0, discount=1.0, mistake=0.0, skip=-1e9, margin=0.0)
+    config.rater = ConfigDict(rater)
+    config.evaluation = ConfigDict(dict(episodes=32, solved=SOLVED[chosen["task"]]))
+    if preset != "paper":
+        _small(config, chosen["task"])
+    if preset == "pod":
+        config.learner.envs, config.seed_group = 1_024, 16
+        config.mesh = ConfigDict(dict(data=16, seeds=16))
+    return config
+
+
+def _reward(source: str) -> ConfigDict:
+    """Returns the section of the reward model."""
+    return ConfigDict(
         dict(
             source=source,
             members=3,  # App. A
@@ -95,17 +111,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
             is_mapped=False,
         )
     )
-    config.queries = ConfigDict(dict(score="variance", at_random=False))  # Sec. 2.2.4
-    # See rlhf/raters.py; rationality 0: none, the better clip wins.
-    rater = dict(rationality=0.0, discount=1.0, mistake=0.0, skip=-1e9, margin=0.0)
-    config.rater = ConfigDict(rater)
-    config.evaluation = ConfigDict(dict(episodes=32, solved=SOLVED[chosen["task"]]))
-    if preset != "paper":
-        _small(config, chosen["task"])
-    if preset == "pod":
-        config.learner.envs, config.seed_group = 1_024, 16
-        config.mesh = ConfigDict(dict(data=16, seeds=16))
-    return config
 
 
 def _small(config: ConfigDict, task: str) -> None:

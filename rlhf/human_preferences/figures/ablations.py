@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import RunDirectories
-from rlhf.human_preferences.drawing import draw_runs
+from rlhf.figures import draw_runs
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import RunDirectories
-from rlhf.human_preferences.drawing import draw_runs
+from rlhf.figures import draw_runs
 from rlhf.human_preferences.tables.pendulum import MAIN
 
 
