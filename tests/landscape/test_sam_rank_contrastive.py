@@ -191,7 +191,7 @@ def started(experiment: Experiment) -> Any:
 
 
 def test_towers_learn_and_a_bottleneck_bounds_their_rank() -> None:
-    fields = {"learning_rate": "0.01", "schedule": "constant"}
+    fields = {"learning_rate": "0.01", "schedule": "constant", "warmup_steps": "0"}
     changed = {f"optimizer__{name}": value for name, value in fields.items()}
     experiment = build(config_of(model__bottleneck="4", model__temperature="0.1", **changed))
     data, step, state = experiment.data(), jax.jit(experiment.step), started(experiment)
