@@ -8,6 +8,7 @@ from finetune.surgical.tables import (
     methods,
     shifts,
     theory,
+    unsupervised,
 )
 
 TABLES = named(
@@ -18,5 +19,6 @@ TABLES = named(
         "methods": methods,
         "diagnosis": diagnosis,
         "theory": theory,
+        "unsupervised": unsupervised,
     }
 )
