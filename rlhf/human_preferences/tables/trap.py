@@ -1,7 +1,7 @@
 """A chain with a trap as data: labels asked along the way against those of the untrained policy."""
 
 from common.aggregates import Results
-from common.comparisons import all_of, at_least_times, beats
+from common.comparisons import all_of, at_least_times, beats, near
 from common.tables import Table
 from common.verdicts import PAPER, Verdict, claim
 from rlhf.human_preferences.judgements import RETURN, SOLVED
@@ -18,9 +18,14 @@ def offline_fails(results: Results) -> Verdict:
 
 @claim()
 def online_finds_the_best_place(results: Results) -> Verdict:
-    """Labels along the way give over 90 % of the true reward's return, those before it none."""
-    online, offline, true = (results[name, RETURN] for name in (ONLINE, OFFLINE, TRUE))
-    return all_of(at_least_times(online, true, 0.9), at_least_times(true, offline, 2.0))
+    """Labels along the way keep all seeds out of the trap, those before it none."""
+    return all_of(near(results[ONLINE, SOLVED], 1.0, 0.0), near(results[OFFLINE, SOLVED], 0.0, 0.0))
+
+
+@claim()
+def online_is_as_good_as_the_true_reward(results: Results) -> Verdict:
+    """Labels along the way give over 90 % of the true reward's return."""
+    return at_least_times(results[ONLINE, RETURN], results[TRUE, RETURN], 0.9)
 
 
 TABLE = Table(
