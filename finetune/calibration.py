@@ -1,16 +1,16 @@
 """Measured shifts: what profiles looked like, which block was best, and how good advice was.
 
     calibration = read()                                   # the committed file
-    told = advice(calibration, features(relative, 4))      # the nearest shifts decide
+    told = advice(calibration, features(relative, 4, calibration.criteria))
     told.choice, told.gain, told.confidence
 
 The file `calibration.json` has one row for each shift and seed: profiles of target and of clean
-data by block, and test scores after tuning each block, and all. A shift never advises on itself:
-confidence is from shifts that were left out, in turn, with all their seeds.
+data by block, and test scores after tuning each block, and all. A shift never
+advises on itself: confidence is from shifts left out, in turn, with all their seeds.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,12 +29,14 @@ class Calibration(NamedTuple):
 
     Attributes:
         blocks: Their names, in the order of the forward pass.
+        criteria: What was measured of them.
         shifts: Of every row.
         features: Of every row, as `features` gives them.
         scores: Test scores of every row, after tuning each block and after tuning all.
     """
 
     blocks: tuple[str, ...]
+    criteria: tuple[str, ...]
     shifts: tuple[str, ...]
     features: Float[np.ndarray, "rows features"]
     scores: Float[np.ndarray, "rows choices"]
@@ -67,40 +69,47 @@ def read(path: Path = FILE) -> Calibration:
     """Returns the measured shifts of a file.
 
     Raises:
-        ValueError: If it has fewer than two shifts, or a row lacks something.
+        ValueError: If there is no such file, or it is not what `from_rows` takes.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected measured shifts as JSON")
     return from_rows(json.loads(path.read_text()), str(path))
 
 
 def from_rows(data: Mapping[str, Any], place: str = "calibration") -> Calibration:
     """Returns the measured shifts of {"blocks", "rows"}.
 
-    A row has "shift", and for every criterion "rgn", "snr", "fisher" a list by block, of clean data
-    under "rgn_clean" and so on; and "test", scores by block and "all".
+    A row has "shift"; "rgn", a list by block, and that of clean data, "rgn_clean"; "test", scores
+    by block and "all". "snr" and "fisher" are used where all rows have them.
 
     Raises:
         ValueError: If there are fewer than two shifts, or a row lacks something.
     """
     blocks, found, scores = tuple(data["blocks"]), [], []
+    names = tuple(
+        name for name in CRITERIA if name == CRITERIA[0] or all(name in row for row in data["rows"])
+    )
     for number, row in enumerate(data["rows"]):
-        wanted = {"shift", "test", *CRITERIA, *(f"{name}_clean" for name in CRITERIA)}
+        wanted = {"shift", "test", *names, *(f"{name}_clean" for name in names)}
         lacking = sorted(wanted - set(row)) + sorted({*blocks, ALL} - set(row.get("test", {})))
         if lacking:
             raise ValueError(f"{place}: row {number} lacks {', '.join(lacking)}")
         relative = {
             name: _over_largest(row[name]) / np.maximum(_over_largest(row[f"{name}_clean"]), 1e-6)
-            for name in CRITERIA
+            for name in names
         }
-        found.append(features(relative, len(blocks)))
+        found.append(features(relative, len(blocks), names))
         scores.append([row["test"][name] for name in (*blocks, ALL)])
     shifts = tuple(row["shift"] for row in data["rows"])
     if len(set(shifts)) < 2:
         raise ValueError(f"{place}: {len(set(shifts))} shifts; expected two or more")
-    return Calibration(blocks, shifts, np.array(found), np.array(scores, float))
+    return Calibration(blocks, names, shifts, np.array(found), np.array(scores, float))
 
 
 def features(
-    relative: Mapping[str, Float[np.ndarray, " blocks"]], size: int
+    relative: Mapping[str, Float[np.ndarray, " blocks"]],
+    size: int,
+    names: Sequence[str] = CRITERIA,
 ) -> Float[np.ndarray, " features"]:
     """Returns logarithms of relative profiles, read at `size` depths from the first to the last."""
     depths = np.linspace(0, 1, size)
@@ -108,7 +117,7 @@ def features(
     def read_at(values: np.ndarray) -> np.ndarray:
         return np.interp(depths, np.linspace(0, 1, len(values)), np.log(np.maximum(values, 1e-6)))
 
-    return np.concatenate([read_at(np.asarray(relative[name], float)) for name in CRITERIA])
+    return np.concatenate([read_at(np.asarray(relative[name], float)) for name in names])
 
 
 def advice(calibration: Calibration, of: Float[np.ndarray, " features"]) -> Advice:

@@ -9,6 +9,7 @@ data of training should be given: without them every profile looks alike. Measur
 (`finetune.calibration`) say what such profiles came to, and how often the advice was good.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -87,10 +88,8 @@ def recommend(
         check_labels(apply, params, examples, name)
     if blocks is None:
         blocks = blocks_by_depth(params, apply=apply, inputs=target.inputs)
-    found = {
-        name: profiles(apply, params, cost, examples, blocks, batch_size=batch_size)
-        for name, examples in sets.items()
-    }
+    measure = profiler(apply, cost, blocks, batch_size=batch_size)
+    found = {name: measure(params, examples) for name, examples in sets.items()}
     ours, clean = found["target"], found.get("source", {})
     relative = {name: ours[name] / np.maximum(clean[name], 1e-6) for name in clean}
     whole = (blocks, ours, clean, relative)
@@ -100,40 +99,33 @@ def recommend(
     if calibration is None:
         block = blocks.names[int(np.argmax(relative["rgn"]))]
         return Recommendation(block, *whole, None, None, BY_RULE)
-    told = advice(calibration, features(relative, len(calibration.blocks)))
+    size, names = len(calibration.blocks), calibration.criteria
+    told = advice(calibration, features(relative, size, names))
     block = _own_block(blocks, calibration, told.choice)
     basis = f"the {told.neighbors} nearest of {len(calibration.shifts)} measured shifts"
     return Recommendation(block, *whole, told.gain, told.confidence, basis)
 
 
-def profiles(
-    apply: Apply,
-    params: PyTree,
-    cost: PerExample,
-    examples: Examples,
-    blocks: Blocks,
-    *,
-    batch_size: int = 64,
-    batches: int = 5,
-) -> dict[str, Float[np.ndarray, " blocks"]]:
-    """Returns every criterion by block, over the largest block.
+def profiler(
+    apply: Apply, cost: PerExample, blocks: Blocks, *, batch_size: int = 64, batches: int = 5
+) -> Callable[[PyTree, Examples], dict[str, Float[np.ndarray, " blocks"]]]:
+    """Returns (params, examples) -> every criterion by block, over the largest block.
+
+    Examples are used in their order. Data sets of one size share a compiled program.
 
     Args:
         apply: (params, inputs) -> outputs.
-        params: The network.
         cost: (outputs, labels) -> [n].
-        examples: In the order in which they are used.
         blocks: Groups.
         batch_size: Of relative gradient norms; fewer where there are not as many.
         batches: How many at most; single examples are as many.
     """
-    fast, count = loop_safe(apply), len(examples.labels)
-    size = min(batch_size, count)
-    number = min(batches, count // size)
+    fast = loop_safe(apply)
 
     def loss(params: PyTree, batch: Examples) -> jax.Array:
         return cost(fast(params, batch.inputs), batch.labels).mean()
 
+    @jax.jit
     def all_of(params: PyTree, batches: Examples) -> dict[str, jax.Array]:
         rgn = criteria.averaged(criteria.relative_gradient_norm, loss, params, batches, blocks)
         singles = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batches)
@@ -144,10 +136,16 @@ def profiles(
             for name, profile in zip(CRITERIA, found, strict=True)
         }
 
-    used = jax.tree.map(
-        lambda x: np.asarray(x[: number * size]).reshape(number, size, *x.shape[1:]), examples
-    )
-    return {name: np.asarray(x) for name, x in jax.jit(all_of)(params, used).items()}
+    def profiles(params: PyTree, examples: Examples) -> dict[str, Any]:
+        count = len(examples.labels)
+        size = min(batch_size, count)
+        number = min(batches, count // size)
+        used = jax.tree.map(
+            lambda x: np.asarray(x[: number * size]).reshape(number, size, *x.shape[1:]), examples
+        )
+        return {name: np.asarray(x) for name, x in all_of(params, used).items()}
+
+    return profiles
 
 
 def _own_block(blocks: Blocks, calibration: Calibration, choice: str) -> str:

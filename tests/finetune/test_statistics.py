@@ -75,6 +75,3 @@ def test_training_by_the_batch_renews_statistics_and_refuses_frozen_ones(network
         adapted("all", train=training(found), batch_size=6)
     by_batch = adapted("all", train=training(found), batch_size=8).params["batch_stats"]["norm"]
     assert (by_batch["mean"] != variables["batch_stats"]["norm"]["mean"]).all()
-    rested = adapted("last").params
-    assert (rested["batch_stats"]["norm"]["var"] == 1).all()
-    assert (rested["params"]["head"]["kernel"] != variables["params"]["head"]["kernel"]).any()

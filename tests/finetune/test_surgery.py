@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.figures import page
-from finetune import calibration, criteria, figures, surgery
+from finetune import calibration, figures, surgery
 from finetune.adaptation import Examples, cross_entropy
 from tests.finetune import shifted
 
@@ -60,11 +60,18 @@ def test_profiles_are_read_at_the_same_depth_whatever_the_number_of_blocks() -> 
 def test_measured_shifts_that_lack_something_are_refused() -> None:
     blocks = ["block1", "block2", "last"]
     lacking = row("a", LAST, "last", 0)
-    del lacking["snr_clean"], lacking["test"]["all"]
-    with pytest.raises(ValueError, match="calibration: row 0 lacks snr_clean, all"):
+    del lacking["rgn_clean"], lacking["test"]["all"]
+    with pytest.raises(ValueError, match="calibration: row 0 lacks rgn_clean, all"):
         calibration.from_rows({"blocks": blocks, "rows": [lacking]})
     with pytest.raises(ValueError, match="1 shifts; expected two or more"):
         calibration.from_rows({"blocks": blocks, "rows": [row("a", LAST, "last", 0)]})
+
+
+def test_criteria_that_some_rows_lack_are_left_out() -> None:
+    rows = [row("a", LAST, "last", 0), row("b", FIRST, "block1", 0)]
+    del rows[1]["snr"], rows[0]["fisher_clean"], rows[0]["fisher"]
+    found = calibration.from_rows({"blocks": ["block1", "block2", "last"], "rows": rows})
+    assert found.criteria == ("rgn",) and found.features.shape == (2, 3)
 
 
 @pytest.fixture(scope="module")
@@ -76,21 +83,31 @@ def flip() -> tuple[Examples, Examples]:
     return Examples(x, 2 - labels), Examples(x, labels)
 
 
-def test_recommendations_compare_profiles_with_clean_data(flip: Any, tmp_path: Any) -> None:
+NETWORK = (shifted.apply, shifted.network(), cross_entropy)
+
+
+@pytest.fixture(scope="module")
+def measure() -> Any:
+    return surgery.profiler(shifted.apply, cross_entropy, shifted.blocks(), batch_size=8)
+
+
+def test_recommendations_compare_profiles_with_clean_data(
+    flip: Any, measure: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, clean = flip
-    network = (shifted.apply, shifted.network(), cross_entropy)
-    options: Any = {"blocks": shifted.blocks(), "batch_size": 8}
-    found = surgery.recommend(*network, target, source=clean, **options)
+    monkeypatch.setattr(surgery, "profiler", lambda *a, **k: measure)  # compiled once
+    options: Any = {"blocks": shifted.blocks()}
+    found = surgery.recommend(*NETWORK, target, source=clean, **options)
     for name in calibration.CRITERIA:
         for of_data in (found.profiles, found.clean):
             np.testing.assert_allclose(of_data[name].max(), 1, rtol=1e-6)
         np.testing.assert_allclose(found.relative[name], found.profiles[name] / found.clean[name])
     assert found.block == found.blocks.names[int(np.argmax(found.relative["rgn"]))]
     assert found.gain is None and found.basis == surgery.BY_RULE
-    weak = surgery.recommend(*network, target, **options)
+    weak = surgery.recommend(*NETWORK, target, **options)
     assert weak.basis == surgery.NO_CLEAN_DATA and not weak.relative
 
-    told = surgery.recommend(*network, target, source=clean, calibration=measured(), **options)
+    told = surgery.recommend(*NETWORK, target, source=clean, calibration=measured(), **options)
     wanted = calibration.advice(measured(), calibration.features(found.relative, 3))
     assert (told.block, told.confidence) == (wanted.choice, wanted.confidence)
     assert "of 20 measured shifts" in told.basis
@@ -99,32 +116,28 @@ def test_recommendations_compare_profiles_with_clean_data(flip: Any, tmp_path: A
     assert (tmp_path / "report.png").stat().st_size > 5000
 
 
-def test_profiles_are_the_criteria_over_their_largest_block(flip: Any) -> None:
-    """The gradients of a perceptron's last layer by hand: outer products of errors and features."""
-    target, _ = flip
-    found = surgery.profiles(
-        shifted.apply, shifted.network(), cross_entropy, target, shifted.blocks(), batch_size=8
-    )
-    params, x = shifted.network(), target.inputs.astype(float)
-    *hidden, last = params
-    for layer in hidden:
-        x = np.tanh(x @ layer.kernel + layer.bias[None])
-    errors = np.exp(x @ last.kernel + last.bias[None])
+def test_profiles_are_the_criteria_over_their_largest_block(flip: Any, measure: Any) -> None:
+    """The Fisher information of the head by hand: outer products of errors and features."""
+    params, (target, _) = shifted.network(), flip
+    found, x = measure(params, target)["fisher"], target.inputs.astype(float)
+    hidden = [x := np.tanh(x @ layer.kernel + layer.bias[None]) for layer in params[:-1]]
+    errors = np.exp(shifted.logits(target.inputs).astype(float))
     errors = errors / errors.sum(1, keepdims=True) - np.eye(3)[target.labels]
-    squares = np.sum((x[:, :, None] * errors[:, None]) ** 2) + np.sum(errors**2)
-    of_last = squares / 16 / (last.kernel.size + last.bias.size)
-    loss = lambda p, e: cross_entropy(shifted.apply(p, e.inputs), e.labels).mean()
-    moments = criteria.example_moments(loss, params, target)
-    fisher = np.asarray(criteria.fisher(moments, shifted.blocks()).blocks)
-    np.testing.assert_allclose(fisher[2], of_last, rtol=1e-4)  # float32 sums of 16 x 18 squares
-    np.testing.assert_allclose(found["fisher"], fisher / fisher.max(), rtol=1e-4)
+    # Backwards through the layers: errors in outputs, then in what comes before the tanh.
+    squares = []
+    for layer, below in zip(params[::-1], (*hidden[::-1], target.inputs), strict=True):
+        entries = np.sum((below[:, :, None] * errors[:, None]) ** 2) + np.sum(errors**2)
+        squares.append(entries / (layer.kernel.size + layer.bias.size))
+        errors = (errors @ layer.kernel.T) * (1 - below**2)
+    wanted = np.array(squares[::-1])
+    np.testing.assert_allclose(found, wanted / wanted.max(), rtol=1e-4)  # sums of float32
 
 
 def test_data_that_say_nothing_are_refused(flip: Any) -> None:
     target, _ = flip
     one = Examples(target.inputs[:1], target.labels[:1])
     with pytest.raises(ValueError, match="target has 1 examples; expected two or more"):
-        surgery.recommend(shifted.apply, shifted.network(), cross_entropy, one)
+        surgery.recommend(*NETWORK, one)
     wrong = target._replace(labels=target.labels + 1)
     with pytest.raises(ValueError, match=r"target.labels\[\d+\]=3; expected 0 to 2"):
-        surgery.recommend(shifted.apply, shifted.network(), cross_entropy, wrong)
+        surgery.recommend(*NETWORK, wrong)
