@@ -93,10 +93,13 @@ def markdown(result: Mapping[str, Any]) -> str:
             run = part["whole"][side]
             end, best = run["curve"][-1], max(point["return"] for point in run["curve"])
             what = "reached -250" if run["solved"] else f"best return {best:.0f}, given up"
-            lines.append(
+            line = (
                 f"- {name}, {threads} threads: {what} after {end['steps']:,.0f} steps, "
-                f"{end['wall']:.1f} s ({end['cpu']:.1f} CPU-s); compiling {run['compile']:.1f} s."
+                f"{end['wall']:.1f} s ({end['cpu']:.1f} CPU-s)"
             )
+            if "compile" in run:
+                line += "; compiling {wall:.1f} s ({cpu:.1f} CPU-s)".format(**run["compile"])
+            lines.append(f"{line}.")
     return "\n".join(lines)
 
 
