@@ -82,9 +82,10 @@ def corrupt(
         more = size - count
         numbers = np.pad(numbers, (0, more)).astype(np.uint32)
         if name in PURE:
-            levels = np.pad(levels, ((0, more), (0, 0), (0, 0), (0, 0)))
+            if more:
+                levels = np.pad(levels, ((0, more), (0, 0), (0, 0), (0, 0)))
             out = _program(name)(levels, numbers, seed, severity)
-            parts.append(np.asarray(out)[:count])
+            parts.append(np.array(out[:count] if more else out))
             continue
         draws = np.asarray(_draws(name, height, width)(numbers, seed, severity))[:count]
         if name == "frost":
@@ -93,7 +94,7 @@ def corrupt(
             parts.append(host.frost(levels, severity, draws, pictures))
         else:
             parts.append(host.spatter(levels, severity, draws))
-    return np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def check(images: np.ndarray, name: str, severity: int) -> None:
