@@ -76,11 +76,10 @@ def corrupt(
     parts = []
     for start in range(0, len(images), size):
         part = slice(start, start + size)
-        levels, numbers = images[part], places[part]
-        count = len(levels)
+        levels, count = images[part], len(images[part])
         # Always the same program: what it computes for an image is the same in any company.
         more = size - count
-        numbers = np.pad(numbers, (0, more)).astype(np.uint32)
+        numbers = np.pad(places[part], (0, more)).astype(np.uint32)
         if name in PURE:
             if more:
                 levels = np.pad(levels, ((0, more), (0, 0), (0, 0), (0, 0)))
