@@ -26,7 +26,7 @@ def preferences(config: ConfigDict) -> Experiment:
     numbers = numbers_of(config)
 
     def batch(step: int) -> Batch:
-        return {"labels": plan.labels[step], "learns": plan.learns[step]}
+        return {"labels": np.asarray(plan.labels[step]), "learns": np.asarray(plan.learns[step])}
 
     def predict(state: learning.State, data: learning.Numbers, inputs: Array) -> dict[str, Array]:
         key = jax.random.key(inputs)

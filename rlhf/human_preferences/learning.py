@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from common.experiment import Metrics
 from rlhf import buffer as ring
+from rlhf import raters
 from rlhf.algorithms import Algorithm
 from rlhf.ensemble import (
     Ensemble,
@@ -30,7 +31,7 @@ from rlhf.human_preferences.models import (
     reward_fit,
     reward_network,
 )
-from rlhf.human_preferences.numbers import as_data, numbers_of
+from rlhf.human_preferences.numbers import as_data, habits, numbers_of
 from rlhf.human_preferences.plan import FROM_LABELS
 from rlhf.human_preferences.tasks import Task, make_task
 from rlhf.normalizer import Normalizer, init_normalizer, normalize
@@ -102,6 +103,7 @@ def parts_of(config: ConfigDict) -> Parts:
     longest = min(task.env.horizon, config.learner.steps)
     check_length(config.clip.length, longest, "config.clip.length")
     make_score(config.queries.score)
+    raters.check(habits(as_data(numbers_of(config))))
     has_targets = config.reward.source == "targets"
     asking = Asking(section.slots, config.clip.length, config.queries.score, has_targets)
     network = reward_network(config, task.env)

@@ -22,6 +22,7 @@ CHOICES = {
     "task": ("pendulum", "spin", "cart_pole", "chain", "reacher"),
     "source": ("preferences", "targets", "true", "random"),
 }
+ALGORITHMS = ("trpo",)
 ALLOWED = {
     "reward.source": CHOICES["source"],
     "learner.activation": ("tanh", "relu"),
@@ -144,3 +145,28 @@ def check(config: ConfigDict) -> None:
     names = ("members", "batch_size", "steps", "rounds")
     require_at_least_one(config.reward, "config.reward", *names)
     require_at_least_one(config.evaluation, "config.evaluation", "episodes")
+    labels, reward, learner = config.labels, config.reward, config.learner
+    for ok, field, value, allowed in (
+        (learner.algorithm in ALGORITHMS, "learner.algorithm", learner.algorithm, "trpo"),
+        (labels.total >= 0, "labels.total", labels.total, "a budget of at least 0 labels"),
+        (
+            0 <= labels.initial_share <= 1,
+            "labels.initial_share",
+            labels.initial_share,
+            "a share from 0 to 1",
+        ),
+        (
+            labels.capacity >= labels.slots,
+            "labels.capacity",
+            labels.capacity,
+            f"at least labels.slots={labels.slots}",
+        ),
+        (
+            1 <= reward.used_members <= reward.members,
+            "reward.used_members",
+            reward.used_members,
+            f"1 to reward.members={reward.members}",
+        ),
+    ):
+        if not ok:
+            raise ValueError(f"config.{field}={value!r}: expected {allowed}")
