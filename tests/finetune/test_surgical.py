@@ -1,6 +1,7 @@
 """Surgical fine-tuning: sources, targets, which candidate is selected, and a tiny experiment."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,15 @@ from ml_collections import ConfigDict
 
 from common.config import load_config
 from common.errors import UserError
-from common.experiment import build
+from common.experiment import Experiment, build
 from finetune import shifts
 from finetune.blocks import resnet_blocks
 from finetune.surgical import data as shift_data
-from finetune.surgical import measures
+from finetune.surgical import measures, sources
 from finetune.surgical.candidates import plan, selected
+from finetune.surgical.networks import make_network
 
+PyTree = Any
 CONFIG = "finetune/surgical/configs/adapt.py"
 SMALL = {
     "seed_group": "1",
@@ -124,32 +127,70 @@ def test_a_background_goes_with_the_half_in_the_source_only() -> None:
     np.testing.assert_allclose(found["worst"], 100 * worst, atol=1e-4)
 
 
-def test_a_tiny_adaptation_keeps_what_it_freezes() -> None:
-    config = config_of(shift__name="negative")
-    experiment = build(config)
-    data, state = experiment.data(), jax.jit(experiment.init)(jax.random.key(0))
-    source = jax.tree.map(lambda x: x[0], data["sources"]["params"])
-    step = jax.jit(experiment.step)
-    key = jax.random.key(0)
-    for number in range(2):
-        state, _ = step(state, data, experiment.batch(number), key)
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Source networks are drawn here: a stage would compile a program of its own."""
 
+    def drawn(config: ConfigDict, count: int) -> Any:
+        random = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda x: 0.3 * random.normal(size=x.shape).astype(x.dtype),
+            sources.abstract_sources(config, count),
+        )
+
+    monkeypatch.setattr(sources, "trained", drawn)
+
+
+def stepped(**fields: str) -> tuple[Experiment, PyTree, PyTree]:
+    """Returns an experiment, its data and its state after two epochs."""
+    experiment = build(config_of(shift__name="negative", **fields))
+    data, state = experiment.data(), jax.jit(experiment.init)(jax.random.key(0))
+    step = jax.jit(experiment.step)
+    for number in range(2):
+        state, _ = step(state, data, experiment.batch(number), jax.random.key(0))
+    return experiment, data, state
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_tiny_adaptation_keeps_what_it_freezes() -> None:
+    _, data, state = stepped(adapt__choices="('block1','last')", adapt__learning_rates="(0.01,)")
+    source = jax.tree.map(lambda x: x[0], data["sources"]["params"])
+    first, last = (jax.tree.map(lambda x, i=i: x[i], state.tuning.tuned) for i in (0, 1))
+    for name in source:
+        pairs = zip(*map(jax.tree.leaves, (source[name], last[name], first[name])), strict=True)
+        for before, of_last, of_first in pairs:
+            assert np.array_equal(before, of_last) == (name != "head")
+            is_first = name in ("conv", "stage1_block0")
+            assert np.array_equal(before, of_first) == (not is_first)
+    assert (np.asarray(state.valid) >= 0).all()
+
+
+def test_the_oracle_stem_gives_the_logits_of_the_source() -> None:
+    config = config_of()
+    net = make_network(config.source.model, (14, 14, 1))
+    params, _ = jax.jit(net.init)(jax.random.key(0))
+    images = np.random.default_rng(0).normal(size=(4, 14, 14, 1)).astype(np.float32)
+    apply = jax.jit(lambda params, x: net.apply(params, {}, x)[0])
+    stem = shifts.oracle_stem(params["conv"]["kernel"], shift_data.colors_of(1))
+    oracle = {**params, "conv": {"kernel": stem.kernel}}
+
+    before = apply(params, images)
+    after = apply(oracle, shift_data.negative(images))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+    assert float(jnp.abs(apply(params, shift_data.negative(images)) - before).max()) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_tiny_adaptation_is_measured() -> None:
+    experiment, data, state = stepped()
     assert experiment.final is not None
-    found = jax.jit(experiment.final)(state, data, key)
+    found = jax.jit(experiment.final)(state, data, jax.random.key(0))
     values = {name: float(total / count) for name, (total, count) in found.items()}
     assert abs(values["test_oracle"] - values["source_accuracy"]) < 1e-4
     np.testing.assert_allclose(
         values["gain_last"], values["test_last"] - values["test_all"], atol=1e-4
     )
     assert sum(values[f"named_{name}"] for name in ("block1", "block2", "block3", "last")) == 1
-    tuned = state.tuning.tuned
-    last, block1 = (jax.tree.map(lambda x, i=i: x[i], tuned) for i in (2, 0))
-    for name in source:  # candidates 0 and 2 are block 1 and the last layer at rate 0.01
-        pairs = zip(*map(jax.tree.leaves, (source[name], last[name], block1[name])), strict=True)
-        for before, of_last, of_first in pairs:
-            assert np.array_equal(before, of_last) == (name != "head")
-            is_first = name in ("conv", "stage1_block0")
-            assert np.array_equal(before, of_first) == (not is_first)
 
 
 @pytest.mark.parametrize(
