@@ -1,6 +1,6 @@
 """What table theory says: gradient flow on two layers, beside its closed forms.
 
-Functions `config -> metrics` of cells; of the config they take the seed alone.
+`everything` is the function `config -> metrics` of its cells; of the config it takes the seed alone.
 """
 
 import numpy as np
@@ -50,42 +50,42 @@ def _apart(problem: Problem, flows: dict[str, Flow]) -> dict[str, float]:
     return {"apart": apart, "squared": two_layer.limit_squared(net.v, b, y)}
 
 
-def smallest(config: ConfigDict) -> dict[str, float]:
+def smallest(seed: int) -> dict[str, float]:
     """Returns losses of the smallest case of the theorem.
 
     Source: Lee et al. (2023), Thm. 1; the case was derived anew.
     """
-    del config
+    del seed
     problem = two_layer.smallest_case()
     flows = _flows(problem)
     return {**_losses(problem, flows), **_apart(problem, flows)}
 
 
-def one_shown(config: ConfigDict) -> dict[str, float]:
+def one_shown(seed: int) -> dict[str, float]:
     """Returns losses where a random network of 8 inputs sees one direction of the target.
 
     Source: Lee et al. (2023), Thm. 1.
     """
-    problem = two_layer.random_case(config.seed, dimension=DIMENSION, shown=1)
+    problem = two_layer.random_case(seed, dimension=DIMENSION, shown=1)
     flows = _flows(problem)
     return {**_losses(problem, flows), **_apart(problem, flows)}
 
 
-def three_shown(config: ConfigDict) -> dict[str, float]:
+def three_shown(seed: int) -> dict[str, float]:
     """Returns losses where a random network of 8 inputs sees three directions of the target.
 
     Source: Lee et al. (2023), Thm. 1.
     """
-    problem = two_layer.random_case(config.seed, dimension=DIMENSION, shown=3)
+    problem = two_layer.random_case(seed, dimension=DIMENSION, shown=3)
     return _losses(problem, _flows(problem))
 
 
-def rotated_inputs(config: ConfigDict) -> dict[str, float]:
+def rotated_inputs(seed: int) -> dict[str, float]:
     """Returns the least losses of each layer behind ReLU when inputs are rotated.
 
     Source: Lee et al. (2023), Prop. 1.
     """
-    network, x, random = _relu_problem(config)
+    network, x, random = _relu_problem(seed)
     rotation = np.linalg.qr(random.normal(size=(DIMENSION, DIMENSION)))[0]
     targets = two_layer.outputs(network, x, relu=True)
     shifted = x @ rotation.T
@@ -98,12 +98,12 @@ def rotated_inputs(config: ConfigDict) -> dict[str, float]:
     }
 
 
-def negated_labels(config: ConfigDict) -> dict[str, float]:
+def negated_labels(seed: int) -> dict[str, float]:
     """Returns the least losses of each layer behind ReLU when labels change their sign.
 
     Source: Lee et al. (2023), Prop. 2.
     """
-    network, x, _ = _relu_problem(config)
+    network, x, _ = _relu_problem(seed)
     network = network._replace(v=np.abs(network.v))
     targets = -two_layer.outputs(network, x, relu=True)
     exact = two_layer.last_layer_for_labels(network, -1.0)
@@ -115,7 +115,22 @@ def negated_labels(config: ConfigDict) -> dict[str, float]:
     }
 
 
-def _relu_problem(config: ConfigDict) -> tuple[TwoLayer, np.ndarray, np.random.Generator]:
-    random = np.random.default_rng((config.seed, DIMENSION))
+def _relu_problem(seed: int) -> tuple[TwoLayer, np.ndarray, np.random.Generator]:
+    random = np.random.default_rng((seed, DIMENSION))
     network = TwoLayer(random.normal(size=DIMENSION), random.normal(size=(DIMENSION, DIMENSION)))
     return network, random.normal(size=(POINTS, DIMENSION)), random
+
+
+CASES = {
+    "smallest": smallest,
+    "one_shown": one_shown,
+    "three_shown": three_shown,
+    "rotated_inputs": rotated_inputs,
+    "negated_labels": negated_labels,
+}
+
+
+def everything(config: ConfigDict) -> dict[str, float]:
+    """Returns the numbers of every case, "smallest_first" and so on."""
+    found = {name: case(config.seed) for name, case in CASES.items()}
+    return {f"{name}_{key}": v for name, values in found.items() for key, v in values.items()}

@@ -6,7 +6,7 @@ from common.tables import Cell, Table
 from common.verdicts import CHECK, PAPER, Verdict, claim
 from finetune.surgical.tables.shifts import CONFIG
 
-MEASURES = "finetune.surgical.theory"
+MEASURE = "finetune.surgical.theory:everything"
 FIRST, LAST, BOTH = "first layer", "last layer", "both layers"
 LEAST, APART = "both layers, least on the way", "closed form off by"
 SQUARED, MOVED = "s squared", "v v^T - B B^T moves by"
@@ -74,8 +74,8 @@ TABLE = Table(
     source="Lee et al. (2023), Prop. 1, Prop. 2 and Thm. 1",
     config=CONFIG,
     cells=tuple(
-        Cell(row, column, {"seed_group": 1}, metric, run=f"{MEASURES}:{function}")
-        for row, (function, columns) in ROWS.items()
+        Cell(row, column, {"seed_group": 1}, f"{case}_{metric}", run=MEASURE)
+        for row, (case, columns) in ROWS.items()
         for column, metric in columns.items()
     ),
     seeds=(0, 1, 2, 3, 4),
@@ -86,5 +86,4 @@ TABLE = Table(
         "of the output 0. Float64, gradient flow to a tolerance of 1e-10. In the smallest case, "
         "which has no seed, last-layer tuning solves the target as well.",
     ),
-    drawn_from_cells=False,
 )
