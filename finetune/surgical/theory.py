@@ -1,6 +1,6 @@
 """What table theory says: gradient flow on two layers, beside its closed forms.
 
-`everything` is the function `config -> metrics` of its cells; of the config it takes the seed alone.
+`everything` is the function `config -> metrics` of its cells, which takes the seed alone.
 """
 
 import numpy as np
