@@ -123,12 +123,13 @@ def _small(config: ConfigDict, task: str) -> None:
     config.labels.total, config.labels.capacity, config.clip.length = 60, 200, 25
     if task == "cart_pole":
         config.learner.envs, config.num_steps = 16, 40
-        if config.learner.entropy:  # at 0.01 a wrong early reward is followed for good: table leak
-            config.learner.entropy = 0.05
     elif task == "chain":
         config.learner.envs, config.learner.steps, config.clip.length = 16, 50, 10
         config.num_steps, config.learner.kl_limit = 60, 0.05
-    elif task == "reacher":
+    if task in ("cart_pole", "chain") and config.learner.entropy:
+        # At 0.01 a wrong early reward may be followed for good: tables trap and leak.
+        config.learner.entropy = 0.05
+    if task == "reacher":
         config.learner.steps, config.clip.length, config.num_steps = 50, 10, 80
         config.learner.kl_limit = 0.03
 
