@@ -37,26 +37,22 @@ def test_every_epoch_deals_every_step_once() -> None:
     assert minibatches(jax.random.key(1), 3, epochs=1, size=8).shape == (1, 3)
 
 
-def test_a_seed_of_many_learns_to_walk_right_and_evaluating_changes_nothing() -> None:
-    """Under `vmap` over seeds, on a reward that is an argument and not a part of the rollout."""
+def test_seeds_learn_to_walk_right_from_a_reward_that_the_environment_does_not_have() -> None:
+    """Under `vmap`, with a true reward that is no number: it reaches the score alone."""
     env = chain(horizon=8, goal=8)
     networks = perceptrons(env, hidden=(8,), activation="relu")
     algorithm = ppo(networks, PPOSettings(learning_rate=3e-2, epochs=4, steps=8))
     blind = env._replace(reward=lambda state, action, after: jnp.nan * state.place)
+    places = jnp.arange(8.0).reshape(8, 1) / 8
 
-    def run(task, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         learner, metrics = train(
-            task, algorithm, true_reward(env), key, num_envs=16, num_steps=8, iterations=15
+            blind, algorithm, true_reward(env), key, num_envs=16, num_steps=8, iterations=15
         )
-        return learner.agent.params["value"][0].kernel, metrics["mean_reward"]
+        return algorithm.act(learner.agent, places, jnp.zeros((8, 3))), metrics["mean_reward"]
 
-    both = jax.jit(jax.vmap(lambda key: (run(env, key), run(blind, jax.random.clone(key)))))
-    (kernel, scores), (other, none) = both(jax.random.split(jax.random.key(2), 3))
+    actions, scores = jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(2), 3))
 
-    best = np.arange(8).mean() / 8
     assert scores.shape == (3, 15)
-    assert (scores[:, -3:].mean(1) > 0.9 * best).all()
-    assert (np.abs(scores[:, 0]) < 0.15).all()
-    # A true reward that is no number reaches the score alone.
-    assert jnp.isnan(none).all()
-    np.testing.assert_array_equal(kernel, other)
+    assert np.isnan(scores).all()
+    assert (np.asarray(actions) == 2).all()  # to the right, wherever it is

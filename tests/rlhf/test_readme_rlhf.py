@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from rlhf.rollouts import Rollout
-from rlhf.training import train
 from tests.processes import REPOSITORY
 
 README = (REPOSITORY / "rlhf/README.md").read_text()
@@ -22,23 +21,16 @@ def names_of(code: str) -> dict[str, Any]:
     return names
 
 
-def test_a_strangers_environment_is_learned_from_its_own_reward_and_from_another() -> None:
-    """A dot that moves to the middle; and to the upper right, of which its reward knows nothing."""
-    names, rewards = names_of(ENVIRONMENT), names_of(REWARDS)
-    env, algorithm, sizes = (names[name] for name in ("env", "algorithm", "sizes"))
+def test_a_strangers_environment_is_learned() -> None:
+    """A dot that moves to the middle."""
+    names = names_of(ENVIRONMENT)
 
     _, metrics = names["run"](jax.random.key(0))
+
     scores = np.asarray(metrics["mean_reward"])
     assert scores.shape == (20,)
     assert scores[0] < -0.4  # random walks
     assert scores[-3:].mean() > -0.15  # straight there: -0.1
-
-    judged = env._replace(reward=lambda place, action, after: place[0] + place[1])
-    reward = rewards["by_what_is_seen"]
-    run = jax.jit(lambda key: train(judged, algorithm, reward, key, **sizes)[1]["mean_reward"])
-    scores = np.asarray(run(jax.random.key(1)))
-    assert np.abs(scores[0]) < 0.4
-    assert scores[-3:].mean() > 0.7  # straight there: 2 (1 - (4/3) / 5) = 1.47
 
 
 def test_a_reward_is_of_what_the_rollout_holds() -> None:
