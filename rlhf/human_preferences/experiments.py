@@ -17,7 +17,7 @@ from rlhf.human_preferences.plan import make_plan
 SHOWN = 4  # episodes that a loaded run plays for a key
 
 
-def preferences(config: ConfigDict) -> Experiment:
+def control(config: ConfigDict) -> Experiment:
     """Trains a policy on a reward learned from comparisons, or on one of those beside it.
 
     Source: Christiano et al. (2017), Sec. 2.2; App. A.1.
@@ -62,4 +62,4 @@ def _rules(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
     return ((environments, split("seeds", "data")), (r"^(state|batch)/", split("seeds")))
 
 
-EXPERIMENTS = {"preferences": preferences}
+EXPERIMENTS = {"control": control}

@@ -42,10 +42,10 @@ def make_task(config: ConfigDict) -> Task:
     """
     section = config.task
     options = {"horizon": section.horizon} if section.horizon else {}
-    judged = envs.make(section.name, **options, **section.options)
+    judged = envs.make(section.name, **options)
     env = judged
     if section.leak:
-        env = _leaking(judged, section.name, {**options, **section.options})
+        env = _leaking(judged, section.name, options)
     return Task(env, judged, goal_of(judged, section.goal))
 
 

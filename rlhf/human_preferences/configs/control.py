@@ -44,12 +44,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     chosen = choices(arg, CHOICES)
     preset, source = chosen["preset"], chosen["source"]
     config = ConfigDict()
-    config.experiment = "rlhf.human_preferences:preferences"
+    config.experiment = "rlhf.human_preferences:control"
     config.num_steps, config.steps_per_call, config.log_every = 500, 20, 20
     task = dict(name=chosen["task"], goal="task", horizon=0, leak=False)
     if chosen["task"] == "spin":
         task |= dict(name="pendulum", goal="spin")
-    config.task = ConfigDict(dict(task, options=ConfigDict()))
+    config.task = ConfigDict(task)
     config.learner = ConfigDict(
         dict(
             algorithm="trpo",  # App. A.1
