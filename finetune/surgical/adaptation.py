@@ -113,7 +113,11 @@ def adapt(config: ConfigDict) -> Experiment:
         batch=partial(_batch, config, spec),
         evaluate=evaluate,
         final=final,
-        rules=((r"^state/(tuning|best|valid)", _candidates_apart),) if config.apart else (),
+        rules=(
+            (r"^batch/index$", _rows_apart),
+            (r"^batch/", jax.P()),
+            *(((r"^state/(tuning|best|valid)", _candidates_apart),) if config.apart else ()),
+        ),
         abstract_data=abstract_data,
         describe=lambda: {**shift_data.describe(spec), "source": sources.describe(source)},
         identity=lambda: {
@@ -121,6 +125,13 @@ def adapt(config: ConfigDict) -> Experiment:
             "sources": sources.identity(source, count),
         },
     )
+
+
+def _rows_apart(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:
+    """Returns the split of batches [..., updates, batch] over devices."""
+    size = mesh.shape.get("data", 1)
+    before = [None] * (len(shape) - 1)
+    return jax.P(*before, "data") if shape and shape[-1] % size == 0 else jax.P()
 
 
 def _candidates_apart(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:

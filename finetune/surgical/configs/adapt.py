@@ -9,7 +9,7 @@
 A step is an epoch of every way to tune at every learning rate. `config.source` is a whole config of
 source.py: networks of seeds 0 to `num_sources` - 1 are trained first, once. Presets: cpu (2 cores,
 the embedded Fashion-MNIST; measured time and result in results/shifts.cpu.md), paper (one GPU,
-CIFAR-10, 1,000 target images; not run), pod (TPU v5e 16x16, 256 candidates on as many chips;
+CIFAR-10, 1,000 target images; not run), pod (TPU v5e 16x16, block 1 and all in batches of 1,024;
 compiled ahead of time only, tests/test_pods.py).
 """
 
@@ -53,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.batch_size = 64  # released code
     config.evaluate_chunk = 500
     config.num_sources = 1
-    config.apart = False  # candidates at once, over devices, instead of one after the other
+    config.apart = False  # True: candidates at once, over devices, not one after the other
     of_source = [preset, *(f"{name}={chosen[name]}" for name in ("network", "task"))]
     config.source = source.get_config(",".join(of_source))
     config.shift = ConfigDict(
@@ -80,12 +80,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             learning_rates=(1e-2, 2e-3), last_factor=10.0, target_size=100, updates=6
         )
     elif preset == "pod":
-        config.apart = True
+        config.batch_size, config.evaluate_chunk = 1_024, 1_024
         config.mesh = ConfigDict(dict(data=-1))
-        config.adapt.update(
-            choices=("all",),
-            learning_rates=tuple(1e-5 * 1.05**i for i in range(256)),
-        )
+        config.adapt.update(choices=("block1", "all"), learning_rates=(1e-3,), updates=4)
     if chosen["data"] == "published":
         _set_published(config)
     config.pixels = ConfigDict(config.source.pixels.to_dict())

@@ -1,7 +1,7 @@
 """Few shots as data: by how many points each block beats full tuning, against the target set."""
 
 from common.aggregates import Results
-from common.comparisons import above, all_of, at_most_times, not_worse
+from common.comparisons import above, all_of, at_most_times, beats, not_worse
 from common.tables import Table
 from common.verdicts import PAPER, Verdict, claim
 from finetune.surgical.tables.shifts import (
@@ -16,9 +16,10 @@ from finetune.surgical.tables.shifts import (
 
 SIZES = (10, 100, 500)
 SHOWN = (CONTRAST, FLIP)
-ALL = "all, accuracy"
+ALL, FIRST = "all, accuracy", "block1, accuracy"
 METRICS = {
     ALL: "test_all",
+    FIRST: "test_block1",
     **{block: f"gain_{block}" for block in BLOCKS},
     SURGICAL: "gain_surgical",
 }
@@ -30,9 +31,10 @@ def row_of(name: str, size: int) -> str:
 
 
 @claim(PAPER, "few-shot curve")
-def first_block_at_few_images(results: Results) -> Verdict:
-    """Of low contrast, block 1 is at most 1 point behind full tuning at 10 images."""
-    return above(results[row_of(CONTRAST, 10), "block1"], -1)
+def first_block_beats_all_at_ten(results: Results) -> Verdict:
+    """Of low contrast, block 1 beats tuning all at 10 images, one of every class."""
+    row = row_of(CONTRAST, 10)
+    return beats(results[row, FIRST], results[row, ALL])
 
 
 @claim(PAPER, "few-shot curve")
@@ -75,7 +77,7 @@ TABLE = Table(
     ),
     seeds=SEEDS,
     unit="%",
-    headline=("first_block_at_few_images", "last_layer_of_flips_at_every_size"),
+    headline=("first_block_beats_all_at_ten", "last_layer_of_flips_at_every_size"),
     notes=(
         "No published value at this size. Points of accuracy over tuning all on the same images, "
         "seed by seed; below 0 full tuning is ahead. Networks, images, rates and validation images "
