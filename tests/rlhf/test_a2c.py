@@ -202,11 +202,12 @@ def test_eight_devices_agree_with_one(child: Child) -> None:
 def test_devices_meet_once_a_minibatch_or_product(name: str) -> None:
     env = make("pendulum", horizon=4)
     networks = perceptrons(env, hidden=(4,))
-    make_algorithm, settings = {
+    cases: dict[str, tuple[Any, Any]] = {
         "trpo": (trpo, TRPOSettings(value_steps=2)),
         "a2c": (a2c, A2CSettings()),
         "ppo": (ppo, PPOSettings(steps=2)),
-    }[name]
+    }
+    make_algorithm, settings = cases[name]
     algorithm = make_algorithm(networks, settings, axis="data")
 
     def local(key: jax.Array) -> Any:

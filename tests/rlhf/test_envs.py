@@ -159,19 +159,21 @@ def test_poses_are_those_of_the_states() -> None:
 @pytest.mark.parametrize("name", ["pendulum", "cart_pole", "double_pendulum"])
 def test_without_a_motor_energy_is_kept(name: str) -> None:
     """To the order of the method: half the step, half the error (1/16 for Runge and Kutta)."""
-    module = {
+    modules: dict[str, Any] = {
         "pendulum": pendulum,
         "cart_pole": cart_pole,
         "double_pendulum": double_pendulum,
-    }[name]
+    }
+    module = modules[name]
     with jax.enable_x64(True):
-        start = {
-            "pendulum": lambda: module.PendulumState(jnp.asarray(2.0), jnp.asarray(0.3)),
-            "cart_pole": lambda: module.CartPoleState(*map(jnp.asarray, (0.0, 0.0, 2.0, 0.3))),
-            "double_pendulum": lambda: module.DoublePendulumState(
+        starts: dict[str, Any] = {
+            "pendulum": pendulum.PendulumState(jnp.asarray(2.0), jnp.asarray(0.3)),
+            "cart_pole": cart_pole.CartPoleState(*map(jnp.asarray, (0.0, 0.0, 2.0, 0.3))),
+            "double_pendulum": double_pendulum.DoublePendulumState(
                 jnp.array([1.2, 0.4]), jnp.array([0.3, -0.5])
             ),
-        }[name]()
+        }
+        start = starts[name]
         zero = jnp.zeros(())
 
         @jax.jit

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rlhf.rollouts import Rollout
@@ -36,7 +37,8 @@ def test_a_strangers_environment_is_learned() -> None:
 def test_a_reward_is_of_what_the_rollout_holds() -> None:
     states = np.arange(12.0, dtype=np.float32).reshape(3, 2, 2)
     ends = np.zeros((3, 2), bool)
-    rollout = Rollout(states, states, states, states, states, ends, ends)
+    numbers, never = jnp.asarray(states), jnp.asarray(ends)
+    rollout = Rollout(numbers, numbers, numbers, numbers, numbers, never, never)
     rewards = names_of(REWARDS)
 
     np.testing.assert_array_equal(rewards["to_the_right"](rollout), states[..., 0])
