@@ -29,5 +29,6 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         axis.set_yticks(range(len(BLOCKS)), [row_of(block) for block in BLOCKS])
         for row, values in enumerate(means):
             for column, value in enumerate(values):
-                axis.text(column, row, f"{value:.1f}", ha="center", va="center", color="w")
+                color = "k" if value > means.mean() else "w"
+                axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=color)
         figure.suptitle(heading(data), fontsize=10)
