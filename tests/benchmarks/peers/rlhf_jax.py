@@ -107,7 +107,6 @@ def whole_case() -> Case:
         rows = [experiment.batch(n) for n in range(first, first + chunk)]
         return jax.tree.map(lambda *xs: np.stack(xs), *rows)
 
-    jax.config.update("jax_enable_compilation_cache", False)  # its cost is told as of a first run
     state = jax.jit(experiment.init)(key)
     before, before_cpu = time.perf_counter(), time.process_time()
     arguments = (state, data, batches(0), jnp.asarray(0))
@@ -131,6 +130,7 @@ def whole_case() -> Case:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_enable_compilation_cache", False)  # compiling is told as in a first run
     serve_jax(
         {
             "rl": lambda: rl_case("ppo"),
