@@ -65,18 +65,23 @@ def draw_runs(
 
 def returns(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns steps [n] and returns [n, seeds] that the run of a result folder has logged."""
-    group = (runs.read_result(folder) or {}).get("group")
-    source = folder.parent / group if group else folder
-    lines = [json.loads(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
+    text = (_run_folder(folder) / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
     train = [line for line in lines if line["kind"] == "train"]
     steps = np.array([line["step"] for line in train])
     return steps, np.array([np.ravel(line["return"]) for line in train])
 
 
+def _run_folder(folder: Path) -> Path:
+    """Returns the folder of the run that a seed was trained in."""
+    group = (runs.read_result(folder) or {}).get("group")
+    return folder.parent / group if group else folder
+
+
 def _curve(axis: "Axes", run_directories: RunDirectories, row: str, color: str) -> None:
     """Draws the median of all seeds on a band from the lowest to the highest."""
     _, folder = first_folder(run_directories, row)
-    learner = runs.read(folder).config["learner"]
+    learner = runs.read(_run_folder(folder)).config["learner"]
     steps, values = returns(folder)
     x = steps * learner["envs"] * learner["steps"]
     axis.fill_between(x, values.min(axis=1), values.max(axis=1), color=color, alpha=0.12, lw=0)
@@ -120,7 +125,7 @@ def calibration(
     chance = np.mean(error / 2 + (1 - error) * sure, axis=0)
     place = np.clip(np.digitize(chance, BINS) - 1, 0, len(BINS) - 2)
     used = [number for number in range(len(BINS) - 1) if (place == number).any()]
-    first = goal[0] > goal[1]
+    first = (1 + np.sign(goal[0] - goal[1])) / 2  # a tie is half of each
     means = [(chance[place == number].mean(), first[place == number].mean()) for number in used]
     predicted, share = np.array(means).T
     return predicted, share

@@ -84,6 +84,10 @@ TABLE = Table(
     reasons={
         "most_labels_beat_the_true_reward": "Both solve the task in every seed; what is left is "
         "the spread of where episodes begin, tens of units from seed to seed in either row.",
+        "more_labels_help_and_saturate": "Four seeds of six are solved with 20 labels, five with "
+        "60, six with 200: means differ by the seeds that are not, and six do not resolve that. In "
+        "the one that 60 labels leave, the reward of the first 15 has a correlation of 0.3 with "
+        "the true one after ten updates; of 0.94 after thirty, when the policy is far off.",
     },
     repeat={TRUE: (RETURN,)},
 )
