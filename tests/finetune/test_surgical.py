@@ -18,6 +18,7 @@ from finetune.surgical import data as shift_data
 from finetune.surgical import measures, sources
 from finetune.surgical.candidates import plan, selected
 from finetune.surgical.networks import make_network
+from finetune.surgical.probes import RIDGE, ridge
 
 PyTree = Any
 CONFIG = "finetune/surgical/configs/adapt.py"
@@ -191,6 +192,16 @@ def test_a_tiny_adaptation_is_measured() -> None:
         values["gain_last"], values["test_last"] - values["test_all"], atol=1e-4
     )
     assert sum(values[f"named_{name}"] for name in ("block1", "block2", "block3", "last")) == 1
+
+
+def test_a_probe_is_where_the_penalized_squares_are_least() -> None:
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(30, 4)), random.integers(3, size=30)
+    found = ridge(features, labels, 3)
+    x = np.concatenate([features, np.ones((30, 1))], axis=1)
+    weight = RIDGE * np.mean(x**2) * 30
+    slope = x.T @ (x @ found - np.eye(3)[labels]) + weight * found
+    np.testing.assert_allclose(slope, 0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

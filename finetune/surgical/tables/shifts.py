@@ -131,13 +131,6 @@ def core_features_are_decodable(results: Results) -> Verdict:
     return at_least_times(probe, results[BACKGROUND, SOURCE], 1)
 
 
-@claim(PAPER, "Waterbirds, CelebA")
-def backgrounds_want_the_last_layer(results: Results) -> Verdict:
-    """Of independent backgrounds, the last layer is at most 1 point behind all, worst group."""
-    last = _plus(results[BACKGROUND, "last, worst group"], 1)
-    return at_least_times(last, results[BACKGROUND, "all, worst group"], 1)
-
-
 @claim(PAPER, "abstract")
 def surgical_is_not_worse(results: Results) -> Verdict:
     """The block with the best validation accuracy is not worse than tuning all."""
@@ -178,6 +171,9 @@ TABLE = Table(
         "The probe is ridge regression on what the last layer reads, of all 4,000 images.",
     ),
     reasons={
+        "core_features_are_decodable": "The last layer of so small a network reads features that "
+        "are mixed with the stripes: a probe of 4,000 balanced images is hardly ahead of tuning "
+        "it. So nothing is claimed of the last layer under this shift.",
         "shifts_cost_twenty_points": "Low contrast and other subclasses leave these networks more "
         "than that: normalization makes up for a part of the first, outlines tell superclasses "
         "apart in the second.",
