@@ -70,4 +70,11 @@ TABLE = Table(
         "clean: each profile over its maximum, then the target's over that of 100 images before "
         "the shift. Runs are those of table shifts.",
     ),
+    reasons={
+        "exact_shifts_name_the_first_block": "Networks give images of the other sign a wrong class "
+        "with confidence, nearly always: gradients of block 3 and the last layer grow most, as "
+        "they do under a flip.",
+        "flips_name_the_last_layer": "Seeds differ widely in the profile of clean images.",
+        "contrast_names_an_early_block": "Seeds differ widely in the profile of clean images.",
+    },
 )
