@@ -65,7 +65,7 @@ def cells_of(name: str, columns: dict[str, str], row: str = "", **more: Any) -> 
     )
 
 
-@claim(CHECK)
+@claim()
 def shifts_cost_twenty_points(results: Results) -> Verdict:
     """Every shift costs the source network more than 20 points; the background, in one group."""
     parts = []
@@ -124,7 +124,7 @@ def first_block_beats_all_under_contrast(results: Results) -> Verdict:
     return beats(results[CONTRAST, "block1"], results[CONTRAST, "all"])
 
 
-@claim(CHECK)
+@claim()
 def core_features_are_decodable(results: Results) -> Verdict:
     """A linear probe on balanced images is at most 5 points behind the source, worst group."""
     probe = _plus(results[BACKGROUND, PROBE_WORST], 5)
