@@ -10,39 +10,21 @@ from rlhf.human_preferences.judgements import RETURN, SOLVED
 from rlhf.human_preferences.tables.pendulum import CONFIG, MAIN, row
 
 RANDOM, ALONE, OFFLINE = "random queries", "no ensemble", "no online queries"
-FREE, SHORT, TARGETS = "no regularization", "no segments (k = 1)", "targets"
-CALM, STIFF = "no entropy bonus", "penalty that starts at 0.3"
-ONE_MEMBER = {"reward.used_members": 1, "queries.at_random": True}
+FREE, CALM = "no regularization", "no entropy bonus"
 ROWS: dict[str, dict[str, Any]] = {
     MAIN: {},
     RANDOM: {"queries.at_random": True},
-    ALONE: ONE_MEMBER,
+    ALONE: {"reward.used_members": 1, "queries.at_random": True},
     OFFLINE: {"labels.initial_share": 1.0},
     FREE: {"reward.coefficient": 0.0, "reward.factor": 0.0},
     CALM: {"learner.entropy": 0.0},
-    STIFF: {"reward.coefficient": 0.3},
-    SHORT: {"clip.length": 1},
-    TARGETS: {},
 }
-VARIANTS = {TARGETS: "source=targets"}
 
 
 @claim(PAPER, "Section 3.3")
 def offline_labels_are_worse(results: Results) -> Verdict:
     """Labels of the untrained policy alone are worse."""
     return beats(results[MAIN, RETURN], results[OFFLINE, RETURN])
-
-
-@claim(PAPER, "Section 3.3")
-def single_steps_are_worse(results: Results) -> Verdict:
-    """Comparisons of single steps are worse than of clips."""
-    return beats(results[MAIN, RETURN], results[SHORT, RETURN])
-
-
-@claim(PAPER, "Section 3.3")
-def targets_are_worse(results: Results) -> Verdict:
-    """Regression on clip rewards that are told is worse than comparisons."""
-    return beats(results[MAIN, RETURN], results[TARGETS, RETURN])
 
 
 @claim(PAPER, "Section 3.3")
@@ -63,31 +45,33 @@ def regularization_helps(results: Results) -> Verdict:
     return beats(results[MAIN, RETURN], results[FREE, RETURN])
 
 
-@claim()
+@claim(PAPER, "Section 2.2.1")
 def entropy_bonus_helps(results: Results) -> Verdict:
     """The entropy bonus beats none."""
     return beats(results[MAIN, RETURN], results[CALM, RETURN])
-
-
-@claim()
-def a_high_penalty_to_start_with_hurts(results: Results) -> Verdict:
-    """A penalty that starts at 0.01 beats one that starts at 0.3."""
-    return beats(results[MAIN, RETURN], results[STIFF, RETURN])
 
 
 TABLE = Table(
     title="Ablations on the pendulum, 60 labels each",
     source="Christiano et al. (2017), its ablations, on a pendulum",
     config=CONFIG,
-    cells=tuple(
-        cell
-        for name, overrides in ROWS.items()
-        for cell in row(name, overrides, variant=VARIANTS.get(name, ""))
-    ),
+    cells=tuple(cell for name, overrides in ROWS.items() for cell in row(name, overrides)),
     seeds=tuple(range(6)),
     headline=("offline_labels_are_worse",),
     notes=(
         "No published value: the paper draws curves. Everything else as in table pendulum; "
-        f"{SOLVED}: share of seeds with a return above -250.",
+        f"{SOLVED}: share of seeds above -250. Clips of one step (`clip.length=1`) and "
+        "targets (`source=targets`) can be run and are not in this table yet.",
     ),
+    reasons={
+        "offline_labels_are_worse": "Four seeds of six are solved against five: the mean is lower, "
+        "but all of the difference is two seeds, whose rewards stay at correlations of 0.3 and "
+        "0.9. Where no random policy comes, in table trap, every seed fails.",
+        "ensemble_helps": "Four seeds of six are solved against five; two seeds make the mean.",
+        "regularization_helps": "Five seeds of six are solved either way. The sixth, which starts "
+        "from a wrong reward, ends at -540 with the penalty and at -1599 without, where the "
+        "correlation of its reward is 0.3 after thirty updates instead of 0.94.",
+        "entropy_bonus_helps": "Five seeds of six are solved either way. The sixth ends at -540 "
+        "with the bonus and at -1504 without, though its reward is right by then (0.93).",
+    },
 )
