@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from common.data.epochs import epoch_indices
 from common.evaluation import SumCount, values_over
 from common.experiment import Batch, Experiment, Metrics
+from common.gradients import make_gradient
 from common.networks import StatefulNetwork
 from common.supervised import take
 from finetune import shifts
@@ -21,7 +22,7 @@ from finetune.blocks import Blocks, resnet_blocks, tuned_mask
 from finetune.surgical import data as shift_data
 from finetune.surgical import measures, sources
 from finetune.surgical.candidates import Candidates, Plan, plan, selected
-from finetune.tuning import Tuning, adam, init_tuning, many, tuning_epoch, tuning_step
+from finetune.tuning import Loss, Step, Tuning, adam, init_tuning, many, moved, tuning_epoch
 
 PyTree = Any
 TARGET, CLEAN = 11, 12  # streams of random numbers, beside the seed
@@ -276,12 +277,30 @@ def _candidate(
     ]
     more = jax.lax.switch(candidate.criterion, multiply, params, batches)
     rates = jax.tree.map(lambda m, by: candidate.rate * m[epoch] * by, candidate.multipliers, more)
-    run = tuning_epoch(tuning_step(loss, adam(), penalty=penalty))
+    run = tuning_epoch(_updates(setting.config, loss, penalty))
     frozen = jax.tree.map(lambda _: None, params)
     tuning, mean_loss = run(Tuning(params, opt_state), frozen, examples, index, rates)
     logits, _ = setting.net.apply(tuning.tuned, model_state, valid["image"])
     accuracy = 100 * jnp.mean(jnp.argmax(logits, axis=-1) == valid["label"])
     return tuning, accuracy, mean_loss
+
+
+def _updates(config: ConfigDict, loss: Loss, penalty: Callable[[PyTree], Array]) -> Step:
+    """Returns the tuning step of the gradient of `config.gradient`, on all leaves."""
+
+    def whole(params: PyTree, data: PyTree, batch: PyTree, key: Array) -> tuple[Array, Metrics]:
+        del data, key  # the same images in every pass
+        return loss(params, batch) + penalty(params), {}
+
+    value_and_grad = make_gradient(config)(whole)
+
+    def step(state: Tuning, frozen: PyTree, batch: PyTree, rates: PyTree) -> tuple[Tuning, Array]:
+        del frozen
+        (value, _), grads = value_and_grad(state.tuned, {}, batch, jax.random.key(0))
+        along, opt_state = adam().update(grads, state.opt_state, state.tuned)
+        return Tuning(moved(state.tuned, along, rates), opt_state), value
+
+    return step
 
 
 def measured(setting: Setting, state: Adapting, data: PyTree) -> dict[str, Array]:
