@@ -185,8 +185,8 @@ def test_the_oracle_stem_gives_the_logits_of_the_source() -> None:
 def test_a_tiny_adaptation_is_measured() -> None:
     experiment, data, state = stepped()
     assert experiment.final is not None
-    found = jax.jit(experiment.final)(state, data, jax.random.key(0))
-    values = {name: float(total / count) for name, (total, count) in found.items()}
+    found: Any = jax.jit(experiment.final)(state, data, jax.random.key(0))
+    values: dict[str, float] = {name: float(a / b) for name, (a, b) in found.items()}
     assert abs(values["test_oracle"] - values["source_accuracy"]) < 1e-4
     np.testing.assert_allclose(
         values["gain_last"], values["test_last"] - values["test_all"], atol=1e-4
