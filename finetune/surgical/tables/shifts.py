@@ -179,7 +179,7 @@ TABLE = Table(
         "apart in the second.",
         "exact_shifts_want_the_first_block": "The stem that undoes the shift is minus the old one: "
         "twice its norm away, and zero, where nothing is seen, lies between. Block 1 does not get "
-        "there in 48 updates; later blocks learn anew what they are given.",
+        "there in 48 updates; whether it would in more was not tried.",
         "subclasses_want_the_last_convolutions": "Untuned networks still classify most of the "
         "target, and 100 images leave no more than about a point between all and blocks 1 to 3.",
         "first_block_beats_all_under_contrast": "It is ahead on average, by less than two standard "
