@@ -6,9 +6,10 @@
 
 Both sides on the same cores, in turns, with the flags of `nfn_vs_torch`; the least time counts, and
 CPU time is given besides, which a busy machine changes less. The pendulum is the same (ours has no
-cost of torque). A whole run goes on until its true return is -250: the peer as its documented example,
-with eight environments and 200 comparisons of clips of 100 steps over 60 iterations; ours by the
-config of the table. The time of evaluations is left out, that of compiling is given apart.
+cost of torque). A whole run goes on until its true return is -250: the peer as in its
+documented example, with eight environments and 200 comparisons of clips of 100 steps over 60
+iterations; ours by the config of the table. The time of evaluations is left out, that of compiling
+is given apart.
 """
 
 import os
