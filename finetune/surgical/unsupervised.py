@@ -14,20 +14,13 @@ from ml_collections import ConfigDict
 
 from common.networks import StatefulNetwork
 from finetune.augmix import augmix
-from finetune.blocks import NOTHING, resnet_blocks, split, tuned_mask
+from finetune.blocks import resnet_blocks, split, tuned_mask
 from finetune.memo import memo
 from finetune.surgical import data as shift_data
 from finetune.surgical import sources
+from finetune.surgical.streams import CHOICES, COPIES, IMAGES
 
 PyTree = Any
-CHOICES = {
-    NOTHING: (),
-    "all": ("all",),
-    "block1": ("block1",),
-    "block1+block2": ("block1", "block2"),
-    "last": ("last",),
-}
-IMAGES, COPIES = 200, 8
 RATE = 0.005  # Zhang et al. (2022)
 STREAM = 13  # of random numbers, beside the seed
 

@@ -4,8 +4,8 @@ from common.aggregates import Results
 from common.comparisons import all_of, at_least_times, not_worse
 from common.tables import Cell, Published, Table
 from common.verdicts import PAPER, Verdict, claim
+from finetune.surgical.streams import CHOICES, COPIES, IMAGES
 from finetune.surgical.tables.shifts import CONFIG, SEEDS
-from finetune.surgical.unsupervised import CHOICES, COPIES, IMAGES
 
 MEASURE = "finetune.surgical.unsupervised:streams"
 EPISODIC, ONLINE = "episodic", "online"
