@@ -19,6 +19,7 @@ import optax
 from jaxtyping import Array, Float, Integer
 
 from common.subtrees import is_gap, join
+from common.supervised import take
 
 PyTree = Any
 Scalar: TypeAlias = Float[Array, ""]
@@ -132,11 +133,6 @@ def spread(rates: PyTree, tuned: PyTree) -> PyTree:
     return jax.tree.map(
         lambda leaf, rate: None if leaf is None else rate, tuned, rates, is_leaf=is_gap
     )
-
-
-def take(examples: PyTree, index: Integer[Array, " batch"]) -> PyTree:
-    """Returns the examples of an index, along the first axis of every array."""
-    return jax.tree.map(lambda x: x[index], examples)
 
 
 def tuning_epoch(

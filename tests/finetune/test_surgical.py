@@ -201,7 +201,8 @@ def test_a_probe_is_where_the_penalized_squares_are_least() -> None:
     x = np.concatenate([features, np.ones((30, 1))], axis=1)
     weight = RIDGE * np.mean(x**2) * 30
     slope = x.T @ (x @ found - np.eye(3)[labels]) + weight * found
-    np.testing.assert_allclose(slope, 0, atol=1e-9)
+    # Of sums of this size rounding is all that may be left.
+    np.testing.assert_allclose(slope, 0, atol=1e-9 * np.abs(x.T @ np.eye(3)[labels]).max())
 
 
 @pytest.mark.parametrize(

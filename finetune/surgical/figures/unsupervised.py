@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import RunDirectories, bars, cells, heading, legend_below, page
+from finetune.surgical.streams import CHOICES
 from finetune.surgical.tables.unsupervised import EPISODIC, ONLINE
-from finetune.surgical.unsupervised import CHOICES
 
 COLORS = {EPISODIC: "tab:blue", ONLINE: "tab:orange"}
 
