@@ -11,7 +11,6 @@ import numpy as np
 
 Numbers = Any  # a number, or an array of them
 
-INITIAL_SHARE = 0.25  # of all labels are of the untrained policy
 REMAINS = 0.01  # share of the labels after the first that rl-teacher has left in the end
 
 

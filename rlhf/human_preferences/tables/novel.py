@@ -8,7 +8,6 @@ from rlhf.human_preferences.judgements import CORRELATION, SHOWN
 from rlhf.human_preferences.tables.pendulum import CONFIG, MAIN
 
 GIVEN, SPEED = "spin reward given", "mean velocity (rad/s)"
-TASK = "task's own reward"
 
 
 @claim(PAPER, "Section 3.2")
