@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ PyTree = Any
 SumCount = tuple[jax.Array, jax.Array]
 Metrics = dict[str, jax.Array]
 Batch = dict[str, np.ndarray]
+Outside = Callable[[int, PyTree, Callable[[], bool]], Batch]
 
 
 class Measure(NamedTuple):
@@ -62,6 +64,10 @@ class Experiment(NamedTuple):
             (`common.data.cache.identity`), of files their SHA-256, of a stage its config hash
             (`common.stages.identity`). It decides whether a run may go on with data that were made
             again; None leaves that to their bytes and numbers, see `common.fingerprint`.
+        outside: For runs that wait for what no seed can say, such as answers of people: opened with
+            the run folder, it is called as (step, state, is_stopping) before every step and returns
+            arrays that take the place of those of `batch`. It gives a step that is made again the
+            same arrays, and returns {} soon after `is_stopping()`.
     """
 
     data: Callable[[], PyTree]
@@ -76,6 +82,7 @@ class Experiment(NamedTuple):
     abstract_data: Callable[[], PyTree] | None = None
     describe: Callable[[], dict[str, Any]] = dict
     identity: Callable[[], dict[str, Any]] | None = None
+    outside: Callable[[Path], AbstractContextManager[Outside]] | None = None
 
 
 def build(config: ConfigDict) -> Experiment:

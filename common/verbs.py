@@ -34,6 +34,8 @@ class RunVerb(NamedTuple):
         summary: One line for `lab --help`.
         function: "module:name", imported once the run is found and JAX is set up; it takes a
             `common.runs.Loaded`, and the flags by name, and returns what is printed.
+        loads: False: the function takes the `common.runs.Run`, trained or not, and JAX is not set
+            up.
         flags: Flags of this verb.
         stopped: What is said of a command that a signal stops.
         examples: Whole command lines, shown by --help.
@@ -46,6 +48,7 @@ class RunVerb(NamedTuple):
     stopped: str = "the same command begins again"
     examples: tuple[str, ...] = ()
     notes: str = ""
+    loads: bool = True
 
 
 def one_of(*allowed: str) -> Callable[[Any], str]:

@@ -45,18 +45,32 @@ def about_run(verb: RunVerb) -> Callable[..., None]:
         found, chosen = checkpoint(run, step, workdir, allow_changed_code)
         start_jax(x64=found.config.x64)
         loaded = runs.load(found.path, chosen, allow_changed_code=allow_changed_code)
-        loaded = loaded.member(None if seed < 0 else seed)
-        module, _, name = verb.function.partition(":")
-        with interrupts.saved(verb.stopped):
-            try:
-                text = getattr(importlib.import_module(module), name)(loaded, **options)
-            except LabError:  # also those that are a ValueError
-                raise
-            except ValueError as error:
-                raise UserError(f"{found.path}: {error}") from error
-        print(text, flush=True)
+        _answer(verb, loaded.member(None if seed < 0 else seed), found, options)
 
     return call
+
+
+def about_folder(verb: RunVerb) -> Callable[..., None]:
+    """Returns what `lab` calls for a verb of a topic that needs no state of the run, and no JAX."""
+
+    def call(*, run: str, workdir: str, **options: Any) -> None:
+        found = runs.read(locate(run, workdir))
+        _answer(verb, found, found, options)
+
+    return call
+
+
+def _answer(verb: RunVerb, subject: Any, found: runs.Run, options: dict[str, Any]) -> None:
+    """Prints what the function of a verb says of a run."""
+    module, _, name = verb.function.partition(":")
+    with interrupts.saved(verb.stopped):
+        try:
+            text = getattr(importlib.import_module(module), name)(subject, **options)
+        except LabError:  # also those that are a ValueError
+            raise
+        except ValueError as error:
+            raise UserError(f"{found.path}: {error}") from error
+    print(text, flush=True)
 
 
 def checkpoint(run: str, step: str, workdir: str, allow_changed_code: bool) -> tuple[runs.Run, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from common.lab import commands, table_commands
-from common.lab.saved_runs import about_run, topic_verbs
+from common.lab.saved_runs import about_folder, about_run, topic_verbs
 from common.verbs import Flag, RunVerb
 
 
@@ -80,6 +80,16 @@ of the three may be missing; seeds may be a number. "slurm": {...} holds options
 
 def _about_run(verb: RunVerb) -> Verb:
     """Returns a verb about a saved run that a topic brings along."""
+    if not verb.loads:
+        return Verb(
+            verb.summary,
+            about_folder(verb),
+            flags=(*verb.flags, SAVED_RUN[0], WORKDIR),
+            needs=("run",),
+            word_for="run",
+            examples=verb.examples,
+            notes=verb.notes,
+        )
     return Verb(
         verb.summary,
         about_run(verb),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
@@ -133,6 +134,14 @@ def evaluate(function: Any, state: PyTree, data: PyTree, key: jax.Array) -> dict
     """Returns the means that `evaluate` or `final` gives for placed state and data."""
     compiled = jax.jit(lambda s, d, k: function(s, d, stream(k, EVALUATE)))
     return means(compiled(state, data, key))
+
+
+def report_memory(compiled: Any) -> None:
+    """Logs the memory that a compiled step takes, where the compiler says it."""
+    memory = compiled.memory_analysis()
+    if memory is not None:
+        peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+        logging.info("step compiled: %.1f MiB a device", peak / 2**20)
 
 
 def count_parameters(state: PyTree) -> int | None:

@@ -22,10 +22,10 @@ from common.devices import accelerators, distributed
 from common.devices.interrupts import first_signal, saved
 from common.errors import DataError, Interrupted
 from common.evaluation import means, strange_labels
-from common.experiment import Experiment
+from common.experiment import Experiment, Outside
 from common.files.json_files import write_json
 from common.fingerprint import Fingerprint, fingerprint, from_record, to_record
-from common.loop import program, stops, warm_start
+from common.loop import outside, program, stops, warm_start
 from common.loop.metrics import open_logs
 from common.loop.run_results import FitResult, write_results
 from common.progress import Progress
@@ -70,6 +70,7 @@ class _Run(NamedTuple):
     first_nan: Any  # compiled
     final: Any  # lowered, None without one: compiled when all else is done
     undefined: stops.Undefined
+    outside: Outside | None
     checkpoints: Checkpoints
     logs: Sequence[Any]  # the first is the JSON-lines log; none but in the lead process
 
@@ -159,7 +160,7 @@ def _prepare(
     stops.require_best_metric(config.best_metric, list(evaluate.out_info))
     final = experiment.final and program.lower_evaluate(experiment.final, layout)
     compiled = program.lower_step(experiment, config, layout).compile()
-    _report_memory(compiled)
+    program.report_memory(compiled)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
     key = program.place_key(config, mesh)
@@ -180,6 +181,7 @@ def _prepare(
         first_nan=program.lower_first_nan(layout).compile(),
         final=final,
         undefined=stops.Undefined(config.best_metric),
+        outside=stack.enter_context(outside.opened(experiment, config, directory)),
         checkpoints=checkpoints,
         logs=logs,
     )
@@ -203,6 +205,8 @@ def _loop(
     pending: tuple[int, Any] | None = None
     with contextlib.closing(progress):
         for step in range(start.step, config.num_steps, k):
+            batch = program.stack_batches(run.experiment, config, step)
+            batch = outside.batch_of(run.outside, batch, step, state, stop.is_set)
             if _asked_to_stop(stop, config, step):
                 if pending is not None:
                     _consume(run, pending, state, progress)
@@ -210,9 +214,7 @@ def _loop(
                     _save(run, step, state, best, False, started)
                 run.checkpoints.wait()
                 raise Interrupted(_stopped(step, config))
-            batches = program.place_batches(
-                program.stack_batches(run.experiment, config, step), run.layout
-            )
+            batches = program.place_batches(batch, run.layout)
             state, metrics = run.step(state, run.data, batches, run.key, np.int32(step))
             # Metrics are fetched one call late, so that the device never waits for the host.
             if pending is not None:
@@ -377,13 +379,6 @@ def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
     if unused and "JAX_PLATFORMS" not in os.environ:
         logging.warning("%s", unused)
     return mesh
-
-
-def _report_memory(compiled: Any) -> None:
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        logging.info("step compiled: %.1f MiB a device", peak / 2**20)
 
 
 def _stopped(step: int, config: ConfigDict) -> str:
