@@ -52,11 +52,32 @@ def blank(asking: Asking, seen: tuple[int, ...], members: int) -> Labels:
 
 
 def candidates(key: PRNGKeyArray, recording: Recording, asking: Asking) -> Recording:
-    """Returns pairs of clips [pairs, 2, length, ...] drawn from a rollout, ten for each slot."""
+    """Returns pairs of clips [pairs, 2, length, ...] drawn from a rollout, ten for each slot.
+
+    A recording may be any tuple of arrays [steps, envs, ...] that knows `is_first`.
+    """
     valid = segments.valid_starts(recording.is_first, asking.length)
     count = 2 * queries.CANDIDATES * asking.slots
     places = segments.draw_places(key, valid, count)
     return segments.pairs(segments.cut(recording, places, asking.length))
+
+
+def choose_pairs(
+    key: PRNGKeyArray,
+    seen: Float[Array, "pairs 2 k *shape"],
+    ensemble: Ensemble,
+    how: Fit,
+    asking: Asking,
+    data: dict[str, Any],
+    wanted: Int[Array, ""],
+) -> tuple[Int[Array, " slots"], Bool[Array, " slots"]]:
+    """Returns which candidates to show, one for every slot, and which slots are taken.
+
+    Source: Christiano et al. (2017), Sec. 2.2.4.
+    """
+    weights = member_weights(data, len(ensemble.coefficient))
+    scores = queries.make_score(asking.score)(pair_logits(ensemble, how, seen), weights)
+    return queries.choose(key, scores, asking.slots, wanted=wanted, at_random=data["at_random"])
 
 
 def ask(
@@ -74,11 +95,7 @@ def ask(
     """
     key_cut, key_choice, key_answer, key_weights = jax.random.split(key, 4)
     pairs = candidates(key_cut, recording, asking)
-    weights = member_weights(data, len(ensemble.coefficient))
-    scores = queries.make_score(asking.score)(pair_logits(ensemble, how, pairs.seen), weights)
-    chosen, is_shown = queries.choose(
-        key_choice, scores, asking.slots, wanted=wanted, at_random=data["at_random"]
-    )
+    chosen, is_shown = choose_pairs(key_choice, pairs.seen, ensemble, how, asking, data, wanted)
     seen, goal = pairs.seen[chosen], pairs.goal[chosen]
     habit = habits(data)
     worth = raters.clip_scores(goal, discount=habit.discount)

@@ -223,9 +223,17 @@ def _judged(
         key_ask, recording, judge.ensemble, parts.how, parts.asking, data, wanted
     )
     labels = ring.add(judge.labels, new, is_new)
-    how = parts.how._replace(loss=_loss(parts, labels, data))
-    ensemble, report = fit(key_fit, judge.ensemble, how, labels, factor=data["factor"])
-    judge = Judge(ensemble, judge.normalizer, labels, judge.asked + wanted)
+    judge = judge._replace(labels=labels, asked=judge.asked + wanted)
+    return judged(parts, judge, recording, data, key_fit)
+
+
+def judged(
+    parts: Parts, judge: Judge, recording: Recording, data: Numbers, key: PRNGKeyArray
+) -> tuple[Judge, Array, Metrics]:
+    """Returns the judge after a fit to its labels, its rewards of the rollout, and metrics."""
+    how = parts.how._replace(loss=_loss(parts, judge.labels, data))
+    ensemble, report = fit(key, judge.ensemble, how, judge.labels, factor=data["factor"])
+    judge = judge._replace(ensemble=ensemble)
     rewards, normalizer = learned_rewards(parts, judge, data, recording.seen)
     means = {f"reward_{name}": jnp.mean(value) for name, value in report._asdict().items()}
     found = {
