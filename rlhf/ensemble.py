@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from common.gradient_types import Gradient
 from common.plain_gradient import plain
-from common.steps import Metrics, TrainState, gradient_step, init_train_state
+from common.steps import Metrics, TrainState, init_train_state, stateful_step
 from rlhf import buffer as ring
 from rlhf.l2_controller import adjust
 from rlhf.preference import agreement, clip_logit, clip_sum, cross_entropy, weighted_mean
@@ -70,19 +70,21 @@ class FitReport(NamedTuple):
 
 
 LabelLoss = Callable[[Float[Array, "n 2 k"], Labels], Float[Array, " n"]]
-Apply = Callable[[PyTree, PyTree, PRNGKeyArray | None], Array]
+Apply = Callable[[PyTree, PyTree, PyTree, PRNGKeyArray | None], tuple[Array, PyTree]]
 
 
 class Fit(NamedTuple):
     """How members are fitted: functions and sizes, no arrays.
 
     Attributes:
-        apply: (params, clips, key or None) -> rewards [..., k]; the key is for dropout.
+        apply: (params, model state, clips, key or None) -> (rewards [..., k], new model state). A
+            key means training: dropout draws from it, batches are normalized by their own moments.
         loss: Rewards of both clips and their labels -> the loss of each pair.
         optimizer: Of a member.
         batch_size: Labels of a step.
         steps: Between two adjustments of the coefficient.
         rounds: Adjustments of a fit.
+        sample: Labels whose losses adjust it, drawn from the buffer; 0: all that it holds.
         gradient: What the optimizer follows.
         is_mapped: Whether members are computed one after the other, which is faster for
             convolutions on CPUs; else side by side.
@@ -94,6 +96,7 @@ class Fit(NamedTuple):
     batch_size: int
     steps: int
     rounds: int
+    sample: int = 0
     gradient: Gradient = plain
     is_mapped: bool = False
 
@@ -136,8 +139,9 @@ def init_ensemble(
     members: int,
     coefficient: Float[Array, ""] | float,
     gradient: Gradient = plain,
+    model_state: PyTree = (),
 ) -> Ensemble:
-    """Draws members, each from a key of its own.
+    """Draws members, each from a key of its own; `model_state` is that of a fresh one.
 
     Raises:
         ValueError: If there are none.
@@ -146,7 +150,7 @@ def init_ensemble(
         raise ValueError(f"an ensemble of {members} members: expected at least 1")
 
     def drawn(key: PRNGKeyArray) -> TrainState:
-        return init_train_state(init(key), optimizer, gradient=gradient)
+        return init_train_state(init(key), optimizer, model_state, gradient=gradient)
 
     train = jax.vmap(drawn)(jax.random.split(key, members))
     start = jnp.broadcast_to(jnp.asarray(coefficient, jnp.float32), (members,))
@@ -155,7 +159,11 @@ def init_ensemble(
 
 def predict(ensemble: Ensemble, how: Fit, inputs: PyTree) -> Float[Array, " members *batch"]:
     """Returns every member's rewards of the same inputs, not normalized."""
-    return _over_members(how, lambda params: how.apply(params, inputs, None))(ensemble.train.params)
+
+    def rewards(params: PyTree, model_state: PyTree) -> Array:
+        return how.apply(params, model_state, inputs, None)[0]
+
+    return _over_members(how, rewards)(ensemble.train.params, ensemble.train.model_state)
 
 
 def pair_logits(ensemble: Ensemble, how: Fit, clips: PyTree) -> Float[Array, "members pairs"]:
@@ -164,12 +172,24 @@ def pair_logits(ensemble: Ensemble, how: Fit, clips: PyTree) -> Float[Array, "me
     return clip_logit(rewards[:, :, 0], rewards[:, :, 1])
 
 
-def report(ensemble: Ensemble, how: Fit, labels: ring.Buffer) -> FitReport:
-    """Returns losses of all labels in the buffer, in-bag and out-of-bag, as means.
+def report(
+    ensemble: Ensemble, how: Fit, labels: ring.Buffer, key: PRNGKeyArray | None = None
+) -> FitReport:
+    """Returns losses of labels in the buffer, in-bag and out-of-bag, as means.
 
     Source: Christiano et al. (2017), Sec. 2.2.3.
+
+    Args:
+        ensemble: Members.
+        how: See `Fit`.
+        labels: A buffer of `Labels`.
+        key: Draws `how.sample` of them, with replacement; None: all are looked at.
     """
     rows, is_held = labels.rows, ring.is_held(labels)
+    if key is not None and 0 < how.sample < ring.capacity(labels):
+        places, total = ring.draw(key, is_held.astype(jnp.float32), how.sample)
+        rows = jax.tree.map(lambda x: x[places], rows)
+        is_held = jnp.broadcast_to(total > 0, places.shape)
     rewards = predict(ensemble, how, rows.clips)
 
     def of_member(rewards: Array, weights: Array) -> FitReport:
@@ -196,6 +216,7 @@ def fit(
     labels: ring.Buffer,
     *,
     factor: Float[Array, ""] | float = 0.1,
+    rounds: Int[Array, ""] | int | None = None,
 ) -> tuple[Ensemble, FitReport]:
     """Returns members after `rounds` times `steps` updates, and how they explain the labels then.
 
@@ -210,19 +231,24 @@ def fit(
         how: See `Fit`.
         labels: A buffer of `Labels`.
         factor: Share by which the coefficient moves; 0: it stays.
+        rounds: In place of those of `how`; may be an array.
     """
     members = len(ensemble.coefficient)
 
-    def a_round(carry: Ensemble, number: Array) -> tuple[Ensemble, FitReport]:
+    def a_round(number: Array, before: tuple[Ensemble, FitReport]) -> tuple[Ensemble, FitReport]:
+        carry, _ = before
         keys = jax.random.split(jax.random.fold_in(key, number), members)
         train = _over_members(how, lambda *rows: _train(how, labels, *rows))
         trained = train(carry.train, carry.coefficient, labels.rows.weights.T, keys)
-        found = report(carry._replace(train=trained), how, labels)
+        # Updates draw from the numbers below `steps`.
+        key_sample = jax.random.fold_in(keys[0], how.steps)
+        found = report(carry._replace(train=trained), how, labels, key_sample)
         coefficient = adjust(carry.coefficient, found.train_loss, found.valid_loss, factor=factor)
         return Ensemble(trained, coefficient), found
 
-    ensemble, found = jax.lax.scan(a_round, ensemble, jnp.arange(how.rounds))
-    return ensemble, jax.tree.map(lambda x: x[-1], found)
+    nothing = FitReport(*(jnp.full(members, jnp.nan) for _ in FitReport._fields))
+    count = how.rounds if rounds is None else rounds
+    return jax.lax.fori_loop(0, count, a_round, (ensemble, nothing))
 
 
 def _train(
@@ -237,12 +263,13 @@ def _train(
     in_bag = jnp.where(ring.is_held(labels), weights, 0.0)
 
     def objective(
-        params: PyTree, data: PyTree, rows: Labels, key: PRNGKeyArray
-    ) -> tuple[Array, Metrics]:
-        losses = how.loss(how.apply(params, rows.clips, key), rows)
-        return jnp.mean(losses) + data["coefficient"] * squared_weights(params), {}
+        params: PyTree, model_state: PyTree, data: PyTree, rows: Labels, key: PRNGKeyArray
+    ) -> tuple[Array, Metrics, PyTree]:
+        rewards, model_state = how.apply(params, model_state, rows.clips, key)
+        penalty = data["coefficient"] * squared_weights(params)
+        return jnp.mean(how.loss(rewards, rows)) + penalty, {}, model_state
 
-    update = gradient_step(objective, how.optimizer, gradient=how.gradient)
+    update = stateful_step(objective, how.optimizer, gradient=how.gradient)
 
     def a_step(member: TrainState, number: Array) -> tuple[TrainState, None]:
         key_rows, key_dropout = jax.random.split(jax.random.fold_in(key, number))

@@ -67,7 +67,26 @@ def normalize(
         memory: Share of the older moments that is kept, see `updated`.
     """
     members = updated(normalizer.members, outputs.T, memory=memory)
-    single = standardized(outputs.T, members)
-    average = jnp.einsum("m,nm->n", weights / jnp.sum(weights), single)
+    average = _average(members, outputs, weights)
     mean = updated(normalizer.mean, average, memory=memory)
     return target * standardized(average, mean), Normalizer(members, mean)
+
+
+def rescaled(
+    normalizer: Normalizer,
+    outputs: Float[Array, "members n"],
+    weights: Float[Array, " members"],
+    *,
+    target: Float[Array, ""] | float = 1.0,
+) -> Float[Array, " n"]:
+    """Returns rewards by the moments so far: of too few steps to have moments of their own."""
+    average = _average(normalizer.members, outputs, weights)
+    return target * standardized(average, normalizer.mean)
+
+
+def _average(
+    members: Moments, outputs: Float[Array, "members n"], weights: Float[Array, " members"]
+) -> Float[Array, " n"]:
+    """Returns the mean over members of their standardized outputs."""
+    single = standardized(outputs.T, members)
+    return jnp.einsum("m,nm->n", weights / jnp.sum(weights), single)

@@ -15,6 +15,7 @@ from common.nets.dense import DenseParams, dense
 from common.nets.mlp import MLPParams, mlp
 from rlhf.distributions import CATEGORICAL, GAUSSIAN, Distribution, Gaussian
 from rlhf.envs.environment import Environment
+from rlhf.observations import as_numbers
 
 Params = dict[str, Any]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -112,7 +113,7 @@ def convolutional(
     (64, 3, 1)) and hidden=512; the default is for boards. Nothing is padded.
 
     Args:
-        env: What they are for; integers and booleans are taken as numbers, as they are.
+        env: What they are for; bytes are divided by 255, booleans are 0 and 1.
         layers: Channels, width and stride of each convolution.
         hidden: Units of the layer after them.
         log_std: Of continuous actions in the beginning.
@@ -137,7 +138,7 @@ def convolutional(
 
     def features(params: Params, images: jax.Array) -> jax.Array:
         lead = images.shape[:-3]
-        x = _numbers(images).reshape(-1, *shape)
+        x = as_numbers(images).reshape(-1, *shape)
         for (kernel, bias), (_, k, stride) in zip(params["trunk"], layers, strict=False):
             kernel = kernel.reshape(k, k, -1, kernel.shape[-1])
             order = ("NHWC", "HWIO", "NHWC")
@@ -177,12 +178,7 @@ def _draw(key: PRNGKeyArray, sizes: Sequence[tuple[int, int]]) -> list[DensePara
 
 def _flat(observations: jax.Array, env: Environment) -> jax.Array:
     lead = observations.shape[: observations.ndim - len(env.observation_shape)]
-    return _numbers(observations).reshape(*lead, -1)
-
-
-def _numbers(observations: jax.Array) -> jax.Array:
-    is_float = jnp.issubdtype(observations.dtype, jnp.floating)
-    return observations if is_float else observations.astype(jnp.float32)
+    return as_numbers(observations).reshape(*lead, -1)
 
 
 def _head(layers: MLPParams, env: Environment, log_std: float) -> Any:

@@ -5,16 +5,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from common.nets.batch_norm import moments
 from common.nets.convolution import conv_general_dilated
 from common.nets.dense import DenseParams, dense, init_dense
 from common.nets.dropout import dropout
 from common.nets.mlp import MLPParams, init_mlp
+from rlhf.observations import as_numbers
 
 SLOPE = 0.01  # of the leaky ReLU
 HIDDEN = (64, 64)
 ATARI_LAYERS = ((16, 7, 3), (16, 5, 2), (16, 3, 1), (16, 3, 1))  # channels, kernel, stride
+NORMS = ("none", "batch", "group")
+MOMENTUM, EPSILON = 0.9, 1e-5  # of running statistics, and added to variances
+GROUPS = 4  # of channels
 PyTree = Any
 
 
@@ -60,13 +65,18 @@ class ImageReward(NamedTuple):
 
     Attributes:
         kernels: Filters of every convolution, and their biases.
+        norms: Scale and shift of every channel behind each; () without normalization.
         hidden: The dense layer behind them.
         out: The last layer.
     """
 
     kernels: tuple[tuple[Array, Array], ...]
+    norms: tuple[tuple[Array, Array], ...]
     hidden: DenseParams
     out: DenseParams
+
+
+Statistics = tuple[tuple[Array, Array], ...]  # running mean and variance behind every convolution
 
 
 def map_sizes(side: int, layers: Sequence[tuple[int, int, int]] = ATARI_LAYERS) -> tuple[int, ...]:
@@ -90,6 +100,7 @@ def init_image_reward(
     channels: int,
     layers: Sequence[tuple[int, int, int]] = ATARI_LAYERS,
     hidden: int = 64,
+    norm: str = "none",
 ) -> ImageReward:
     """Draws a reward model of square images; layers are (channels, kernel, stride)."""
     *keys, key_hidden, key_out = jax.random.split(key, len(layers) + 2)
@@ -100,48 +111,98 @@ def init_image_reward(
         assert layer.bias is not None
         kernels.append((layer.kernel.reshape(width, width, c_in, c_out), layer.bias))
         c_in = c_out
+    norms = () if norm == "none" else tuple((jnp.ones(c), jnp.zeros(c)) for c, *_ in layers)
     features = map_sizes(side, layers)[-1] ** 2 * c_in
-    return ImageReward(
-        tuple(kernels), init_dense(key_hidden, features, hidden), init_dense(key_out, hidden, 1)
-    )
+    dense_layers = init_dense(key_hidden, features, hidden), init_dense(key_out, hidden, 1)
+    return ImageReward(tuple(kernels), norms, *dense_layers)
+
+
+def init_statistics(layers: Sequence[tuple[int, int, int]], norm: str) -> Statistics:
+    """Returns running statistics before the first batch; () unless batches are normalized.
+
+    Raises:
+        ValueError: For another normalization.
+    """
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r}: no such normalization; allowed: {', '.join(NORMS)}")
+    if norm != "batch":
+        return ()
+    return tuple((jnp.zeros(channels), jnp.ones(channels)) for channels, *_ in layers)
 
 
 def image_reward(
     params: ImageReward,
-    images: Float[Array, "*batch side side channels"],
+    statistics: Statistics,
+    images: Shaped[Array, "*batch side side channels"],
     *,
     strides: Sequence[int],
+    norm: str = "none",
     key: PRNGKeyArray | None = None,
     rate: float = 0.0,
-    has_norm: bool = False,
-) -> Float[Array, "*batch"]:
-    """Returns the reward of every image; actions are not seen.
+) -> tuple[Float[Array, "*batch"], Statistics]:
+    """Returns the reward of every image, and the statistics with this batch; actions are not seen.
 
     Source: Christiano et al. (2017), App. A.2 and footnote 1.
 
     Args:
         params: Four convolutions without padding and a dense layer of 64 units in the paper.
-        images: Frames as floats, the last ones as channels.
+        statistics: Running ones of batch normalization.
+        images: Frames, the last ones as channels; bytes are divided by 255.
         strides: Of the convolutions.
-        key: Draws what is dropped; None: nothing is.
-        rate: Share of the channels' entries that are dropped in training, before every activation.
-        has_norm: Whether each image is normalized over its maps before the activations. The paper
-            normalizes over batches, which makes the reward of a clip depend on its neighbors.
+        norm: "batch" normalizes every channel before its activation as the paper does, in training
+            over the batch, both clips of all pairs together, else by running statistics; "group"
+            normalizes groups of channels of each image, always the same way.
+        key: Of training: draws what is dropped; None: nothing is, and statistics stay.
+        rate: Share of what the convolutions put out that is dropped in training.
     """
     batch = images.shape[:-3]
-    x = images.reshape(-1, *images.shape[-3:])
-    order = ("NHWC", "HWIO", "NHWC")
+    x = as_numbers(images).reshape(-1, *images.shape[-3:])
+    order, renewed = ("NHWC", "HWIO", "NHWC"), []
     for number, ((kernel, bias), stride) in enumerate(zip(params.kernels, strides, strict=True)):
         strided = (stride, stride)
         x = conv_general_dilated(x, kernel, strided, "VALID", dimension_numbers=order)
         x = x + jnp.expand_dims(bias, (0, 1, 2))
-        if has_norm:
-            x = jax.nn.standardize(x, axis=(1, 2, 3), epsilon=1e-5)
+        if norm == "group":
+            x = _scaled(_by_groups(x), *params.norms[number])
+        elif norm == "batch":
+            of_batch = moments(x) if key is not None else statistics[number]
+            x = _scaled(_standardized(x, *of_batch), *params.norms[number])
+            renewed.append(_faded(statistics[number], of_batch))
         x = leaky(x)
         if key is not None and rate > 0:
             x = dropout(jax.random.fold_in(key, number), x, rate=rate)
     x = leaky(dense(params.hidden, x.reshape(len(x), -1)))
-    return dense(params.out, x)[..., 0].reshape(batch)
+    rewards = dense(params.out, x)[..., 0].reshape(batch)
+    return rewards, statistics if key is None else tuple(renewed)
+
+
+def _standardized(x: Array, mean: Array, variance: Array) -> Array:
+    """Returns every channel, the last axis, less its mean and over its deviation."""
+    front = range(x.ndim - 1)
+    scale = jax.lax.rsqrt(variance + EPSILON)
+    return (x - jnp.expand_dims(mean, front)) * jnp.expand_dims(scale, front)
+
+
+def _by_groups(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """Returns images of mean 0 and variance 1 in every group of their channels."""
+    groups = min(GROUPS, x.shape[-1])
+    grouped = x.reshape(*x.shape[:-1], groups, -1)
+    return jax.nn.standardize(grouped, axis=(1, 2, 4), epsilon=EPSILON).reshape(x.shape)
+
+
+def _scaled(x: Array, scale: Array, shift: Array) -> Array:
+    """Returns every channel times its scale, plus its shift."""
+    front = range(x.ndim - 1)
+    return x * jnp.expand_dims(scale, front) + jnp.expand_dims(shift, front)
+
+
+def _faded(old: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Returns running statistics with those of one batch more, which nothing is learned through."""
+    mean, variance = (
+        MOMENTUM * a + (1 - MOMENTUM) * jax.lax.stop_gradient(b)
+        for a, b in zip(old, new, strict=True)
+    )
+    return mean, variance
 
 
 def size_of(params: PyTree) -> int:

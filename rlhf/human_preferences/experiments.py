@@ -26,7 +26,7 @@ def control(config: ConfigDict) -> Experiment:
     numbers = numbers_of(config)
 
     def batch(step: int) -> Batch:
-        return {"labels": np.asarray(plan.labels[step]), "learns": np.asarray(plan.learns[step])}
+        return {name: np.asarray(rows[step]) for name, rows in plan._asdict().items()}
 
     def predict(state: learning.State, data: learning.Numbers, inputs: Array) -> dict[str, Array]:
         key = jax.random.key(inputs)
@@ -62,4 +62,12 @@ def _rules(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
     return ((environments, split("seeds", "data")), (r"^(state|batch)/", split("seeds")))
 
 
-EXPERIMENTS = {"control": control}
+def game(config: ConfigDict) -> Experiment:
+    """Trains a policy of images on a reward of images; see `control`.
+
+    Source: Christiano et al. (2017), Sec. 3.1.2; App. A.2.
+    """
+    return control(config)
+
+
+EXPERIMENTS = {"control": control, "game": game}

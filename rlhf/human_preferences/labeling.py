@@ -45,9 +45,9 @@ class Asking(NamedTuple):
     has_targets: bool
 
 
-def blank(asking: Asking, seen: tuple[int, ...], members: int) -> Labels:
-    """Returns one label of zeros, as a buffer is made for it."""
-    clips = jnp.zeros((2, asking.length, *seen))
+def blank(asking: Asking, seen: jax.ShapeDtypeStruct, members: int) -> Labels:
+    """Returns one label of zeros, as a buffer is made for it, of what is `seen` in a step."""
+    clips = jnp.zeros((2, asking.length, *seen.shape), seen.dtype)
     return Labels(clips, jnp.zeros(()), jnp.zeros(2), jnp.zeros(members))
 
 

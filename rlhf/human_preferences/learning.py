@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from common.experiment import Metrics
 from rlhf import buffer as ring
 from rlhf import raters
-from rlhf.algorithms import Algorithm
+from rlhf.algorithms import Agent, Algorithm
 from rlhf.ensemble import (
     Ensemble,
     Fit,
@@ -34,7 +34,7 @@ from rlhf.human_preferences.models import (
 from rlhf.human_preferences.numbers import as_data, habits, numbers_of
 from rlhf.human_preferences.plan import FROM_LABELS
 from rlhf.human_preferences.tasks import Task, make_task
-from rlhf.normalizer import Normalizer, init_normalizer, normalize
+from rlhf.normalizer import Normalizer, init_normalizer, normalize, rescaled
 from rlhf.policies import Networks
 from rlhf.queries import make_score
 from rlhf.rollouts import EnvStates, Rollout, collect, rewards_of
@@ -97,10 +97,17 @@ def parts_of(config: ConfigDict) -> Parts:
     """Returns the parts of a config.
 
     Raises:
-        ValueError: For a task, goal, score or algorithm that is unknown, or a clip too long.
+        ValueError: For a task, goal, score or algorithm that is unknown, a clip too long, or
+            rollouts that are not whole turns.
     """
     task, section = make_task(config), config.labels
     longest = min(task.env.horizon, config.learner.steps)
+    unroll = config.learner.get("unroll", 0)
+    if unroll and config.learner.steps % unroll:
+        raise ValueError(
+            f"config.learner.unroll={unroll}: expected a divisor of "
+            f"config.learner.steps={config.learner.steps}, or 0 for all of them"
+        )
     check_length(config.clip.length, longest, "config.clip.length")
     make_score(config.queries.score)
     raters.check(habits(as_data(numbers_of(config))))
@@ -127,8 +134,9 @@ def init(parts: Parts, key: PRNGKeyArray) -> State:
         members=members,
         coefficient=config.reward.coefficient,
         gradient=parts.how.gradient,
+        model_state=parts.network.model_state,
     )
-    row = labeling.blank(parts.asking, parts.network.shape, members)
+    row = labeling.blank(parts.asking, parts.network.seen, members)
     labels, asked = ring.empty(row, config.labels.capacity), jnp.zeros((), jnp.int32)
     return State(learner, Judge(ensemble, init_normalizer(members), labels, asked))
 
@@ -144,27 +152,92 @@ def step(
         parts: Of the config.
         state: Before.
         data: The numbers of the config, see `human_preferences.numbers`.
-        batch: How many labels are asked for, and whether the policy learns.
+        batch: A step of the `plan`: labels to ask for, rounds of the fit, whether the policy
+            learns.
         key: Of this step.
     """
     key_rollout, key_judge, key_update = jax.random.split(key, 3)
     algorithm = learner_of(parts.config, parts.networks, data)
-    env_states, rollout = act(parts, algorithm, state.learner, key_rollout)
-    goal = rewards_of(parts.task.goal, rollout)
-    if parts.asks:
-        recording = Recording(seen_in(parts, rollout), goal, first_steps(rollout))
-        judge, rewards, found = _judged(
-            parts, state.judge, recording, data, batch["labels"], key_judge
-        )
+    if parts.config.learner.get("unroll", 0):
+        played = in_turns(parts, algorithm, state, data, batch, (key_rollout, key_update))
+        learner, rollout, of_update = played
+        goal = rewards_of(parts.task.goal, rollout)
+        judge, _, found = after_labels(parts, state.judge, rollout, goal, data, batch, key_judge)
     else:
-        judge, found = (), {}
-        is_true = parts.config.reward.source == "true"
-        rewards = goal if is_true else jax.random.uniform(key_judge, goal.shape)
-    agent, of_update = algorithm.update(state.learner.agent, rollout, rewards, key_update)
-    learns = batch["learns"] > 0
-    agent = jax.tree.map(lambda a, b: jnp.where(learns, a, b), agent, state.learner.agent)
+        env_states, rollout = act(parts, algorithm, state.learner, key_rollout)
+        goal = rewards_of(parts.task.goal, rollout)
+        judge, rewards, found = after_labels(
+            parts, state.judge, rollout, goal, data, batch, key_judge
+        )
+        agent, of_update = update(algorithm, state.learner, rollout, rewards, batch, key_update)
+        learner = Learner(agent, env_states)
     mean = {"return": jnp.mean(goal) * parts.task.env.horizon}
-    return State(Learner(agent, env_states), judge), {**mean, **found, **of_update}
+    return State(learner, judge), {**mean, **found, **of_update}
+
+
+def in_turns(
+    parts: Parts,
+    algorithm: Algorithm,
+    state: State,
+    data: Numbers,
+    batch: Batch,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+) -> tuple[Learner, Rollout, Metrics]:
+    """Returns the learner after an update for every few steps, the whole rollout, and metrics.
+
+    Source: Mnih et al. (2016), Sec. 4; Christiano et al. (2017), App. A.2: n = 5 steps.
+
+    Rewards are those of the judge as the last step left it: clips are longer than a turn.
+    """
+    steps, unroll = parts.config.learner.steps, parts.config.learner.unroll
+
+    def turn(learner: Learner, keys: tuple[Array, Array]) -> tuple[Learner, Any]:
+        (key_rollout, key_reward), key_update = jax.random.split(keys[0]), keys[1]
+        policy = partial(algorithm.act, learner.agent)
+        states, rollout = collect(parts.task.env, policy, learner.env_states, key_rollout, unroll)
+        rewards = standing_rewards(parts, state.judge, data, rollout, key_reward)
+        agent, metrics = update(algorithm, learner, rollout, rewards, batch, key_update)
+        return Learner(agent, states), (rollout, metrics)
+
+    each = tuple(jax.random.split(key, steps // unroll) for key in keys)
+    learner, (rollouts, metrics) = jax.lax.scan(turn, state.learner, each)
+    whole = jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), rollouts)
+    return learner, whole, jax.tree.map(jnp.mean, metrics)
+
+
+def update(
+    algorithm: Algorithm,
+    learner: Learner,
+    rollout: Rollout,
+    rewards: Float[Array, "steps envs"],
+    batch: Batch,
+    key: PRNGKeyArray,
+) -> tuple[Agent, Metrics]:
+    """Returns the agent after an update, or as it was where the policy does not learn yet."""
+    new, metrics = algorithm.update(learner.agent, rollout, rewards, key)
+    learns = batch["learns"] > 0
+    return jax.tree.map(lambda a, b: jnp.where(learns, a, b), new, learner.agent), metrics
+
+
+def standing_rewards(
+    parts: Parts, judge: Any, data: Numbers, rollout: Rollout, key: PRNGKeyArray
+) -> Float[Array, "steps envs"]:
+    """Returns the rewards of a rollout by what the judge knows now, or those beside it."""
+    if not parts.asks:
+        return other_rewards(parts, rewards_of(parts.task.goal, rollout), key)
+    outputs = predict(judge.ensemble, parts.how, seen_in(parts, rollout))
+    members, *shape = outputs.shape
+    weights = labeling.member_weights(data, members)
+    flat = outputs.reshape(members, -1)
+    return rescaled(judge.normalizer, flat, weights, target=data["target"]).reshape(shape)
+
+
+def other_rewards(
+    parts: Parts, goal: Float[Array, "steps envs"], key: PRNGKeyArray
+) -> Float[Array, "steps envs"]:
+    """Returns the rewards where nobody is asked: the true ones, or random ones."""
+    is_true = parts.config.reward.source == "true"
+    return goal if is_true else jax.random.uniform(key, goal.shape)
 
 
 def act(
@@ -209,30 +282,44 @@ def learned_rewards(
     return rewards.reshape(batch), normalizer
 
 
-def _judged(
+def after_labels(
+    parts: Parts,
+    judge: Any,
+    rollout: Rollout,
+    goal: Float[Array, "steps envs"],
+    data: Numbers,
+    batch: Batch,
+    key: PRNGKeyArray,
+) -> tuple[Any, Float[Array, "steps envs"], Metrics]:
+    """Returns the judge after new labels and a fit, its rewards of the rollout, and metrics.
+
+    Where nobody is asked there is no judge, and the rewards are the true or random ones.
+    """
+    if not parts.asks:
+        return (), other_rewards(parts, goal, key), {}
+    recording = Recording(seen_in(parts, rollout), goal, first_steps(rollout))
+    key_ask, key_fit = jax.random.split(key)
+    new, is_new = labeling.ask(
+        key_ask, recording, judge.ensemble, parts.how, parts.asking, data, batch["labels"]
+    )
+    labels = ring.add(judge.labels, new, is_new)
+    judge = judge._replace(labels=labels, asked=judge.asked + batch["labels"])
+    return judged(parts, judge, recording, data, key_fit, rounds=batch["rounds"])
+
+
+def judged(
     parts: Parts,
     judge: Judge,
     recording: Recording,
     data: Numbers,
-    wanted: Array,
     key: PRNGKeyArray,
-) -> tuple[Judge, Array, Metrics]:
-    """Returns the judge after new labels and a fit, its rewards of the rollout, and metrics."""
-    key_ask, key_fit = jax.random.split(key)
-    new, is_new = labeling.ask(
-        key_ask, recording, judge.ensemble, parts.how, parts.asking, data, wanted
-    )
-    labels = ring.add(judge.labels, new, is_new)
-    judge = judge._replace(labels=labels, asked=judge.asked + wanted)
-    return judged(parts, judge, recording, data, key_fit)
-
-
-def judged(
-    parts: Parts, judge: Judge, recording: Recording, data: Numbers, key: PRNGKeyArray
+    *,
+    rounds: Int[Array, ""] | None = None,
 ) -> tuple[Judge, Array, Metrics]:
     """Returns the judge after a fit to its labels, its rewards of the rollout, and metrics."""
     how = parts.how._replace(loss=_loss(parts, judge.labels, data))
-    ensemble, report = fit(key, judge.ensemble, how, judge.labels, factor=data["factor"])
+    fitted = partial(fit, factor=data["factor"], rounds=rounds)
+    ensemble, report = fitted(key, judge.ensemble, how, judge.labels)
     judge = judge._replace(ensemble=ensemble)
     rewards, normalizer = learned_rewards(parts, judge, data, recording.seen)
     means = {f"reward_{name}": jnp.mean(value) for name, value in report._asdict().items()}

@@ -1,5 +1,6 @@
 """The networks of a config: policy with its algorithm, and the ensemble of reward models."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,15 +10,17 @@ from ml_collections import ConfigDict
 
 from common.gradients import make_gradient
 from rlhf import reward_model
+from rlhf.a2c import A2CSettings, a2c
 from rlhf.algorithms import Algorithm
 from rlhf.ensemble import Apply, Fit, LabelLoss, preference_loss
 from rlhf.envs.environment import Environment
 from rlhf.human_preferences.tasks import steps_seen
-from rlhf.policies import Networks, perceptrons
+from rlhf.policies import Networks, convolutional, perceptrons
+from rlhf.ppo import PPOSettings, ppo
 from rlhf.trpo import TRPOSettings, trpo
 
 PyTree = Any
-ALGORITHMS = ("trpo",)
+ALGORITHMS = ("trpo", "a2c", "ppo")
 
 
 class RewardNetwork(NamedTuple):
@@ -25,15 +28,17 @@ class RewardNetwork(NamedTuple):
 
     Attributes:
         init: key -> parameters.
-        apply: (parameters, what is seen, key of the dropout or None) -> rewards.
+        model_state: Of a fresh one: running statistics of batch normalization.
+        apply: See `rlhf.ensemble.Fit`.
         see: (observations, actions) -> what is seen.
-        shape: Of what is seen of a step.
+        seen: Shape and dtype of what is seen of a step.
     """
 
     init: Any
+    model_state: PyTree
     apply: Apply
     see: Any
-    shape: tuple[int, ...]
+    seen: jax.ShapeDtypeStruct
 
 
 def reward_network(config: ConfigDict, env: Environment) -> RewardNetwork:
@@ -42,7 +47,7 @@ def reward_network(config: ConfigDict, env: Environment) -> RewardNetwork:
     if len(env.observation_shape) == 3:
         return _of_images(section, env)
     shapes = jax.eval_shape(
-        lambda obs, act: steps_seen(env, obs, act),
+        partial(steps_seen, env),
         jax.ShapeDtypeStruct((1, *env.observation_shape), "float32"),
         jax.ShapeDtypeStruct(
             *(((1,), "int32") if env.is_discrete else ((1, env.action_size), "f4"))
@@ -53,33 +58,39 @@ def reward_network(config: ConfigDict, env: Environment) -> RewardNetwork:
     def init(key: Array) -> PyTree:
         return reward_model.init_vector_reward(key, inputs=inputs, hidden=section.hidden)
 
-    def apply(params: PyTree, seen: Array, key: Array | None) -> Array:
-        return reward_model.vector_reward(params, seen, key=key, rate=section.dropout)
+    def apply(params: PyTree, _: PyTree, seen: Array, key: Array | None) -> tuple[Array, PyTree]:
+        return reward_model.vector_reward(params, seen, key=key, rate=section.dropout), ()
 
-    return RewardNetwork(init, apply, lambda obs, act: steps_seen(env, obs, act), (inputs,))
+    see = partial(steps_seen, env)
+    return RewardNetwork(init, (), apply, see, jax.ShapeDtypeStruct((inputs,), "float32"))
 
 
 def _of_images(section: ConfigDict, env: Environment) -> RewardNetwork:
     side, _, channels = env.observation_shape
     layers = tuple(tuple(layer) for layer in section.layers)
     strides = tuple(stride for _, _, stride in layers)
+    sizes = dict(side=side, channels=channels, layers=layers, hidden=section.hidden[-1])
 
     def init(key: Array) -> PyTree:
-        return reward_model.init_image_reward(
-            key, side=side, channels=channels, layers=layers, hidden=section.hidden[-1]
-        )
+        return reward_model.init_image_reward(key, **sizes, norm=section.norm)
 
-    def apply(params: PyTree, seen: Array, key: Array | None) -> Array:
+    def apply(
+        params: PyTree, model_state: PyTree, seen: Array, key: Array | None
+    ) -> tuple[Array, PyTree]:
         return reward_model.image_reward(
             params,
+            model_state,
             seen,
             strides=strides,
+            norm=section.norm,
             key=key,
             rate=section.dropout,
-            has_norm=section.has_norm,
         )
 
-    return RewardNetwork(init, apply, lambda obs, act: obs.astype("float32"), env.observation_shape)
+    model_state = reward_model.init_statistics(layers, section.norm)
+    image = jax.eval_shape(lambda key: env.observe(env.reset(key)), jax.random.key(0))
+    # Of the last frames; actions are not seen.
+    return RewardNetwork(init, model_state, apply, lambda obs, act: obs, image)
 
 
 def reward_fit(config: ConfigDict, network: RewardNetwork, loss: LabelLoss | None = None) -> Fit:
@@ -92,6 +103,7 @@ def reward_fit(config: ConfigDict, network: RewardNetwork, loss: LabelLoss | Non
         batch_size=section.batch_size,
         steps=section.steps,
         rounds=section.rounds,
+        sample=section.get("sample", 0),
         gradient=make_gradient(config, num_steps=config.num_steps * section.rounds * section.steps),
         is_mapped=section.is_mapped,
     )
@@ -100,6 +112,9 @@ def reward_fit(config: ConfigDict, network: RewardNetwork, loss: LabelLoss | Non
 def policy_networks(config: ConfigDict, env: Environment) -> Networks:
     """Returns policy and value function of `config.learner` for an environment."""
     section = config.learner
+    if section.get("layers", ()):
+        layers = tuple(tuple(layer) for layer in section.layers)
+        return convolutional(env, layers=layers, hidden=section.hidden[-1], log_std=section.log_std)
     return perceptrons(
         env, hidden=section.hidden, activation=section.activation, log_std=section.log_std
     )
@@ -114,10 +129,11 @@ def learner_of(config: ConfigDict, networks: Networks, numbers: dict[str, Any]) 
     section = config.learner
     common = {name: numbers[name] for name in ("discount", "decay", "entropy")}
     if section.algorithm == "trpo":
-        settings = TRPOSettings(
-            **common, kl_limit=numbers["kl_limit"], value_rate=section.value_rate
-        )
-        return trpo(networks, settings)
-    raise ValueError(
-        f"config.learner.algorithm={section.algorithm!r}: expected one of {', '.join(ALGORITHMS)}"
-    )
+        limit, rate = numbers["kl_limit"], section.value_rate
+        return trpo(networks, TRPOSettings(**common, kl_limit=limit, value_rate=rate))
+    if section.algorithm == "a2c":
+        return a2c(networks, A2CSettings(**common, **section.a2c))
+    if section.algorithm == "ppo":
+        return ppo(networks, PPOSettings(**common, **section.ppo))
+    allowed = ", ".join(ALGORITHMS)
+    raise ValueError(f"config.learner.algorithm={section.algorithm!r}: expected one of {allowed}")

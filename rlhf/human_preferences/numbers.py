@@ -64,7 +64,7 @@ def numbers_of(config: ConfigDict) -> Numbers:
         entropy=learner.entropy,
         discount=learner.discount,
         decay=learner.decay,
-        kl_limit=learner.kl_limit,
+        kl_limit=learner.get("kl_limit", 0.0),
         rationality=rater.rationality,
         short_sight=rater.discount,
         mistake=rater.mistake,

@@ -1,7 +1,8 @@
 """What every step of a run asks for, known before it begins: labels, and whether a policy learns.
 
 The first steps of a run are those of the untrained policy: they ask for the initial labels, as many
-a step as there are slots, and leave the policy as it is.
+a step as there are slots, and leave the policy as it is. Epochs of pretraining, if there are any,
+come with the last of them.
 """
 
 from typing import NamedTuple
@@ -20,6 +21,7 @@ class Plan(NamedTuple):
 
     labels: np.ndarray  # int32, asked in the step
     learns: np.ndarray  # float32, 1 where the policy is updated
+    rounds: np.ndarray  # int32, of the fit in the step
 
 
 def make_plan(config: ConfigDict) -> Plan:
@@ -30,7 +32,8 @@ def make_plan(config: ConfigDict) -> Plan:
     """
     steps, section = config.num_steps, config.labels
     if config.reward.source not in FROM_LABELS:
-        return Plan(np.zeros(steps, np.int32), np.ones(steps, np.float32))
+        none = np.zeros(steps, np.int32)
+        return Plan(none, np.ones(steps, np.float32), none)
     initial = first_labels(config)
     before = -(-initial // section.slots)
     if before >= steps:
@@ -49,8 +52,21 @@ def make_plan(config: ConfigDict) -> Plan:
             f"config.labels.slots={section.slots}: a step asks for up to {new.max()} labels"
         )
     first = np.diff(np.minimum(np.arange(before + 1) * section.slots, initial))
-    labels = np.concatenate([first, new])
-    return Plan(labels.astype(np.int32), (np.arange(steps) >= before).astype(np.float32))
+    labels = np.concatenate([first, new]).astype(np.int32)
+    learns = np.arange(steps) >= before
+    return Plan(labels, learns.astype(np.float32), _rounds(config, learns, initial))
+
+
+def _rounds(config: ConfigDict, learns: np.ndarray, initial: int) -> np.ndarray:
+    """Returns the rounds of every fit: with epochs before the policy learns, all at once there."""
+    section = config.reward
+    rounds = np.full(len(learns), section.rounds, np.int32)
+    epochs = section.get("pretraining_epochs", 0)
+    if epochs and not learns.all():
+        updates = epochs * initial / section.batch_size
+        rounds[~learns] = 0
+        rounds[np.flatnonzero(~learns)[-1]] = np.ceil(updates / section.steps)
+    return rounds
 
 
 def first_labels(config: ConfigDict) -> int:

@@ -1,5 +1,6 @@
 """Members, their bootstrap and their penalty; normalized rewards; the ring of labels."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -32,9 +33,9 @@ def filled(labels: Labels, size: int = SIZE) -> buffer.Buffer:
     )
 
 
-def linear(params: Any, clips: Any, key: Any) -> jax.Array:
+def linear(params: Any, model_state: Any, clips: Any, key: Any) -> tuple[jax.Array, Any]:
     del key
-    return clips[..., 0] * params
+    return clips[..., 0] * params, model_state
 
 
 HOW = Fit(linear, ensemble.preference_loss(0.1), optax.adam(0.05), 16, 4, 5)
@@ -250,27 +251,77 @@ def test_reward_models_have_the_size_of_the_paper() -> None:
         reward_model.map_sizes(10)
 
 
-def test_rewards_of_images_are_convolutions_by_hand() -> None:
-    layers = ((2, 3, 2), (3, 2, 1))
-    params = reward_model.init_image_reward(
-        jax.random.key(0), side=8, channels=2, layers=layers, hidden=5
-    )
-    images = np.random.default_rng(0).normal(size=(2, 8, 8, 2)).astype(np.float32)
-    found = reward_model.image_reward(params, jnp.asarray(images), strides=(2, 1))
+LAYERS = ((4, 3, 2), (8, 2, 1))
 
-    def leaky(x: np.ndarray) -> np.ndarray:
-        return np.where(x > 0, x, 0.01 * x)
 
-    x = images
-    for (kernel, bias), (_, width, stride) in zip(params.kernels, layers, strict=True):
+def by_hand(params: Any, images: np.ndarray, norm: str, statistics: Any) -> Any:
+    """Returns rewards and moments behind every convolution, patch by patch; 4 groups of channels.
+
+    Channels are normalized by `statistics` if there are any, else by their own moments.
+    """
+    x, found = images, []
+    for number, ((kernel, bias), (_, width, stride)) in enumerate(
+        zip(params.kernels, LAYERS, strict=True)
+    ):
         side = (x.shape[1] - width) // stride + 1
-        out = np.zeros((2, side, side, kernel.shape[-1]))
+        out = np.zeros((len(x), side, side, kernel.shape[-1]))
         for i in range(side):
             for j in range(side):
                 patch = x[:, i * stride : i * stride + width, j * stride : j * stride + width]
                 out[:, i, j] = np.einsum("nhwc,hwco->no", patch, kernel) + np.asarray(bias)[None]
-        x = leaky(out)
-    x = leaky(x.reshape(2, -1) @ params.hidden.kernel + np.asarray(params.hidden.bias)[None])
-    np.testing.assert_allclose(found, (x @ params.out.kernel)[:, 0] + params.out.bias, rtol=1e-4)
+        found.append((out.mean((0, 1, 2)), out.var((0, 1, 2))))
+        if norm == "group":
+            for first in range(0, out.shape[-1], out.shape[-1] // 4):
+                group = out[..., first : first + out.shape[-1] // 4]
+                mean, var = (f(group, (1, 2, 3), keepdims=True) for f in (np.mean, np.var))
+                group[...] = (group - mean) / np.sqrt(var + 1e-5)
+        if norm == "batch":
+            mean, var = statistics[number] if statistics else found[-1]
+            for channel in range(out.shape[-1]):
+                scale = 1 / np.sqrt(var[channel] + 1e-5)
+                out[..., channel] = (out[..., channel] - mean[channel]) * scale
+        if norm != "none":
+            for channel, (scale, shift) in enumerate(zip(*params.norms[number], strict=True)):
+                out[..., channel] = scale * out[..., channel] + shift
+        x = np.where(out > 0, out, 0.01 * out)
+    x = x.reshape(len(x), -1) @ params.hidden.kernel + np.asarray(params.hidden.bias)[None]
+    x = np.where(x > 0, x, 0.01 * x)
+    return (x @ params.out.kernel)[:, 0] + params.out.bias, found
+
+
+@pytest.mark.parametrize("norm", reward_model.NORMS)
+def test_rewards_of_images_are_convolutions_by_hand(norm: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 8, 8, 2)).astype(np.uint8)
+
+    @jax.jit
+    def run(key: jax.Array, images: jax.Array) -> Any:
+        params = reward_model.init_image_reward(
+            key, side=8, channels=2, layers=LAYERS, hidden=5, norm=norm
+        )
+        moved = jax.tree.map(lambda x: x + 0.3, params.norms)  # away from 1 and 0
+        params = params._replace(norms=moved)
+        start = reward_model.init_statistics(LAYERS, norm)
+        shown = partial(reward_model.image_reward, params, strides=(2, 1), norm=norm)
+        trained, after = shown(start, images, key=key)
+        return params, trained, after, *shown(after, images)
+
+    params, trained, after, judged, kept = jax.device_get(run(jax.random.key(0), images))
+    numbers = images.reshape(6, 8, 8, 2) / 255
+    wanted, of_batch = by_hand(params, numbers, norm, ())
+
+    np.testing.assert_allclose(trained.reshape(-1), wanted, rtol=1e-4, atol=1e-5)
+    assert trained.shape == (3, 2)  # both clips of all pairs are one batch
+    if norm == "batch":  # a tenth of the way from 0 and 1 to the moments of the batch
+        for (mean, var), (of_mean, of_var) in zip(after, of_batch, strict=True):
+            np.testing.assert_allclose(mean, 0.1 * of_mean, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(var, 0.9 + 0.1 * of_var, rtol=1e-4)
+        jax.tree.map(np.testing.assert_array_equal, kept, after)
+        wanted, _ = by_hand(params, numbers, norm, after)
+    np.testing.assert_allclose(judged.reshape(-1), wanted, rtol=1e-4, atol=1e-5)
     penalty = sum(np.sum(np.asarray(x) ** 2) for x in jax.tree.leaves(params) if x.ndim > 1)
     assert float(reward_model.squared_weights(params)) == pytest.approx(penalty, rel=1e-5)
+
+
+def test_an_unknown_normalization_is_refused() -> None:
+    with pytest.raises(ValueError, match="norm='layer': .* allowed: none, batch, group"):
+        reward_model.init_statistics(LAYERS, "layer")

@@ -50,7 +50,7 @@ def config_of(variant: str = "task=chain", **fields: str) -> ConfigDict:
 def lowered(parts: learning.Parts, config: ConfigDict) -> str:
     """Returns the program of a step."""
     data = as_data(numbers_of(config))
-    batch = {"labels": np.int32(1), "learns": np.float32(1)}
+    batch = {"labels": np.int32(1), "learns": np.float32(1), "rounds": np.int32(1)}
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(lambda key: learning.init(parts, key), key)
     step = lambda *given: learning.step(parts, *given)
