@@ -19,7 +19,7 @@ from common.errors import UserError, shortened
 PyTree = Any
 
 
-def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
+def initialize_from_environment(*, timeout_seconds: int = 300) -> str | None:
     """Joins the processes of one run; call it before anything asks JAX for devices.
 
     LAB_COORDINATOR (host:port of process 0), LAB_NUM_PROCESSES and LAB_PROCESS_ID say who is who.
@@ -28,11 +28,15 @@ def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
     Args:
         timeout_seconds: How long to wait for the other processes.
 
+    Returns:
+        The host of process 0, if the variables name it.
+
     Raises:
         UserError: If the variables are incomplete or wrong, no cluster is found, the processes do
             not meet, or their number does not fit the devices.
     """
     explicit = read_environment(os.environ)
+    host = None
     if explicit is not None:
         coordinator, num_processes, process_id = explicit
         logging.info("process %d of %d: meeting at %s", process_id, num_processes, coordinator)
@@ -44,6 +48,7 @@ def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
             cluster_detection_method="deactivate",
             initialization_timeout=timeout_seconds,
         )
+        host = coordinator.rpartition(":")[0].strip("[]")
     else:
         try:
             jax.distributed.initialize(initialization_timeout=timeout_seconds)
@@ -54,6 +59,7 @@ def initialize_from_environment(*, timeout_seconds: int = 300) -> None:
         except RuntimeError as error:
             raise UserError(f"--distributed: {shortened(str(error), 300)}") from error
     _check_devices()
+    return host
 
 
 def is_single() -> bool:

@@ -13,16 +13,30 @@ from collections.abc import Mapping
 from common.errors import UserError
 
 VARIABLES = ("LAB_COORDINATOR", "LAB_NUM_PROCESSES", "LAB_PROCESS_ID")
+# What JAX needs to know a Slurm job by; `srun` sets all of them, other shells of a job only some.
+SLURM_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_STEP_NODELIST",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+)
+# Of other clusters that JAX may find within such a job, or be told of.
+_ELSEWHERE = re.compile(
+    r"OMPI_|JAX_COORDINATOR_ADDRESS|TPU_WORKER_|MEGASCALE_|KUBERNETES_SERVICE_HOST"
+)
 
 
 def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | None:
     """Returns (coordinator, number of processes, id of this one); None if no variable is set.
 
     Raises:
-        UserError: If only some are set, or a value is out of range.
+        UserError: If only some are set, or a value is out of range; without them, if this shell
+            has only some of the variables of a Slurm job.
     """
     missing = [name for name in VARIABLES if not variables.get(name)]
     if len(missing) == len(VARIABLES):
+        _require_whole_job(variables)
         return None
     if missing:
         raise UserError(f"{', '.join(missing)} missing: set all of {', '.join(VARIABLES)}, or none")
@@ -37,6 +51,18 @@ def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | Non
     if not index.isdecimal() or int(index) >= int(number):
         raise UserError(f"LAB_PROCESS_ID={index!r}: expected 0 to {int(number) - 1}")
     return coordinator, int(number), int(index)
+
+
+def _require_whole_job(variables: Mapping[str, str]) -> None:
+    """Refuses a shell of a Slurm job that is no task of it: JAX would see one process, or none."""
+    there = [name for name in SLURM_VARIABLES if name in variables]
+    missing = [name for name in SLURM_VARIABLES if name not in variables]
+    if there and missing and not any(map(_ELSEWHERE.match, variables)):
+        raise UserError(
+            f"--distributed: this shell has {', '.join(there)} of a Slurm job, but not "
+            f"{', '.join(missing)}; start the command with srun, one task for each GPU, or set "
+            f"{', '.join(VARIABLES)}"
+        )
 
 
 def meet(coordinator: str, num_processes: int, process_id: int, *, timeout_seconds: float) -> None:

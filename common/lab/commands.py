@@ -4,11 +4,12 @@ Modules that import JAX are imported inside the functions, after the config has 
 after `start_jax`, which sets devices and precision; those that import NumPy inside them, too.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,30 +103,40 @@ def train(
     start_jax(x64=settings.x64)
     from common.experiment import build
 
-    if distributed:
-        from common.devices.distributed import initialize_from_environment
+    with _joined(distributed):
+        experiment = build(settings)
+        if prepare:
+            experiment.data()
+            say(f"data of {settings.experiment} are ready")
+            return
+        from common.loop.train import fit
 
-        initialize_from_environment()
-    experiment = build(settings)
-    if prepare:
-        experiment.data()
-        say(f"data of {settings.experiment} are ready")
-        return
-    from common.loop.train import fit
-
-    result = fit(
-        experiment,
-        settings,
-        directory,
-        tensorboard=tensorboard,
-        wandb=wandb,
-        command=["lab", *sys.argv[1:]],
-        allow_changed_code=allow_changed_code,
-    )
+        result = fit(
+            experiment,
+            settings,
+            directory,
+            tensorboard=tensorboard,
+            wandb=wandb,
+            command=["lab", *sys.argv[1:]],
+            allow_changed_code=allow_changed_code,
+        )
     best = "" if result.best_step is None else f", best at step {result.best_step}"
     say(f"{result.status}: step {result.step}{best}")
     for name, values in result.metrics.items():
         say(f"  {name:4}  {_metrics(values)}")
+
+
+@contextlib.contextmanager
+def _joined(distributed: bool) -> Iterator[None]:
+    """While inside, this process is one of those of the run, if there are several."""
+    if not distributed:
+        yield
+        return
+    from common.devices import lifeline
+    from common.devices.distributed import initialize_from_environment
+
+    with lifeline.held(initialize_from_environment()):
+        yield
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 """Two processes over loopback act as one; whatever keeps them apart is a sentence."""
 
+import os
 import socket
 import threading
 
@@ -7,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from common.devices import distributed
+from common.devices import distributed, rendezvous
 from common.devices.rendezvous import meet
 from common.errors import UserError
 from tests.processes import free_port, run_pair
@@ -97,6 +98,59 @@ def test_wrong_variables_are_refused(variables: dict[str, str], message: str) ->
     complete = {} if "missing" in message else good
     with pytest.raises(UserError, match=message):
         distributed.read_environment({**complete, **variables})
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node[1-2]",
+    "SLURM_NTASKS": "16",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "3",
+}
+
+
+def test_a_task_of_slurm_is_left_to_jax() -> None:
+    assert tuple(SLURM) == rendezvous.SLURM_VARIABLES
+    assert rendezvous.read_environment(SLURM) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        # What `salloc` and the shell of `sbatch` have.
+        (("JOB_ID", "NTASKS"), "SLURM_STEP_NODELIST, SLURM_PROCID, SLURM_LOCALID"),
+        (("JOB_ID", "NTASKS", "PROCID", "LOCALID"), "SLURM_STEP_NODELIST"),
+        (("JOB_ID", "STEP_NODELIST", "PROCID", "LOCALID"), "SLURM_NTASKS"),
+    ],
+)
+def test_a_shell_with_half_of_a_slurm_job_is_told_to_use_srun(
+    there: tuple[str, ...], missing: str
+) -> None:
+    half = {f"SLURM_{name}": "1" for name in there}
+    with pytest.raises(UserError, match=rf"but not {missing}; start the command with srun") as info:
+        rendezvous.read_environment(half)
+    assert all(name in str(info.value) for name in half)
+    # A pod, or Open MPI, within a job of Slurm is not Slurm's to name.
+    assert rendezvous.read_environment({**half, "TPU_WORKER_ID": "0"}) is None
+    assert rendezvous.read_environment({**half, "OMPI_COMM_WORLD_RANK": "0"}) is None
+
+
+def test_the_variables_of_slurm_are_those_that_jax_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from jax._src.clusters.slurm_cluster import SlurmCluster
+
+    for name in list(os.environ):
+        if name.startswith("SLURM_"):
+            monkeypatch.delenv(name)
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    assert SlurmCluster.is_env_present()
+    assert (SlurmCluster.get_process_count(), SlurmCluster.get_process_id()) == (16, 3)
+    for name in SLURM:
+        monkeypatch.delenv(name)
+        assert not SlurmCluster.is_env_present()
+        monkeypatch.setenv(name, SLURM[name])
 
 
 def test_processes_that_meet_are_let_go_and_the_port_is_free_again() -> None:
