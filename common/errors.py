@@ -48,6 +48,10 @@ class MissingData(DataError):
     exit_code = 5
 
 
+class MissingPackage(MissingData):
+    """A package of an extra is not installed; what does not need it can go on."""
+
+
 class Interrupted(LabError):
     """Stopped by a signal; what there was is saved and the same command continues."""
 

@@ -70,4 +70,12 @@ def game(config: ConfigDict) -> Experiment:
     return control(config)
 
 
-EXPERIMENTS = {"control": control, "game": game}
+def mujoco(config: ConfigDict) -> Experiment:
+    """Trains a robot in MuJoCo, whose steps are calls to the host; see `control`.
+
+    Source: Christiano et al. (2017), Sec. 3.1.1; App. A.1.
+    """
+    return control(config)
+
+
+EXPERIMENTS = {"control": control, "game": game, "mujoco": mujoco}

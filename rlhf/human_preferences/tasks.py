@@ -8,15 +8,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from rlhf import envs
+from rlhf import envs, simulators
 from rlhf.envs.environment import Environment
 from rlhf.envs.pendulum import spin_reward
 from rlhf.envs.reacher import scaled_reward
+from rlhf.simulators.robots import backflip, steady_run
 
 Goal = Callable[..., Array]  # (state, action, next_state) -> reward
 GOALS: dict[str, dict[str, Goal]] = {  # beside the task's own
     "pendulum": {"spin": spin_reward},
     "reacher": {"scaled": scaled_reward},
+    "half_cheetah": {"speed": steady_run},
+    "hopper": {"backflip": backflip},
 }
 
 
@@ -42,7 +45,8 @@ def make_task(config: ConfigDict) -> Task:
     """
     section = config.task
     options = {"horizon": section.horizon} if section.horizon else {}
-    judged = envs.make(section.name, **options)
+    make = simulators.make if section.name in simulators.SIMULATORS else envs.make
+    judged = make(section.name, **options)
     env = judged
     if section.leak:
         env = _leaking(judged, section.name, options)
