@@ -1,7 +1,7 @@
 """The tables of the paper by name."""
 
 from common.tables import named
-from rlhf.human_preferences.tables import ablations, leak, novel, pendulum, trap
+from rlhf.human_preferences.tables import ablations, leak, mujoco, novel, pendulum, trap
 
 TABLES = named(
     {
@@ -10,5 +10,6 @@ TABLES = named(
         "leak": leak,
         "novel": novel,
         "ablations": ablations,
+        "mujoco": mujoco,
     }
 )
