@@ -48,8 +48,9 @@ class Stem(NamedTuple):
 
 # airplane | ship, automobile | truck, cat | dog, deer | horse, bird | frog
 CIFAR10_PAIRS = Subpopulations(((0,), (1,), (3,), (4,), (2,)), ((8,), (9,), (5,), (7,), (6,)))
-# tops {T-shirt, pullover | coat, shirt}, shoes {sandal | sneaker, boot}, long {trouser | dress}
-FASHION_GROUPS = Subpopulations(((0, 2), (5,), (1,)), ((4, 6), (7, 9), (3,)))
+# light tops {T-shirt | shirt}, warm ones {pullover | coat}, long {trouser | dress}, shoes {sandal |
+# sneaker}
+FASHION_GROUPS = Subpopulations(((0,), (2,), (1,), (5,)), ((6,), (4,), (3,), (7,)))
 
 
 def flipped_labels(labels: Labels, num_classes: int) -> Labels:

@@ -17,7 +17,7 @@ from common.experiment import Batch, Experiment, Metrics
 from common.gradients import make_gradient
 from common.networks import StatefulNetwork
 from common.supervised import take
-from finetune import shifts
+from finetune import shifts, statistics
 from finetune.blocks import Blocks, resnet_blocks, tuned_mask
 from finetune.surgical import data as shift_data
 from finetune.surgical import measures, sources
@@ -277,12 +277,26 @@ def _candidate(
     ]
     more = jax.lax.switch(candidate.criterion, multiply, params, batches)
     rates = jax.tree.map(lambda m, by: candidate.rate * m[epoch] * by, candidate.multipliers, more)
-    run = tuning_epoch(_updates(setting.config, loss, penalty))
-    frozen = jax.tree.map(lambda _: None, params)
-    tuning, mean_loss = run(Tuning(params, opt_state), frozen, examples, index, rates)
+    epochs = [_epoch_above(setting.config, rests, loss, penalty) for rests in setting.plan.resting]
+    state = Tuning(params, opt_state)
+    tuning, mean_loss = jax.lax.switch(candidate.depth, epochs, state, examples, index, rates)
     logits, _ = setting.net.apply(tuning.tuned, model_state, valid["image"])
     accuracy = 100 * jnp.mean(jnp.argmax(logits, axis=-1) == valid["label"])
     return tuning, accuracy, mean_loss
+
+
+def _epoch_above(
+    config: ConfigDict, rests: PyTree, loss: Loss, penalty: Callable[[PyTree], Array]
+) -> Callable[..., tuple[Tuning, Array]]:
+    """Returns an epoch of updates without the gradients of some leaves."""
+
+    def loss_above(params: PyTree, batch: PyTree) -> Array:
+        stopped = jax.tree.map(lambda p, r: jax.lax.stop_gradient(p) if r else p, params, rests)
+        return loss(stopped, batch)
+
+    run = tuning_epoch(_updates(config, loss_above, penalty))
+    frozen = jax.tree.map(lambda _: None, rests)
+    return lambda state, *rest: run(state, frozen, *rest)
 
 
 def _updates(config: ConfigDict, loss: Loss, penalty: Callable[[PyTree], Array]) -> Step:
@@ -310,7 +324,9 @@ def measured(setting: Setting, state: Adapting, data: PyTree) -> dict[str, Array
     source = jax.tree.map(lambda x: x[state.source], data["sources"]["params"])
     start = start_of(setting, data, state.source, state.noise)
 
-    def accuracy(params: PyTree, rows: PyTree) -> dict[str, Array]:
+    def accuracy(
+        params: PyTree, rows: PyTree, model_state: PyTree = model_state
+    ) -> dict[str, Array]:
         def of_slice(rows: PyTree) -> dict[str, Array]:
             logits, _ = setting.net.apply(params, model_state, rows["image"])
             return {"right": jnp.argmax(logits, axis=-1) == rows["label"]}
@@ -318,7 +334,7 @@ def measured(setting: Setting, state: Adapting, data: PyTree) -> dict[str, Array
         right = values_over(of_slice, rows, chunk=config.evaluate_chunk)["right"]
         return measures.accuracies(right, rows, with_groups=spec.task == "background")
 
-    chosen, _ = selected(state.valid, len(setting.plan.choices))
+    chosen, _ = selected(state.valid, setting.plan.sizes)
     tuned = jax.tree.map(lambda x: x[chosen], state.best)
     tests = jax.lax.map(lambda params: accuracy(params, data["test"]), tuned)
     found = measures.of_selection(setting.plan, state.valid)
@@ -326,6 +342,16 @@ def measured(setting: Setting, state: Adapting, data: PyTree) -> dict[str, Array
         found |= {f"{kind}_{name}": values[i] for i, name in enumerate(setting.plan.choices)}
     found |= {f"{kind}_none": v for kind, v in accuracy(start, data["test"]).items()}
     found["source_accuracy"] = accuracy(source, data["source_test"])["test"]
+    if jax.tree.leaves(model_state):
+        variables, rows = statistics.variables_of(start, model_state), data["pool"]["image"]
+        anew = statistics.reestimated(
+            statistics.training(setting.net),
+            variables,
+            take(rows, state.rows),
+            batch_size=len(state.rows),
+        )
+        statistics_anew = accuracy(start, data["test"], anew[statistics.STATISTICS])
+        found["test_statistics"] = statistics_anew["test"]
     if spec.shift == "negative":
         matrix = shift_data.colors_of(spec.base.channels)
         kernel = shifts.oracle_stem(start["conv"]["kernel"], matrix).kernel

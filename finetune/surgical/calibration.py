@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune.surgical.tables import diagnosis
-from finetune.surgical.tables.shifts import BLOCKS, CONTRAST, NONE, SHIFTS, WAYS
+from finetune.surgical.tables.shifts import BLOCKS, NONE, SHIFTS, WAYS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NUM_TARGET = 100
@@ -45,7 +45,7 @@ def rows(shifts: Mapping[str, Any], profiles: Mapping[str, Any]) -> list[dict[st
             found.append(
                 {
                     "shift": name,
-                    "severity": 5 if name == CONTRAST else None,
+                    "severity": 5 if name.endswith("severity 5") else None,
                     "kind": shift.kind,
                     "seed": seed,
                     "num_target": NUM_TARGET,

@@ -12,6 +12,7 @@ from common.data.image_sets import CLASSES, STORED, DataSpec
 from common.data.images import balanced_indices, downsample
 from common.errors import nearest
 from common.files.data_dir import data_file
+from common.files.storage import digest
 from finetune import shifts
 from finetune.corruptions.apply import corrupt
 from finetune.corruptions.parameters import CIFAR_C
@@ -22,7 +23,8 @@ NOISES = tuple(f"noise_{block}" for block in ("block1", "block2", "block3", "blo
 OTHERS = ("clean", "flip", "negative", "groups", "background", "jpeg", *NOISES)
 # Half of the classes of Fashion-MNIST of which every one looks like a class of the other half.
 FIRST_HALF = (0, 2, 3, 7, 8)  # T-shirt, pullover, dress, sneaker, bag
-COPIES = "cifar10/data_batch_1.npz", "cifar10/test_batch.npz"
+# JPEG copies of images without loss, in their order.
+COPIES = {"train": "cifar10/data_batch_1.npz", "test": "cifar10/test_batch.npz"}
 
 
 class ShiftSpec(NamedTuple):
@@ -31,8 +33,9 @@ class ShiftSpec(NamedTuple):
     Attributes:
         version: Raised when a function here changes what it returns.
         base: The images.
-        num_source: Training images that the source has, the first ones of every class.
-        num_pool: Of those behind them, what target sets are drawn from.
+        num_source: Training images that the source has, the first ones of every class. 0: the
+            network was trained elsewhere, on all of them, and the pool is of test images.
+        num_pool: Of those behind them, what target sets are drawn from; what is left is the test.
         task: "classes"; "groups": superclasses of which the source has some members; "background":
             classes before stripes that say in which half a class is.
         agreement: Of stripes and half in the source, of task "background".
@@ -84,11 +87,12 @@ def shift_spec(data: ConfigDict, pixels: ConfigDict, shift: ConfigDict) -> Shift
 def _check(spec: ShiftSpec) -> None:
     if spec.task not in TASKS:
         raise ValueError(f"config.data.task={spec.task!r}: expected one of {', '.join(TASKS)}")
-    parts = (spec.num_source, spec.num_pool)
-    if any(n % CLASSES or n < 0 for n in parts) or not sum(parts) <= spec.base.num_train:
+    parts, part = (spec.num_source, spec.num_pool), "train" if spec.num_source else "test"
+    most = spec.base.num_train if spec.num_source else spec.base.num_test
+    if any(n % CLASSES or n < 0 for n in parts) or not sum(parts) <= most:
         raise ValueError(
             f"config.data.num_source={spec.num_source}, num_pool={spec.num_pool}: expected "
-            f"multiples of {CLASSES}, together at most config.data.num_train={spec.base.num_train}"
+            f"multiples of {CLASSES}, together at most config.data.num_{part}={most}"
         )
     if len(spec.mean) != spec.base.channels or len(spec.deviation) != spec.base.channels:
         raise ValueError(
@@ -139,37 +143,50 @@ def target(spec: ShiftSpec) -> PyTree:
     Source: Lee et al. (2023), Sec. 3: input-, feature- and output-level shifts.
     """
     images = image_sets.load(_stored(spec))
-    per_class, skip = spec.num_pool // CLASSES, spec.num_source // CLASSES
-    rows = balanced_indices(images["train"]["label"], per_class=per_class, skip=skip)
-    rows = rows[np.argsort(images["train"]["label"][rows], kind="stable")]
-    pool = {k: v[rows] for k, v in images["train"].items()}
-    test = images["test"]
     if spec.shift == "jpeg":
-        copies = [np.load(data_file(name), allow_pickle=False)["images"] for name in COPIES]
-        shifted = shifts.paired(pool["image"], copies[0][rows]), copies[1][: len(test["image"])]
-        moved = {"pool": {**pool, "image": shifted[0]}}
-        moved["test"] = {**test, "image": shifts.paired(test["image"], shifted[1])}
-    else:
-        moved = {"pool": pool, "test": test}
+        copies = {k: np.load(data_file(v), allow_pickle=False) for k, v in COPIES.items()}
+        shifted = {k: shifts.paired(images[k]["image"], v["images"]) for k, v in copies.items()}
+        images = {k: {**part, "shifted": shifted[k]} for k, part in images.items()}
+    pool, test = _pool_and_test(spec, images)
+    moved = {
+        name: {"image": part.get("shifted", part["image"]), "label": part["label"]}
+        for name, part in (("pool", pool), ("test", test))
+    }
     found = {n: _example(spec, part, n, is_target=True) for n, part in moved.items()}
     for name, part in (("clean", pool), ("source_test", test)):
         found[name] = _example(spec, part, name, is_target=False)
     return found
 
 
+def _pool_and_test(spec: ShiftSpec, images: PyTree) -> tuple[PyTree, PyTree]:
+    """Returns what target sets are drawn from, class after class, and what is tested on."""
+    from_test = spec.num_source == 0
+    part, skip = images["test" if from_test else "train"], spec.num_source // CLASSES
+    rows = balanced_indices(part["label"], per_class=spec.num_pool // CLASSES, skip=skip)
+    rows = rows[np.argsort(part["label"][rows], kind="stable")]
+    test = images["test"]
+    if from_test:
+        test = {k: np.delete(v, rows, axis=0) for k, v in test.items()}
+    return {k: v[rows] for k, v in part.items()}, test
+
+
 def abstract_source(spec: ShiftSpec) -> PyTree:
     """Returns the shapes of `source`, without making it."""
-    counts = {"train": _count(spec, spec.num_source, False), "test": _count(spec, None, False)}
+    counts = {
+        "train": _count(spec, spec.num_source, False),
+        "test": _count(spec, spec.base.num_test, False),
+    }
     return {name: _shapes(spec, count) for name, count in counts.items()}
 
 
 def abstract_target(spec: ShiftSpec) -> PyTree:
     """Returns the shapes of `target`, without making it."""
+    tested = spec.base.num_test - (0 if spec.num_source else spec.num_pool)
     counts = {
         "pool": _count(spec, spec.num_pool, True),
-        "test": _count(spec, None, True),
+        "test": _count(spec, tested, True),
         "clean": _count(spec, spec.num_pool, False),
-        "source_test": _count(spec, None, False),
+        "source_test": _count(spec, tested, False),
     }
     return {name: _shapes(spec, count) for name, count in counts.items()}
 
@@ -181,7 +198,10 @@ def classes_of_pool(spec: ShiftSpec) -> int:
 
 def identity(spec: ShiftSpec) -> dict[str, Any]:
     """Returns what the data are made of: this module's `target`, and the images behind it."""
-    return {**image_sets.identity(_stored(spec)), **cache.identity(spec, target)}
+    found = {**image_sets.identity(_stored(spec)), **cache.identity(spec, target)}
+    if spec.shift == "jpeg":
+        found["copies"] = {name: digest(data_file(file)) for name, file in COPIES.items()}
+    return found
 
 
 def describe(spec: ShiftSpec) -> dict[str, Any]:
@@ -198,9 +218,8 @@ def _stored(spec: ShiftSpec) -> DataSpec:
     return spec.base._replace(size=STORED[spec.base.images])
 
 
-def _count(spec: ShiftSpec, images: int | None, is_target: bool) -> int:
-    """Returns how many examples are left of so many images (None: of the test set)."""
-    number = spec.base.num_test if images is None else images
+def _count(spec: ShiftSpec, number: int, is_target: bool) -> int:
+    """Returns how many examples are left of so many images."""
     if spec.task != "groups":
         return number
     members = _groups(spec)[1 if is_target and spec.shift == "groups" else 0]

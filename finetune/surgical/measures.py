@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from common.evaluation import SumCount
@@ -42,8 +43,9 @@ def of_selection(
     planned: Plan, valid: Float[Array, "*seeds candidates epochs"]
 ) -> dict[str, Array]:
     """Returns the best validation accuracy of every way to tune."""
-    best = jnp.max(valid.reshape(*valid.shape[:-2], len(planned.choices), -1), axis=-1)
-    return {f"valid_{name}": best[..., i] for i, name in enumerate(planned.choices)}
+    of_ways = jnp.split(jnp.max(valid, axis=-1), np.cumsum(planned.sizes)[:-1], axis=-1)
+    pairs = zip(planned.choices, of_ways, strict=True)
+    return {f"valid_{name}": jnp.max(best, axis=-1) for name, best in pairs}
 
 
 def gains(planned: Plan, found: dict[str, Array]) -> dict[str, Array]:

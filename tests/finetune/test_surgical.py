@@ -61,7 +61,7 @@ def test_the_first_largest_validation_accuracy_is_selected() -> None:
         ],
         np.float32,
     )
-    candidate, epoch = selected(jnp.asarray(valid.reshape(4, 3)), 2)
+    candidate, epoch = selected(jnp.asarray(valid.reshape(4, 3)), (2, 2))
     assert candidate.tolist() == [0, 3]
     assert epoch.tolist() == [1, 0]
     for way, (row, column) in enumerate(zip(candidate, epoch, strict=True)):
@@ -84,8 +84,14 @@ def test_candidates_are_ways_times_rates_as_data() -> None:
     assert of("stage2_block0")[:4].tolist() == [[1] * 4, [1] * 4, [0] * 4, [0] * 4]
     np.testing.assert_allclose(of("head")[4], [1, 1, 0.1, 0.1])  # LP-FT: then all, slower
     np.testing.assert_allclose(of("conv")[4], [0, 0, 0.1, 0.1])
-    assert found.candidates.criterion.tolist() == [0] * 6 + [1] * 2 + [0] * 2
-    assert np.flatnonzero(found.candidates.l1).tolist() == [8, 9]
+    np.testing.assert_allclose(found.candidates.rate[4:6], [0.1, 0.01])  # as of the last layer
+    assert found.candidates.criterion.tolist() == [0] * 6 + [1] * 2 + [0] * 6
+    assert found.sizes == (2, 2, 2, 2, 6)
+    np.testing.assert_allclose(found.candidates.l1[8:], np.repeat([1e-5, 1e-4, 1e-3], 2))
+    assert not found.candidates.l1[:8].any()
+    below = [{name for name in params if tree[name]["kernel"]} for tree in found.resting]
+    assert below == [set(), {"conv", "stage1_block0"}, {"conv", "stage1_block0", "stage2_block0"}]
+    assert found.candidates.depth.tolist() == [1] * 2 + [2] * 2 + [0] * 10
     with pytest.raises(ValueError, match="no strategy 'block7'"):
         plan(config_of(adapt__choices="('block7',)").adapt, params, resnet_blocks(params), epochs=4)
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.figures import RunDirectories, bars, cells, heading, legend_below, page
+from common.figures import RunDirectories
+from finetune.surgical.bar_pages import bar_page
 from finetune.surgical.tables.diagnosis import RATIO
 from finetune.surgical.tables.shifts import BLOCKS, SHIFTS
 
@@ -20,12 +21,13 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         out_path: The PNG to write.
     """
     del run_directories
-    shown = cells(data)
-    series = {b: [shown[name, f"{b}, {RATIO}"] for name in SHIFTS] for b in BLOCKS}
-    with page(out_path, (9, 4)) as figure:
-        axis = figure.subplots()
-        bars(axis, list(SHIFTS), series, COLORS)
-        axis.axhline(1, color="0.7", lw=0.8)
-        axis.set(yscale="log", ylabel="relative gradient norm over clean images")
-        legend_below(figure)
-        figure.suptitle(heading(data), fontsize=10)
+    bar_page(
+        data,
+        out_path,
+        rows=tuple(SHIFTS),
+        columns={block: f"{block}, {RATIO}" for block in BLOCKS},
+        colors=COLORS,
+        label="relative gradient norm over clean images",
+        size=(9, 4),
+        level=1,
+    )

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.figures import RunDirectories, bars, cells, heading, legend_below, page
+from common.figures import RunDirectories
+from finetune.surgical.bar_pages import bar_page
 from finetune.surgical.tables.methods import NAMES, SHOWN
 
 COLORS = dict(zip(SHOWN, ("tab:blue", "tab:orange"), strict=True))
@@ -19,11 +20,13 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         out_path: The PNG to write.
     """
     del run_directories
-    shown, ways = cells(data), list(NAMES.values())
-    series = {name: [shown[way, name] for way in ways] for name in SHOWN}
-    with page(out_path, (7, 6)) as figure:
-        axis = figure.subplots()
-        bars(axis, ways, series, COLORS, horizontal=True)
-        axis.set(xlabel="test accuracy (%)")
-        legend_below(figure)
-        figure.suptitle(heading(data), fontsize=10)
+    bar_page(
+        data,
+        out_path,
+        rows=tuple(NAMES.values()),
+        columns={name: name for name in SHOWN},
+        colors=COLORS,
+        label="test accuracy (%)",
+        size=(7, 6),
+        horizontal=True,
+    )

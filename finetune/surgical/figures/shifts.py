@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.figures import RunDirectories, bars, cells, heading, legend_below, page
+from common.figures import RunDirectories
+from finetune.surgical.bar_pages import bar_page
 from finetune.surgical.tables.shifts import NONE, SHIFTS, WAYS
 
 COLORS = dict(
@@ -14,6 +15,7 @@ COLORS = dict(
         strict=True,
     )
 )
+LABEL, SIZE = "test accuracy (%)", (10, 4.5)
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
@@ -25,11 +27,6 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         out_path: The PNG to write.
     """
     del run_directories
-    shown = cells(data)
-    series = {way: [shown[name, way] for name in SHIFTS] for way in COLORS}
-    with page(out_path, (10, 4.5)) as figure:
-        axis = figure.subplots()
-        bars(axis, list(SHIFTS), series, COLORS)
-        axis.set(ylabel="test accuracy (%)")
-        legend_below(figure)
-        figure.suptitle(heading(data), fontsize=10)
+    columns = {way: way for way in COLORS}
+    looks: dict[str, Any] = {"colors": COLORS, "label": LABEL, "size": SIZE}
+    bar_page(data, out_path, rows=tuple(SHIFTS), columns=columns, **looks)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.figures import RunDirectories, bars, cells, heading, legend_below, page
+from common.figures import RunDirectories
+from finetune.surgical.bar_pages import bar_page
 from finetune.surgical.streams import CHOICES
 from finetune.surgical.tables.unsupervised import EPISODIC, ONLINE
 
@@ -20,11 +21,12 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         out_path: The PNG to write.
     """
     del run_directories
-    shown = cells(data)
-    series = {kind: [shown[row, kind] for row in CHOICES] for kind in COLORS}
-    with page(out_path, (7, 4)) as figure:
-        axis = figure.subplots()
-        bars(axis, list(CHOICES), series, COLORS)
-        axis.set(ylabel="accuracy (%)")
-        legend_below(figure)
-        figure.suptitle(heading(data), fontsize=10)
+    bar_page(
+        data,
+        out_path,
+        rows=tuple(CHOICES),
+        columns={kind: kind for kind in COLORS},
+        colors=COLORS,
+        label="accuracy (%)",
+        size=(7, 4),
+    )

@@ -6,6 +6,7 @@ from finetune.surgical.tables import (
     diagnosis,
     few_shot,
     methods,
+    published,
     shifts,
     theory,
     unsupervised,
@@ -14,6 +15,7 @@ from finetune.surgical.tables import (
 TABLES = named(
     {
         "shifts": shifts,
+        "published": published,
         "few_shot": few_shot,
         "block_noise": block_noise,
         "methods": methods,

@@ -5,12 +5,10 @@ from common.comparisons import all_of, at_least_times
 from common.tables import Table
 from common.verdicts import OURS, Verdict, claim
 from finetune.surgical.tables.shifts import (
-    BACKGROUND,
     BLOCKS,
     CONFIG,
     CONTRAST,
     FLIP,
-    GROUPS,
     NEGATIVE,
     SEEDS,
     SHIFTS,
@@ -56,12 +54,7 @@ TABLE = Table(
     title="Diagnosis before tuning: relative gradient norms of blocks, and over clean images",
     source="Lee et al. (2023), Auto-RGN, by block",
     config=CONFIG,
-    cells=tuple(
-        cell
-        for name in (CONTRAST, NEGATIVE, GROUPS, BACKGROUND, FLIP)
-        if name in SHIFTS
-        for cell in cells_of(name, METRICS)
-    ),
+    cells=tuple(cell for name in SHIFTS for cell in cells_of(name, METRICS)),
     seeds=SEEDS,
     headline=("flips_name_the_last_layer", "exact_shifts_name_the_first_block"),
     notes=(

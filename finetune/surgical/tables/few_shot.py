@@ -15,7 +15,7 @@ from finetune.surgical.tables.shifts import (
     cells_of,
 )
 
-SIZES = (10, 100, 500)
+SIZES = (10, 50, 100, 500)
 SHOWN = (CONTRAST, NEGATIVE, FLIP)
 ALL, FIRST = "all, accuracy", "block1, accuracy"
 METRICS = {
