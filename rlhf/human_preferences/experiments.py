@@ -78,4 +78,12 @@ def mujoco(config: ConfigDict) -> Experiment:
     return control(config)
 
 
-EXPERIMENTS = {"control": control, "game": game, "mujoco": mujoco}
+def atari(config: ConfigDict) -> Experiment:
+    """Trains a policy of an Atari game, whose steps are calls to the host; see `control`.
+
+    Source: Christiano et al. (2017), Sec. 3.1.2; App. A.2.
+    """
+    return control(config)
+
+
+EXPERIMENTS = {"control": control, "game": game, "mujoco": mujoco, "atari": atari}

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
 
 from rlhf import buffer as ring
 from rlhf import queries, raters, segments
@@ -24,7 +24,7 @@ class Recording(NamedTuple):
         is_first: Whether a step is the first of an episode.
     """
 
-    seen: Float[Array, "steps envs *shape"]
+    seen: Shaped[Array, "steps envs *shape"]
     goal: Float[Array, "steps envs"]
     is_first: Bool[Array, "steps envs"]
 
@@ -64,7 +64,7 @@ def candidates(key: PRNGKeyArray, recording: Recording, asking: Asking) -> Recor
 
 def choose_pairs(
     key: PRNGKeyArray,
-    seen: Float[Array, "pairs 2 k *shape"],
+    seen: Shaped[Array, "pairs 2 k *shape"],
     ensemble: Ensemble,
     how: Fit,
     asking: Asking,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from ml_collections import ConfigDict
 
 from common.experiment import Metrics
@@ -171,7 +171,7 @@ def step(
         )
         agent, of_update = update(algorithm, state.learner, rollout, rewards, batch, key_update)
         learner = Learner(agent, env_states)
-    mean = {"return": jnp.mean(goal) * parts.task.env.horizon}
+    mean = {"return": jnp.mean(goal) * parts.task.judged.horizon}
     return State(learner, judge), {**mean, **found, **of_update}
 
 
@@ -267,7 +267,7 @@ def correlation(a: Float[Array, "*shape"], b: Float[Array, "*shape"]) -> Float[A
 
 
 def learned_rewards(
-    parts: Parts, judge: Judge, data: Numbers, seen: Float[Array, "*batch_shape"]
+    parts: Parts, judge: Judge, data: Numbers, seen: Shaped[Array, "*batch_shape"]
 ) -> tuple[Array, Normalizer]:
     """Returns the rewards that a policy gets for what is seen of steps, and the new normalizer."""
     outputs = predict(judge.ensemble, parts.how, seen)

@@ -1,6 +1,7 @@
 """What is to be learned: an environment, and the reward by which a simulated rater judges it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from rlhf import envs, simulators
 from rlhf.envs.environment import Environment
 from rlhf.envs.pendulum import spin_reward
 from rlhf.envs.reacher import scaled_reward
+from rlhf.simulators.games import ENDLESS, GAMES, clipped_points
 from rlhf.simulators.robots import backflip, steady_run
 
 Goal = Callable[..., Array]  # (state, action, next_state) -> reward
@@ -20,7 +22,9 @@ GOALS: dict[str, dict[str, Goal]] = {  # beside the task's own
     "reacher": {"scaled": scaled_reward},
     "half_cheetah": {"speed": steady_run},
     "hopper": {"backflip": backflip},
+    **{name: {"clipped": partial(clipped_points, name)} for name in GAMES},
 }
+OPTIONS = ("horizon", "side")  # of `config.task`, 0 or none: the environment's own
 
 
 class Task(NamedTuple):
@@ -44,10 +48,11 @@ def make_task(config: ConfigDict) -> Task:
         ValueError: For an unknown environment or goal.
     """
     section = config.task
-    options = {"horizon": section.horizon} if section.horizon else {}
+    options = {name: section[name] for name in OPTIONS if section.get(name, 0)}
     make = simulators.make if section.name in simulators.SIMULATORS else envs.make
     judged = make(section.name, **options)
-    env = judged
+    # A game never ends for its learner: only where it is judged episodes are of one length.
+    env = judged._replace(horizon=ENDLESS) if section.name in GAMES else judged
     if section.leak:
         env = _leaking(judged, section.name, options)
     return Task(env, judged, goal_of(judged, section.goal))
