@@ -10,7 +10,8 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from common.experiment import Batch, Experiment
-from rlhf.human_preferences import learning, measures
+from rlhf.human_preferences import interview, learning, measures
+from rlhf.human_preferences import people as persons
 from rlhf.human_preferences.numbers import as_data, identity, numbers_of
 from rlhf.human_preferences.plan import make_plan
 
@@ -86,4 +87,37 @@ def atari(config: ConfigDict) -> Experiment:
     return control(config)
 
 
-EXPERIMENTS = {"control": control, "game": game, "mujoco": mujoco, "atari": atari}
+def people(config: ConfigDict) -> Experiment:
+    """Trains a policy on a reward learned from what people answer, who use `lab label`.
+
+    Source: Christiano et al. (2017), Sec. 3.1.1; App. A.1, B.
+    """
+    parts = learning.parts_of(config)
+    plan = interview.plan_of_people(make_plan(config))
+    beside, blank = control(config), persons.blank_batch(parts)
+
+    def batch(step: int) -> Batch:
+        return {**blank, **{name: np.asarray(rows[step]) for name, rows in plan._asdict().items()}}
+
+    def as_in_control(state: persons.State) -> learning.State:
+        return learning.State(state.learner, state.judge)
+
+    assert beside.predict is not None
+    predict = beside.predict
+    return beside._replace(
+        init=partial(persons.init, parts),
+        step=partial(persons.step, parts),
+        batch=batch,
+        evaluate=lambda state, *rest: beside.evaluate(as_in_control(state), *rest),
+        predict=lambda state, *rest: predict(as_in_control(state), *rest),
+        outside=partial(interview.interview, parts, plan),
+    )
+
+
+EXPERIMENTS = {
+    "control": control,
+    "game": game,
+    "mujoco": mujoco,
+    "atari": atari,
+    "people": people,
+}
