@@ -51,10 +51,10 @@ def blank(asking: Asking, seen: jax.ShapeDtypeStruct, members: int) -> Labels:
     return Labels(clips, jnp.zeros(()), jnp.zeros(2), jnp.zeros(members))
 
 
-def candidates(key: PRNGKeyArray, recording: Recording, asking: Asking) -> Recording:
+def candidates(key: PRNGKeyArray, recording: Any, asking: Asking) -> Any:
     """Returns pairs of clips [pairs, 2, length, ...] drawn from a rollout, ten for each slot.
 
-    A recording may be any tuple of arrays [steps, envs, ...] that knows `is_first`.
+    `recording` is a `Recording`, or another tuple of arrays [steps, envs, ...] with `is_first`.
     """
     valid = segments.valid_starts(recording.is_first, asking.length)
     count = 2 * queries.CANDIDATES * asking.slots

@@ -116,11 +116,13 @@ def step(
         keys = (key_rollout, key_update)
         learner, rollout, of_update = learning.in_turns(parts, algorithm, before, data, batch, keys)
         film = filmed(parts, rollout)
-        judge, _, found = learning.judged(parts, judge, film, data, key_fit, rounds=rounds)
+        fitted = learning.judged(parts, judge, recorded(film), data, key_fit, rounds=rounds)
+        judge, _, found = fitted
     else:
         env_states, rollout = learning.act(parts, algorithm, state.learner, key_rollout)
         film = filmed(parts, rollout)
-        judge, rewards, found = learning.judged(parts, judge, film, data, key_fit, rounds=rounds)
+        fitted = learning.judged(parts, judge, recorded(film), data, key_fit, rounds=rounds)
+        judge, rewards, found = fitted
         agent, of_update = learning.update(
             algorithm, state.learner, rollout, rewards, batch, key_update
         )
@@ -141,6 +143,11 @@ def filmed(parts: Parts, rollout: Rollout) -> Filmed:
         is_first=learning.first_steps(rollout),
         states=rollout.states,
     )
+
+
+def recorded(film: Filmed) -> labeling.Recording:
+    """Returns what a reward model is fitted to: it needs no pictures."""
+    return labeling.Recording(film.seen, film.goal, film.is_first)
 
 
 def _told(parts: Parts, judge: learning.Judge, batch: Batch, key: PRNGKeyArray) -> learning.Judge:

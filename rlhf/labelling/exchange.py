@@ -20,7 +20,7 @@ _TABLES = {
     "clip": "SELECT id, content, sha256, true_return FROM clips ORDER BY id",
     "pair": "SELECT id, clip_a, clip_b, step, slot, source, expected, origin FROM pairs "
     "ORDER BY id",
-    "label": "SELECT labels.id, pair, raters.name AS rater, choice, left_is_a, answered_at, "
+    "label": "SELECT labels.id, labels.pair, raters.name AS rater, choice, left_is_a, answered_at, "
     "latency_ms, undone FROM labels JOIN raters ON raters.id = labels.rater "
     "LEFT JOIN showings ON showings.id = showing ORDER BY labels.id",
 }
@@ -92,7 +92,7 @@ def _read(source: Path) -> list[Line]:
     with storage_errors(source), source.open("rb") as file:
         is_store = file.read(16) == b"SQLite format 3\0"
     if is_store:
-        with opened(source) as other:
+        with store_errors(source), opened(source) as other:
             return list(lines_of(other))
     found = []
     with storage_errors(source), source.open("rb") as file:
