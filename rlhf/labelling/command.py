@@ -37,14 +37,14 @@ def label(
             count = exchange.export_lines(connection, Path(export))
             return f"{count} labels written to {export}"
         check_installed()
-        from rlhf.labelling.serving import serve
+        from rlhf.labelling.serving import server_of
 
         watch = make_guard(host, port, token)
-        with listening(host, port) as server:
-            watch = watch._replace(port=server.getsockname()[1])
+        with listening(host, port) as listener:
+            watch = watch._replace(port=listener.getsockname()[1])
             address = address_of(host, watch.port, token)
             print(f"{facts['title']}: {address}  (Ctrl-C ends it; answers are kept)", flush=True)
-            serve(connection, path, run.path, watch, server)
+            server_of(connection, path, run.path, watch).run(sockets=[listener])
     return "the page is closed"
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from common.errors import UserError
 
-MAX_BODY = 4_096  # bytes of a request
+MAX_BODY, MAX_HEADERS = 4_096, 16_384  # bytes of a request
 COOKIE = "lab_label"
 PAGE_HEADER = "x-lab-page"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -89,10 +89,12 @@ def is_token(guard: Guard, given: str) -> bool:
 
 
 def refusal_of_host(guard: Guard, headers: Mapping[str, str]) -> Refusal | None:
-    """Returns why the name of the host is refused, None if it is not.
+    """Returns why the name of the host or the size of the headers is refused, None if neither is.
 
     With a token any name will do: a site that points its own name here has no cookie of that name.
     """
+    if sum(len(name) + len(value) for name, value in headers.items()) > MAX_HEADERS:
+        return Refusal(431, f"expected at most {MAX_HEADERS} bytes of headers")
     host = headers.get("host", "")
     if guard.token and host:
         return None

@@ -1,23 +1,19 @@
 """The page on a socket; the only importer of uvicorn."""
 
-import socket
 import sqlite3
 from pathlib import Path
 
 import uvicorn
 
-from rlhf.labelling.guard import Guard
+from rlhf.labelling.guard import MAX_HEADERS, Guard
 from rlhf.labelling.server import application, guarded
 
-MAX_HEADERS = 16_384  # bytes
 CONNECTIONS = 256
 KEEP_SECONDS = 30
 
 
-def serve(
-    store: sqlite3.Connection, path: Path, folder: Path, watch: Guard, listener: socket.socket
-) -> None:
-    """Serves the page of a run until a signal ends it; see `rlhf.labelling.server`."""
+def server_of(store: sqlite3.Connection, path: Path, folder: Path, watch: Guard) -> uvicorn.Server:
+    """Returns what serves the page of a run; see `rlhf.labelling.server`."""
     app = guarded(application(store, path, folder, watch), watch)
     config = uvicorn.Config(
         app,
@@ -33,4 +29,4 @@ def serve(
         limit_concurrency=CONNECTIONS,
         timeout_keep_alive=KEEP_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)

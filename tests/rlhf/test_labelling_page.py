@@ -1,0 +1,338 @@
+"""What the page answers over HTTP, and the many ways of asking that it refuses."""
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
+pytest.importorskip("uvicorn", reason="needs the page: pip install 'jax-paper-lab[web]'")
+
+from common.errors import UserError
+from rlhf.labelling import answers, command, exchange, guard, serving, showing, store
+from tests.rlhf.desk import fill, swing
+
+TOKEN = "a-word-to-know"
+Headers = dict[str, str]
+
+
+class Site(NamedTuple):
+    """A page that is served by a thread: its port, its store, and what pages send."""
+
+    port: int
+    path: Path
+    headers: Headers
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Headers | None = None
+    ) -> tuple[int, str, http.client.HTTPMessage]:
+        """Returns status, text and headers; headers of "" are left out."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        sent = {name: x for name, x in {**self.headers, **(headers or {})}.items() if x}
+        with contextlib.closing(connection):
+            skips = "Host" in (headers or {})
+            connection.putrequest(method, path, skip_host=skips, skip_accept_encoding=True)
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            if body is not None and "Transfer-Encoding" not in sent:
+                sent.setdefault("Content-Length", str(len(content)))
+            for name, value in sent.items():
+                connection.putheader(name, value)
+            connection.endheaders(content if body is not None else None)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(), answer.headers
+
+    def post(self, path: str, **fields: Any) -> tuple[int, Any]:
+        status, text, _ = self.ask("POST", f"/api/{path}", fields)
+        return status, json.loads(text)
+
+    def count(self) -> int:
+        with store.opened(self.path) as desk:
+            return desk.execute("SELECT count(*) FROM labels").fetchone()[0]
+
+
+@contextlib.contextmanager
+def serving_from(folder: Path, *, token: str = "", pairs: int = 12) -> Iterator[Site]:
+    path = fill(folder, pairs)
+    listener = command.listening("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    watch = guard.make_guard("127.0.0.1", port, token)
+    with store.opened(path) as desk:
+        server = serving.server_of(desk, path, folder, watch)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            own = {
+                "Content-Type": "application/json",
+                "Origin": f"http://127.0.0.1:{port}",
+                "X-Lab-Page": watch.page,
+            }
+            yield Site(port, path, own)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with serving_from(tmp_path_factory.mktemp("page")) as found:
+        yield found
+
+
+def test_the_page_and_its_files_are_there_and_load_nothing_from_elsewhere(site: Site) -> None:
+    status, text, headers = site.ask("GET", "/")
+    assert status == 200 and site.headers["X-Lab-Page"] in text
+    names = re.findall(r'(?:src|href)="/([^"]+)"', text)
+    assert {"page.js", "style.css", "icon.svg"} <= {*names}
+    found = [site.ask("GET", f"/{name}") for name in (*names, "clips.js", "strip.js")]
+    assert [status for status, *_ in found] == [200] * len(found)
+    for content in (text, *(text for _, text, _ in found)):
+        addresses = set(re.findall(r"https?://[^\s\"']+", content))
+        assert addresses <= {"http://www.w3.org/2000/svg"}  # the name of a format
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert headers["Cache-Control"] == "no-store" and headers["server"] is None
+
+
+def test_an_answer_brings_the_next_pair_and_says_nothing_of_what_is_known(site: Site) -> None:
+    status, said = site.post("queue", rater="Ada", held=[])
+    assert status == 200 and len(said["showings"]) == showing.QUEUE
+    assert {*said["showings"][0]} == {"nonce", "left", "right"}
+    assert {*said["showings"][0]["left"]} == {"segments", "circles"}
+    held = [one["nonce"] for one in said["showings"]]
+    before = site.count()
+    status, said = site.post(
+        "answer", rater="Ada", showing=held[0], choice="left", latency_ms=1200, held=held[1:]
+    )
+    assert status == 200 and len(said["showings"]) == 1 and site.count() == before + 1
+    status, said = site.post("undo", rater="Ada")
+    assert status == 200 and said["undone"] == "left" and len(said["showings"]) == 1
+
+
+def refused_bodies() -> dict[str, tuple[str, Any, int]]:
+    """Returns address, body and status of what is no request of the page."""
+    deep = b"[" * 2000
+    good = {"rater": "Ada", "showing": "unknown", "choice": "left"}
+    return {
+        "no JSON": ("queue", b"{", 422),
+        "no UTF-8": ("queue", b'{"rater": "\xff"}', 422),
+        "empty": ("queue", b"", 422),
+        "a list": ("queue", [], 422),
+        "NaN": ("answer", b'{"rater": "A", "latency_ms": NaN}', 422),
+        "nested": ("queue", deep, 422),
+        "an unknown field": ("queue", {"rater": "Ada", "admin": 1}, 422),
+        "no rater": ("queue", {}, 422),
+        "a rater that is a number": ("queue", {"rater": 7}, 422),
+        "a rater without a name": ("queue", {"rater": " "}, 422),
+        "a long name": ("queue", {"rater": "x" * 41}, 422),
+        "a name with a control sign": ("queue", {"rater": "a\u0007"}, 422),
+        "held that is no list": ("queue", {"rater": "Ada", "held": "x"}, 422),
+        "too much held": ("queue", {"rater": "Ada", "held": ["x"] * 4}, 422),
+        "held numbers": ("queue", {"rater": "Ada", "held": [1]}, 422),
+        "a long showing": ("answer", {**good, "showing": "x" * 65}, 422),
+        "no showing": ("answer", {"rater": "Ada", "choice": "left"}, 422),
+        "no choice": ("answer", {"rater": "Ada", "showing": "x"}, 422),
+        "an unknown choice": ("answer", {**good, "choice": "a"}, 422),
+        "a choice that is a list": ("answer", {**good, "choice": ["left"]}, 422),
+        "a latency below 0": ("answer", {**good, "latency_ms": -1}, 422),
+        "a latency that is a truth": ("answer", {**good, "latency_ms": True}, 422),
+        "half a millisecond": ("answer", {**good, "latency_ms": 0.5}, 422),
+        "a latency of years": ("answer", {**good, "latency_ms": 10**12}, 422),
+        "an unknown showing": ("answer", good, 404),
+        "SQL for a showing": ("answer", {**good, "showing": "' OR 1=1 --"}, 404),
+        "an answer to undo": ("undo", {"rater": "Ada", "choice": "left"}, 422),
+        "undo of nothing": ("undo", {"rater": "Nobody"}, 409),
+        "a large body": ("queue", {"rater": "Ada", "held": ["x" * 5000]}, 413),
+        "no such address": ("labels", good, 404),
+    }
+
+
+@pytest.mark.parametrize("name", refused_bodies())
+def test_what_is_no_request_is_refused(site: Site, name: str) -> None:
+    path, body, expected = refused_bodies()[name]
+    before = site.count()
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    status, text, headers = site.ask("POST", f"/api/{path}", content)
+    assert status == expected, text
+    assert "Traceback" not in text and len(text) < 200
+    assert headers["Content-Security-Policy"] and site.count() == before
+
+
+CROSS = {
+    "no origin": {"Origin": ""},
+    "another site": {"Origin": "https://evil.example"},
+    "a file": {"Origin": "null"},
+    "another port": {"Origin": "http://127.0.0.1:1"},
+    "an origin that begins alike": {"Origin": "http://127.0.0.1.evil.example"},
+    "the browser says so": {"Sec-Fetch-Site": "cross-site"},
+    "a neighbor": {"Sec-Fetch-Site": "same-site"},
+    "no secret": {"X-Lab-Page": ""},
+    "another secret": {"X-Lab-Page": "x" * 22},
+    "a form": {"Content-Type": "application/x-www-form-urlencoded"},
+    "plain text": {"Content-Type": "text/plain"},
+    "a name of somebody else's": {"Host": "evil.example"},
+    "a name with this port": {
+        "Host": "evil.example:{port}",
+        "Origin": "http://evil.example:{port}",
+    },
+    "this name with another port": {"Host": "127.0.0.1:1", "Origin": "http://127.0.0.1:1"},
+    "a length that is a word": {"Content-Length": "4097"},
+}
+
+
+@pytest.mark.parametrize("name", CROSS)
+def test_requests_of_other_sites_are_refused(site: Site, name: str) -> None:
+    one = site.post("queue", rater="Eve", held=[])[1]["showings"][0]["nonce"]
+    changed = {key: text.format(port=site.port) for key, text in CROSS[name].items()}
+    body, before = {"rater": "Eve", "showing": one, "choice": "left"}, site.count()
+    if "Content-Length" in changed:
+        body["showing"] = "x" * 4_200  # as long as it says
+        changed = {}
+    status, text, _ = site.ask("POST", "/api/answer", body, changed)
+    assert status in (403, 413, 415, 421), text
+    assert site.count() == before
+    if "Host" in changed:
+        assert site.ask("GET", "/", headers=changed)[0] == 421
+
+
+def test_an_answer_that_is_sent_again_is_refused(site: Site) -> None:
+    one = site.post("queue", rater="Replay", held=[])[1]["showings"][0]["nonce"]
+    body = {"rater": "Replay", "showing": one, "choice": "right"}
+    assert site.post("answer", **body)[0] == 200
+    before = site.count()
+    assert site.post("answer", **body)[0] == 409
+    assert site.post("answer", **{**body, "rater": "Eve"})[0] == 404  # nor by somebody else
+    assert site.post("undo", rater="Replay")[0] == 200
+    assert site.post("answer", **body)[0] == 409  # nor after it was taken back
+    assert site.count() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/api/answer", 405),
+        ("PUT", "/api/answer", 405),
+        ("DELETE", "/api/queue", 405),
+        ("GET", "/labels.sqlite", 404),
+        ("GET", "/../command.py", 404),
+        ("GET", "/%2e%2e/command.py", 404),
+        ("GET", "/index.html", 404),
+        ("GET", "//etc/passwd", 404),
+    ],
+)
+def test_other_addresses_and_methods_are_refused(
+    site: Site, method: str, path: str, expected: int
+) -> None:
+    assert site.ask(method, path)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: -4\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(site: Site, words: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as raw:
+        raw.sendall(words.replace(b"{port}", str(site.port).encode()))
+        assert re.match(rb"HTTP/1\.1 4\d\d", raw.recv(100))
+
+
+def test_a_body_in_parts_is_refused_when_it_grows_too_large(site: Site) -> None:
+    part = b"1000\r\n" + b"x" * 4096 + b"\r\n"
+    body = part * 3 + b"0\r\n\r\n"
+    status, *_ = site.ask("POST", "/api/queue", body, {"Transfer-Encoding": "chunked"})
+    assert status == 413
+
+
+def test_a_token_opens_the_page_once_and_stays_in_a_cookie(tmp_path: Path) -> None:
+    with serving_from(tmp_path, token=TOKEN) as site:
+        assert site.ask("GET", "/")[0] == 401
+        assert "token" in site.ask("GET", "/")[1]
+        for path in ("/page.js", "/api/run"):
+            assert site.ask("GET", path)[0] == 401
+        assert site.ask("POST", "/api/queue", {"rater": "Ada"})[0] == 401
+        for wrong in ("wrong", "", TOKEN + "x", "%00"):
+            assert site.ask("GET", f"/?token={wrong}")[0] == 401
+        status, _, headers = site.ask("GET", f"/?token={TOKEN}")
+        cookie = headers["Set-Cookie"]
+        assert status == 303 and headers["Location"] == "/" and TOKEN not in cookie
+        assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower()
+        mine = {"Cookie": cookie.partition(";")[0]}
+        assert site.ask("GET", "/", headers=mine)[0] == 200
+        assert site.ask("POST", "/api/queue", {"rater": "Ada"}, mine)[0] == 200
+        for forged in (f"{guard.COOKIE}={TOKEN}", f"{guard.COOKIE}=", "x", f"{guard.COOKIE}=é"):
+            raw = {"Cookie": forged.encode("utf-8").decode("latin1")}
+            assert site.ask("POST", "/api/queue", {"rater": "Ada"}, raw)[0] == 401
+        # Whoever knows the token is still asked where the request comes from.
+        there = {**mine, "Origin": "https://evil.example"}
+        assert site.ask("POST", "/api/queue", {"rater": "Ada"}, there)[0] == 403
+
+
+def test_others_reach_the_page_with_a_token_only() -> None:
+    for host in ("0.0.0.0", "192.168.1.7", "::"):
+        with pytest.raises(UserError, match=r"--host=.*: others reach the page .*--token=WORD"):
+            guard.make_guard(host, 8000, None)
+        assert guard.make_guard(host, 8000, TOKEN).token == TOKEN
+    assert guard.make_guard("127.0.0.1", 8000, None).token == ""
+
+
+def test_an_address_that_is_taken_is_told() -> None:
+    with command.listening("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port={port}: cannot be served at: .*--port=0"):
+            command.listening("127.0.0.1", port)
+
+
+def test_a_missing_extra_is_told_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "PACKAGES", ("starlette", "no_such_package"))
+    with pytest.raises(
+        UserError, match=r"needs no_such_package: pip install 'jax-paper-lab\[web\]'"
+    ):
+        command.check_installed()
+
+
+def test_a_clip_that_is_gone_is_one_line_on_the_page(tmp_path: Path) -> None:
+    with serving_from(tmp_path, pairs=1) as site:
+        with store.opened(site.path) as desk:
+            desk.execute("PRAGMA foreign_keys = OFF")
+            desk.execute("DELETE FROM clips WHERE id = 1")
+        status, said = site.post("queue", rater="Bob", held=[])
+    assert status == 503 and said["error"] == "pair 1: a clip is missing"
+
+
+def test_an_answer_that_a_full_disk_refuses_may_be_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> float:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with serving_from(tmp_path, pairs=1) as site:
+        one = site.post("queue", rater="Ada", held=[])[1]["showings"][0]["nonce"]
+        body = {"rater": "Ada", "showing": one, "choice": "left"}
+        with monkeypatch.context() as patch:
+            patch.setattr(answers, "now", full)
+            status, said = site.post("answer", **body)
+        assert status == 503 and said["error"].endswith("cannot be written: the disk is full")
+        assert site.count() == 0  # nothing of it was kept
+        assert site.post("answer", **body)[0] == 200 and site.count() == 1
+
+
+def test_labels_of_a_run_are_written_to_a_file(tmp_path: Path) -> None:
+    path = fill(tmp_path, 2)
+    with store.opened(path) as desk:
+        lines = list(exchange.lines_of(desk))
+        assert [line["kind"] for line in lines] == ["labels", *["clip"] * 4, *["pair"] * 2]
+        like = swing(0).seen
+        assert exchange.import_labels(desk, path, "pendulum/spin", like) == 0
