@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rlhf.labelling import asking, store
+from rlhf.labelling import answers, asking, showing, store
 from rlhf.labelling.asking import Pair
 from rlhf.labelling.clips import Clip
 from tests.processes import REPOSITORY
@@ -77,6 +78,27 @@ def fill(
     if not (folder / "config.json").exists():
         (folder / "config.json").write_text(json.dumps(config))
     return path
+
+
+def rater(desk: sqlite3.Connection, name: str = "Ada") -> int:
+    return showing.rater_named(desk, name)
+
+
+def rows(desk: sqlite3.Connection, query: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in desk.execute(query)]
+
+
+def give(desk: sqlite3.Connection, name: str, *kept: str) -> None:
+    """Answers the next pairs: "a", "b", "tie" or "none", on whatever side the clips are."""
+    mine = rater(desk, name)
+    for choice in kept:
+        one, *_ = showing.refill(desk, mine, [])
+        (left_is_a,) = desk.execute(
+            "SELECT left_is_a FROM showings WHERE nonce = ?", (one.nonce,)
+        ).fetchone()
+        sides = {"tie": "equal", "none": "skip", "ab"[1 - left_is_a]: "left"}
+        answers.answer(desk, mine, one.nonce, sides.get(choice, "right"))
+    desk.execute("UPDATE showings SET shown_at = 0")  # what else is on the page is free again
 
 
 class Page:
