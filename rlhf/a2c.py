@@ -75,16 +75,7 @@ def a2c(networks: Networks, settings: A2CSettings, *, axis: str | None = None) -
     ) -> tuple[Agent, Metrics]:
         del key  # one step on all of the rollout
         rate = learning_rate(settings, agent.steps)
-        agent, lesson = lesson_of(
-            networks,
-            agent,
-            rollout,
-            rewards,
-            discount=settings.discount,
-            decay=settings.decay,
-            axis=axis,
-            has_units=settings.has_units,
-        )
+        agent, lesson = lesson_of(networks, settings, agent, rollout, rewards, axis=axis)
         gradient = jax.grad(partial(_loss, networks, settings, lesson), has_aux=True)
         gradient, metrics = mean_over(axis, gradient(agent.params))
         params, opt_state = descended(optimizer, gradient, agent.opt_state, agent.params, rate)

@@ -1,7 +1,7 @@
 """What all algorithms are: act, and learn from a rollout and the rewards that it is given."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,26 @@ class Algorithm(NamedTuple):
     update: Callable[[Agent, Rollout, jax.Array, PRNGKeyArray], tuple[Agent, Metrics]]
 
 
+@runtime_checkable
+class Returns(Protocol):
+    """What settings of every algorithm say of returns: γ, λ, and the units of values."""
+
+    @property
+    def discount(self) -> Number:
+        """γ."""
+        ...
+
+    @property
+    def decay(self) -> Number:
+        """λ of the advantages."""
+        ...
+
+    @property
+    def has_units(self) -> bool:
+        """Whether values are learned in units of the returns so far."""
+        ...
+
+
 class Lesson(NamedTuple):
     """What a rollout and its rewards teach: leaves [steps, envs, ...].
 
@@ -93,19 +113,16 @@ def standardized_observations(
 
 def lesson_of(
     networks: Networks,
+    settings: Returns,
     agent: Agent,
     rollout: Rollout,
     rewards: Float[Array, "steps envs"],
     *,
-    discount: Number,
-    decay: Number,
     axis: str | None,
-    has_units: bool = True,
 ) -> tuple[Agent, Lesson]:
     """Returns advantages and targets of a rollout, and the agent with its moments renewed.
 
     Observations are those that the policy acted on; the new moments hold from the next rollout.
-    Values are learned in units of the returns so far, unless `has_units` is false.
     """
     inputs = standardized_observations(networks, agent, rollout.observations)
     after = standardized_observations(networks, agent, rollout.next_observations)
@@ -114,9 +131,10 @@ def lesson_of(
         agent.returns.mean + scale * networks.value(agent.params, x) for x in (inputs, after)
     )
     ends = (rollout.terminated, rollout.ended)
-    advantages = gae(rewards, values, next_values, *ends, discount=discount, decay=decay)
+    discounts = dict(discount=settings.discount, decay=settings.decay)
+    advantages = gae(rewards, values, next_values, *ends, **discounts)
     returns = agent.returns
-    if has_units:
+    if settings.has_units:
         returns = merged(returns, moments_of(advantages + values, axis=axis))
     new = agent._replace(returns=returns, steps=agent.steps + _count(rewards, axis))
     if networks.standardizes:

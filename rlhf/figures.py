@@ -41,7 +41,7 @@ PAIRS = 2_000
 
 
 def draw_runs(
-    data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path, shown: str
+    data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path, *, shown: str = ""
 ) -> None:
     """Draws curves of every row over the strip and the reward of one of them.
 

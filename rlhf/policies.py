@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from common.nets.convolution import conv_general_dilated
 from common.nets.dense import DenseParams, dense
 from common.nets.mlp import MLPParams, mlp
 from rlhf.distributions import CATEGORICAL, GAUSSIAN, Distribution, Gaussian
 from rlhf.envs.environment import Environment
 from rlhf.observations import as_numbers
+from rlhf.patches import convolved
 
 Params = dict[str, Any]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -141,9 +141,7 @@ def convolutional(
         x = as_numbers(images).reshape(-1, *shape)
         for (kernel, bias), (_, k, stride) in zip(params["trunk"], layers, strict=False):
             kernel = kernel.reshape(k, k, -1, kernel.shape[-1])
-            order = ("NHWC", "HWIO", "NHWC")
-            x = conv_general_dilated(x, kernel, (stride, stride), "VALID", dimension_numbers=order)
-            x = jax.nn.relu(x + jnp.expand_dims(bias, range(3)))
+            x = jax.nn.relu(convolved(x, kernel, bias, stride))
         x = jax.nn.relu(dense(params["trunk"][-1], x.reshape(x.shape[0], -1)))
         return x.reshape(*lead, hidden)
 

@@ -70,16 +70,7 @@ def ppo(networks: Networks, settings: PPOSettings, *, axis: str | None = None) -
     def update(
         agent: Agent, rollout: Rollout, rewards: Float[Array, "steps envs"], key: PRNGKeyArray
     ) -> tuple[Agent, Metrics]:
-        agent, lesson = lesson_of(
-            networks,
-            agent,
-            rollout,
-            rewards,
-            discount=settings.discount,
-            decay=settings.decay,
-            axis=axis,
-            has_units=settings.has_units,
-        )
+        agent, lesson = lesson_of(networks, settings, agent, rollout, rewards, axis=axis)
         lesson = lesson._replace(advantages=standardized(lesson.advantages, axis))
         law = networks.distribution
         old = law.log_prob(networks.policy(agent.params, lesson.observations), lesson.actions)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from common.nets.batch_norm import moments
-from common.nets.convolution import conv_general_dilated
 from common.nets.dense import DenseParams, dense, init_dense
 from common.nets.dropout import dropout
 from common.nets.mlp import MLPParams, init_mlp
 from rlhf.observations import as_numbers
+from rlhf.patches import convolved
 
 SLOPE = 0.01  # of the leaky ReLU
 HIDDEN = (64, 64)
@@ -157,11 +157,9 @@ def image_reward(
     """
     batch = images.shape[:-3]
     x = as_numbers(images).reshape(-1, *images.shape[-3:])
-    order, renewed = ("NHWC", "HWIO", "NHWC"), []
+    renewed = []
     for number, ((kernel, bias), stride) in enumerate(zip(params.kernels, strides, strict=True)):
-        strided = (stride, stride)
-        x = conv_general_dilated(x, kernel, strided, "VALID", dimension_numbers=order)
-        x = x + jnp.expand_dims(bias, (0, 1, 2))
+        x = convolved(x, kernel, bias, stride)
         if norm == "group":
             x = _scaled(_by_groups(x), *params.norms[number])
         elif norm == "batch":

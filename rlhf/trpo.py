@@ -47,6 +47,7 @@ class TRPOSettings(NamedTuple):
         value_rate: Learning rate of the value function (Adam).
         value_epochs: How often it sees the rollout.
         value_steps: Steps of the rollout in one of its minibatches; each has all environments.
+        has_units: Whether values are learned in units of the returns so far.
     """
 
     discount: Number = 0.995
@@ -61,6 +62,7 @@ class TRPOSettings(NamedTuple):
     value_rate: Number = 1e-3
     value_epochs: int = 4
     value_steps: int = 16
+    has_units: bool = True
 
 
 def trpo(networks: Networks, settings: TRPOSettings, *, axis: str | None = None) -> Algorithm:
@@ -86,15 +88,7 @@ def trpo(networks: Networks, settings: TRPOSettings, *, axis: str | None = None)
     def update(
         agent: Agent, rollout: Rollout, rewards: Float[Array, "steps envs"], key: PRNGKeyArray
     ) -> tuple[Agent, Metrics]:
-        agent, lesson = lesson_of(
-            networks,
-            agent,
-            rollout,
-            rewards,
-            discount=settings.discount,
-            decay=settings.decay,
-            axis=axis,
-        )
+        agent, lesson = lesson_of(networks, settings, agent, rollout, rewards, axis=axis)
         policy, metrics = policy_step(networks, settings, agent.params["policy"], lesson, axis=axis)
         fit = partial(_fit_values, networks, settings, optimizer, lesson, axis)
         value, opt_state, loss = fit(agent.params["value"], agent.opt_state, key)

@@ -73,7 +73,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         pretraining_epochs=200,  # App. A
         sample=100,
         target_deviation=0.05,  # App. A.2
-        is_mapped=True,
     )
     config.queries = ConfigDict(dict(score="variance", at_random=False))  # Sec. 2.2.4
     config.rater = sections.rater()
@@ -82,17 +81,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
         _small(config)
     if preset == "pod":
         config.learner.envs, config.seed_group = 1_024, 16
-        config.reward.is_mapped = False
         config.mesh = ConfigDict(dict(data=16, seeds=16))
     return config
 
 
 def _small(config: ConfigDict) -> None:
     """Makes the config one of minutes: the same claims, from fewer steps and smaller networks."""
-    config.num_steps, config.steps_per_call, config.log_every = 200, 10, 10
+    config.num_steps, config.steps_per_call, config.log_every, config.seed_group = 180, 10, 10, 5
     config.learner.layers, config.learner.hidden = ((16, 3, 1),), (64,)
-    config.labels.total, config.labels.initial_share = 1_000, 0.5
-    config.clip.length = 12
-    config.reward.layers, config.reward.hidden = ((16, 3, 2), (16, 3, 1)), (64,)
+    config.labels.total, config.labels.initial_share = 500, 0.5
+    config.clip.length = 10
+    config.reward.layers = ((16, 4, 2),)
+    config.reward.sample = 60
+    # That of the true reward of random play: settings for true rewards carry over, App. A.2.
+    config.reward.target_deviation = 0.3
     if config.learner.algorithm == "a2c":
         config.learner.a2c.learning_rate, config.learner.a2c.decay_steps = 2e-3, 5e5
