@@ -47,6 +47,17 @@ def spin_reward(
     return state.velocity
 
 
+def scaled_reward(
+    state: PendulumState, action: jax.Array, next_state: PendulumState
+) -> Float[Array, ""]:
+    """Returns the reward times 1, upright, to 100, hanging: better states stay better.
+
+    Clips compare as before, but for their weights; numbers are nearly all about what hangs.
+    """
+    factor = 100.0 ** ((1 - jnp.cos(state.angle)) / 2)
+    return factor * _reward(state, action, next_state)
+
+
 def acceleration(angle: Float[Array, "*n"], torque: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Returns the angular acceleration: gravity at half the rod, inertia m l² / 3."""
     inertia = MASS * LENGTH**2 / 3

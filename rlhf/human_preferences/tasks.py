@@ -10,16 +10,15 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from rlhf import envs, simulators
+from rlhf.envs import pendulum, reacher
 from rlhf.envs.environment import Environment
-from rlhf.envs.pendulum import spin_reward
-from rlhf.envs.reacher import scaled_reward
 from rlhf.simulators.games import ENDLESS, GAMES, clipped_points
 from rlhf.simulators.robots import backflip, steady_run
 
 Goal = Callable[..., Array]  # (state, action, next_state) -> reward
 GOALS: dict[str, dict[str, Goal]] = {  # beside the task's own
-    "pendulum": {"spin": spin_reward},
-    "reacher": {"scaled": scaled_reward},
+    "pendulum": {"spin": pendulum.spin_reward, "scaled": pendulum.scaled_reward},
+    "reacher": {"scaled": reacher.scaled_reward},
     "half_cheetah": {"speed": steady_run},
     "hopper": {"backflip": backflip},
     **{name: {"clipped": partial(clipped_points, name)} for name in GAMES},

@@ -1,15 +1,28 @@
 """The tables of the paper by name."""
 
 from common.tables import named
-from rlhf.human_preferences.tables import ablations, leak, mujoco, novel, pendulum, trap
+from rlhf.human_preferences.tables import (
+    ablations,
+    game,
+    leak,
+    mujoco,
+    novel,
+    pendulum,
+    pretraining,
+    segments,
+    trap,
+)
 
 TABLES = named(
     {
         "pendulum": pendulum,
+        "pretraining": pretraining,
         "trap": trap,
         "leak": leak,
         "novel": novel,
+        "segments": segments,
         "ablations": ablations,
+        "game": game,
         "mujoco": mujoco,
     }
 )
