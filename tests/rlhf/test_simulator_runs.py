@@ -2,7 +2,10 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -10,6 +13,7 @@ from common import runs
 from common.config import load_config
 from common.experiment import build
 from common.loop import train
+from rlhf.simulators import physics
 from tests.small_runs import power_cut
 
 FOLDER = "rlhf/human_preferences/configs"
@@ -65,10 +69,39 @@ def goes_on_to_the_bit(config: ConfigDict, folder: Path) -> None:
     assert digest(cut) == digest(whole)
 
 
-@pytest.mark.skipif(
+needs_mujoco = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("mujoco", "gymnasium"))),
     reason="needs MuJoCo: pip install 'jax-paper-lab[rl]'",
 )
+
+
+@needs_mujoco
+def test_a_state_that_was_put_away_goes_on_to_the_bit_in_another_simulator() -> None:
+    config = config_of("mujoco.py:cpu,task=inverted_pendulum,source=true", ROBOT)
+    experiment = build(config)
+    data, step = experiment.data(), jax.jit(experiment.step)
+    keys = jax.random.split(jax.random.key(1), config.num_steps)
+    states = [jax.jit(experiment.init)(jax.random.key(0))]
+    for number, key in enumerate(keys):
+        states.append(step(states[-1], data, experiment.batch(number), key)[0])
+
+    away = jax.device_get(states[2])
+    physics._scratch.cache_clear()  # as in a process of its own
+    again = jax.device_put(away)
+    for number in (2, 3):
+        again, _ = step(again, data, experiment.batch(number), keys[number])
+
+    ours, theirs = (jax.tree.leaves(jax.device_get(state)) for state in (again, states[4]))
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert (positions(states[2]) != positions(states[4])).any()  # they moved
+
+
+def positions(state: Any) -> np.ndarray:
+    return np.asarray(state.learner.env_states.state.positions)
+
+
+@needs_mujoco
+@pytest.mark.slow
 def test_a_robot_goes_on_to_the_bit(tmp_path: Path) -> None:
     goes_on_to_the_bit(config_of("mujoco.py:cpu,task=inverted_pendulum", ROBOT), tmp_path)
 
