@@ -31,11 +31,12 @@ def executable() -> str | None:
 
 
 class Browser:
-    """One tab of one browser."""
+    """One browser; each person has a window, and what it remembers, of their own."""
 
     def __init__(self, reader: int, writer: int):
         self._reader, self._writer, self._rest = reader, writer, b""
         self._number, self.session = 0, ""
+        self._sessions: dict[str, str] = {}
         self.errors: list[str] = []
 
     def call(self, method: str, **options: Any) -> dict[str, Any]:
@@ -71,14 +72,21 @@ class Browser:
             if "Security" in entry.get("text", "") or entry["source"] == "security":
                 self.errors.append(entry["text"])
 
+    def become(self, person: str) -> None:
+        """Goes to the window of a person."""
+        self.session = self._sessions.get(person, "")
+        if not self.session:
+            context = self.call("Target.createBrowserContext")["browserContextId"]
+            made = self.call("Target.createTarget", url="about:blank", browserContextId=context)
+            attached = self.call("Target.attachToTarget", targetId=made["targetId"], flatten=True)
+            self.session = self._sessions[person] = attached["sessionId"]
+            for domain in ("Page", "Runtime", "Log"):
+                self.call(f"{domain}.enable")
+
     def open(self, address: str, *, width: int = 1280, height: int = 800) -> None:
         """Goes to an address, in a window of this size."""
         if not self.session:
-            target = self.call("Target.createTarget", url="about:blank")["targetId"]
-            attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
-            self.session = attached["sessionId"]
-            for domain in ("Page", "Runtime", "Log"):
-                self.call(f"{domain}.enable")
+            self.become("")
         self.size(width, height)
         self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")

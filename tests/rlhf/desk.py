@@ -74,6 +74,7 @@ def fill(
         asking.register(connection, path, run_hash, "pendulum/spin", {**FACTS, **(facts or {})})
         asked = [Pair(slot, clip(2 * slot), clip(2 * slot + 1)) for slot in range(pairs)]
         asking.ask(connection, path, 0, asked, second_share=second_share)
+        asking.report(connection, 1, 0)
     config = {"people": {}, "experiment": "rlhf.human_preferences:people"}
     if not (folder / "config.json").exists():
         (folder / "config.json").write_text(json.dumps(config))
