@@ -87,7 +87,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def _small(config: ConfigDict) -> None:
     """Makes the config one of minutes: the same claims, from fewer steps and smaller networks."""
-    config.num_steps, config.steps_per_call, config.log_every, config.seed_group = 180, 10, 10, 5
+    config.num_steps, config.steps_per_call, config.log_every, config.seed_group = 120, 10, 10, 5
     config.learner.layers, config.learner.hidden = ((16, 3, 1),), (64,)
     config.labels.total, config.labels.initial_share = 500, 0.5
     config.clip.length = 10
