@@ -17,6 +17,7 @@ from finetune.corruptions.parameters import CIFAR_C, SEVERITIES
 # (images, severity, keys) -> images, under jit, vmap and with a severity that is traced.
 PURE: dict[str, Callable[..., Any]] = {
     **{name: partial(noise.noise, name) for name in noise.TRANSITIONS},
+    "impulse_noise": noise.impulse_noise,
     "gaussian_blur": blurs.gaussian_blur,
     "defocus_blur": blurs.defocus_blur,
     "glass_blur": blurs.glass_blur,

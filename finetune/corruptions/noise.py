@@ -127,6 +127,22 @@ def sampled(
     return jnp.where(is_own, column, entry & np.uint32(LEVELS - 1)).astype(jnp.uint8)
 
 
+def impulse_noise(
+    levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
+) -> UInt8[Array, "n h w c"]:
+    """Returns images of which a share of the values is black or white, half of them each.
+
+    Two comparisons do what the table of its transition matrix would do in a look.
+
+    Source: Hendrycks and Dietterich (2019), impulse noise.
+    """
+    halves = np.rint(np.asarray(parameters.IMPULSE_NOISE) * 2**31).astype(np.uint32)
+    half = at_severity(halves, severity)
+    word = words(keys, int(np.prod(levels.shape[1:]))).reshape(levels.shape)
+    extreme = jnp.where(word < half, jnp.uint8(0), jnp.uint8(LEVELS - 1))
+    return jnp.where(word < 2 * half, extreme, levels)
+
+
 def noise(
     name: str, levels: UInt8[Array, "n h w c"], severity: Severity, keys: Key[Array, " n"]
 ) -> UInt8[Array, "n h w c"]:

@@ -185,7 +185,9 @@ def test_distances_and_edges_are_those_of_their_definitions() -> None:
     assert np.array_equal(edges.equalized(step)[0, 0], [0] * 4 + [255] * 4)
 
 
-@pytest.mark.parametrize("name", ["gaussian_noise", "snow", "frost", "spatter"])
+@pytest.mark.parametrize(
+    "name", ["gaussian_noise", "frost", "spatter", pytest.param("snow", marks=pytest.mark.slow)]
+)
 def test_any_subset_comes_out_as_in_the_whole(name: str) -> None:
     whole = corrupt(IMAGES, name, 4, seed=1)
     chosen = [3, 0]
@@ -195,7 +197,14 @@ def test_any_subset_comes_out_as_in_the_whole(name: str) -> None:
     assert not np.array_equal(corrupt(IMAGES[:1], name, 4, 1, indices=[9])[0], whole[0])
 
 
-@pytest.mark.parametrize("name", ["saturate", "elastic_transform", "spatter", "frost"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "saturate",
+        "frost",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("spatter", "elastic_transform")),
+    ],
+)
 def test_grey_images_of_other_sizes_are_grey_images(name: str) -> None:
     grey = np.stack([cases.image(number)[:20, :28, :1] for number in range(2)])
     out = corrupt(grey, name, 4)

@@ -131,6 +131,7 @@ def test_operations_are_those_of_their_definitions(image: np.ndarray) -> None:
         np.testing.assert_array_equal(flat[name], np.full_like(image, 0.4))
 
 
+@pytest.mark.slow
 def test_copies_differ_stay_in_range_and_come_again(image: np.ndarray) -> None:
     draw = jax.jit(lambda key, image: augmix.augmented(key, image, count=16))
     found = np.asarray(draw(jax.random.key(0), image))

@@ -193,7 +193,14 @@ def test_the_best_block_is_chosen_on_held_out_data() -> None:
     assert found.strategy == "b"
 
 
-@pytest.mark.parametrize("name", ["l2_sp", "auto_rgn", "auto_snr", "lora:block2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "auto_rgn",
+        "lora:block2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("l2_sp", "auto_snr")),
+    ],
+)
 def test_other_strategies_keep_what_they_freeze(name: str) -> None:
     strategy, params = named(name), shifted.network()
     if name == "l2_sp":

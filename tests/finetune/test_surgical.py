@@ -34,6 +34,7 @@ SMALL = {
     "source.data.num_pool": "120",
     "source.data.num_test": "50",
     "source.model.widths": "(4,8,8)",
+    "source.model.blocks": "(1,1,1)",
     "adapt.choices": "('block1','last','all','rgn_block','l2_sp')",
     "adapt.learning_rates": "(0.01,0.001)",
     "adapt.target_size": "20",
@@ -160,7 +161,9 @@ def stepped(**fields: str) -> tuple[Experiment, PyTree, PyTree]:
 
 @pytest.mark.usefixtures("untrained")
 def test_a_tiny_adaptation_keeps_what_it_freezes() -> None:
-    _, data, state = stepped(adapt__choices="('block1','last')", adapt__learning_rates="(0.01,)")
+    one_stage = {"source__model__blocks": "(1,)", "source__model__widths": "(4,)"}
+    choices = {"adapt__choices": "('block1','last')", "adapt__learning_rates": "(0.01,)"}
+    _, data, state = stepped(**one_stage, **choices)
     source = jax.tree.map(lambda x: x[0], data["sources"]["params"])
     first, last = (jax.tree.map(lambda x, i=i: x[i], state.tuning.tuned) for i in (0, 1))
     for name in source:
@@ -173,7 +176,7 @@ def test_a_tiny_adaptation_keeps_what_it_freezes() -> None:
 
 
 def test_the_oracle_stem_gives_the_logits_of_the_source() -> None:
-    config = config_of()
+    config = config_of(source__model__blocks="(1,)", source__model__widths="(4,)")
     net = make_network(config.source.model, (14, 14, 1))
     params, _ = jax.jit(net.init)(jax.random.key(0))
     images = np.random.default_rng(0).normal(size=(4, 14, 14, 1)).astype(np.float32)
