@@ -56,15 +56,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _small(config: ConfigDict) -> None:
-    """Makes a config one of minutes: smaller frames and networks, and few steps."""
-    config.num_steps, config.steps_per_call, config.log_every = 120, 5, 5  # 192,000 steps
+    """Makes a config one of minutes: smaller frames and networks, few steps and labels."""
+    config.num_steps, config.steps_per_call, config.log_every = 60, 5, 5  # 96,000 steps
     config.task.side, config.task.horizon = 42, 500
     config.learner.layers, config.learner.hidden = ((16, 8, 4), (32, 4, 2)), (128,)
-    config.reward.layers = ((16, 7, 3), (16, 5, 2))
-    config.labels.total, config.labels.initial_share, config.labels.slots = 400, 0.25, 10
-    config.labels.capacity, config.labels.constant_share = 400, 0.3
-    config.reward.sample = 50
-    config.reward.pretraining_epochs = 20
+    config.reward.layers = ((8, 8, 4), (16, 4, 2))
+    config.labels.total, config.labels.initial_share, config.labels.slots = 200, 0.25, 8
+    config.labels.capacity, config.labels.constant_share = 200, 0.3
+    config.reward.sample, config.reward.batch_size, config.reward.steps = 20, 16, 2
+    config.reward.pretraining_epochs = 10
     config.evaluation.episodes = 8
     if config.learner.algorithm == "a2c":
         config.learner.a2c.learning_rate, config.learner.a2c.decay_steps = 2e-3, 1e6

@@ -3,6 +3,7 @@
 from common.tables import named
 from rlhf.human_preferences.tables import (
     ablations,
+    atari,
     game,
     leak,
     mujoco,
@@ -24,5 +25,6 @@ TABLES = named(
         "ablations": ablations,
         "game": game,
         "mujoco": mujoco,
+        "atari": atari,
     }
 )
