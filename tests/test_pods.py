@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from rlhf.trpo import TRPOSettings
 from tests.variants import pod_specs
 
 NFN, BOON = "nfn/equivariant/configs", "sciml/boon/configs"
 HNP = ("inr_classification", "editing", "generalization", "mlp_generalization")
 PLANES = "landscape/visualizing"
 # Steps of more than one gradient that is summed: ten updates and products with the Hessian; none,
-# since every chip has seeds of its own; rows of all chips in one loss.
-NOT_ONE_GRADIENT = ("gradient_descent", "two_layer", "contrastive")
+# since every chip has seeds of its own; rows of all chips in one loss; products with the Fisher
+# matrix and minibatches of reinforcement learning.
+NOT_ONE_GRADIENT = ("gradient_descent", "two_layer", "contrastive", "human_preferences")
 VARIANTS = (
     *(f"{NFN}/{name}.py:pod,kind=hnp" for name in HNP),
     f"{NFN}/tickets.py:pod,kind=pt",
@@ -69,6 +71,24 @@ def test_the_pod_preset_fits_a_v5e_slice(child: Any, spec: str) -> None:
     reduced = step["collectives"]["all-reduce"]["bytes"]
     assert 1.79 * report["num_params"] <= reduced
     assert reduced <= most_bytes(spec) * report["num_params"] + 4_096
+
+
+@pytest.mark.aot
+@pytest.mark.slow
+def test_preferences_sum_once_for_each_product_and_minibatch(child: Any) -> None:
+    """Of the whole method's step, as it is compiled: rollout, labels, ensemble, TRPO."""
+    spec = "rlhf/human_preferences/configs/control.py:pod"
+    arguments = ["compile", f"--config={spec}", "--topology=v5e:16x16", "--quick", "--json"]
+    done = child(arguments, seconds=900)
+    assert done.returncode == 0, done.stderr
+    sums = json.loads(done.stdout)["programs"][0]["collectives"]["all-reduce"]
+
+    settings, steps = TRPOSettings(), 200
+    batches = settings.value_epochs * (steps // settings.value_steps)
+    needed = settings.cg_iterations + batches  # 10 + 48
+    # Besides: moments of observations, returns and advantages, the gradient, and a try of the
+    # line search, whose number of tries is not known before.
+    assert needed < sums["count"] <= needed + 10
 
 
 @pytest.mark.aot

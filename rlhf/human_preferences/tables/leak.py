@@ -48,13 +48,13 @@ TABLE = Table(
     notes=(
         "No published value: the paper removes such ends and does not show what they do. The "
         "random reward is drawn anew at every step, uniform on 0 to 1. The entropy bonus is 0.05 "
-        "unless a row says so. All policies are judged on "
+        "unless a row says so, as in table trap. All policies are judged on "
         f"episodes of 200 steps, whatever falls; {SOLVED}: share of seeds with a return above 150.",
     ),
     reasons={
-        "entropy_bonus_is_what_to_tune": "Five seeds of six are solved with either bonus. In the "
-        "sixth the reward of the first labels points the wrong way, with a correlation of -0.17 "
-        "and -0.18 with the true one after ten updates: no bonus changes that.",
+        "entropy_bonus_is_what_to_tune": "Five seeds of six are solved with either bonus. The "
+        "sixth falls at once with either, and on these falls its reward has a correlation of 0.69 "
+        "and 0.42 with the true one at the end.",
         "labels_teach_without_a_leak": "One seed of six falls at once and stays there; the other "
         "five come to 184 to 200, and the median of all to 195 of 200.",
     },

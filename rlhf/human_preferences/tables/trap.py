@@ -50,7 +50,8 @@ TABLE = Table(
     notes=(
         "No published value for this task. The reward rises to the right up to the twentieth cell "
         "and is -1 behind it; no random walk of 50 steps comes that far. Clips have 10 steps; the "
-        "entropy bonus is 0.05 unless a row says so. "
+        "entropy bonus is 0.05 unless a row says so, chosen after three pilot seeds that are not "
+        "among these. "
         f"{SOLVED}: share of seeds with a return above 20 of 50 steps.",
     ),
 )
