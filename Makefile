@@ -1,5 +1,6 @@
 # make demo     train a small table on real images, draw it, write an HTML report (minutes)
 # make test     the whole test suite        make check    format, lint and types
+# make test-all   the same with its slow tests: an hour and more
 # make test-cost  the same, compiled cold, and what every topic of it costs
 # make results  every table at preset cpu   make bench    benchmarks, into results/
 # make results-check   the committed numbers against the published ones
@@ -13,7 +14,7 @@ PYTEST_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup aot demo test test-cost smoke smoke-tests check results results-check bench lock
+.PHONY: help setup aot demo test test-all test-cost smoke smoke-tests check results results-check bench lock
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -73,6 +74,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
+
+test-all: $(STAMP)
+	@$(BIN)/python -m pytest $(PYTEST_PARALLEL) -m "slow or not slow" $(PYTEST_ARGS)
 
 # The other stack, where Python 3.11 is here: canary, conformance, a training killed and resumed, a
 # table cell. Its environment is .venv-3.11.

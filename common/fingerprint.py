@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common.errors import DataError
+from common.files import json_files
 from common.provenance import machine
 
 PyTree = Any
@@ -33,6 +35,15 @@ SUMS, CHUNK = 8, 65_536
 ROUNDINGS = 512
 NARROW_ROUNDINGS = 2  # bfloat16 and float16 hold results of wider ones: the next number at most
 SHOWN = 3
+# Form of what a checkpoint says of data; `common.files.json_files` says how to read it.
+_RECORD = {
+    "data_sha256": str,
+    "data?": {
+        "identity?": ({str: json_files.PLAIN}, None),
+        "leaves?": ({str: {str: json_files.PLAIN}}, None),
+        "cpu?": str,
+    },
+}
 
 
 class Fingerprint(NamedTuple):
@@ -90,7 +101,14 @@ def to_record(found: Fingerprint) -> dict[str, Any]:
 
 
 def from_record(record: dict[str, Any]) -> Fingerprint:
-    """Returns the fingerprint in a checkpoint, also in one of a version that kept SHA-256 only."""
+    """Returns the fingerprint in a checkpoint, also in one of a version that kept SHA-256 only.
+
+    Raises:
+        DataError: If it is none.
+    """
+    wrong = json_files.fault(record, _RECORD)
+    if wrong or set(record.get("data", {})) - {*Fingerprint._fields}:
+        raise DataError(f"what a checkpoint says of its data is not what is written there: {wrong}")
     return Fingerprint(record["data_sha256"], **record.get("data", {}))
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -123,10 +124,11 @@ def is_plain(value: Any) -> bool:
 
 def literal(text: str, otherwise: Any) -> Any:
     """Returns the Python literal that a text is; `otherwise` if it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return otherwise
+    with warnings.catch_warnings(action="ignore"):  # Python's, about "[1or 2]" and "'\\:'"
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return otherwise
 
 
 def tuples(value: Any) -> Any:

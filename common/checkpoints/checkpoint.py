@@ -9,7 +9,6 @@ sealed.
 
 import contextlib
 import errno
-import logging as python_logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +21,7 @@ import numpy as np
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
-from common.checkpoints import manifest, snapshot
+from common.checkpoints import chatter, manifest, snapshot
 from common.checkpoints.manifest import Manifest
 from common.devices import distributed
 from common.errors import DataError, UserError
@@ -75,7 +74,7 @@ class Checkpoints:
         self._is_proven = False  # that what is written here can be read back
         self._pending: Future[None] | None = None
         self._background = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        python_logging.getLogger("absl").addFilter(_is_not_chatter)
+        chatter.silence()
         misread = _MISREAD.search(str(self._directory))
         if misread and not distributed.is_single():  # whose name has to be the same in all
             raise UserError(
@@ -377,11 +376,6 @@ def _storage_reason(error: Exception) -> str | None:
         return error.strerror or str(error)
     code = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's way
     return os.strerror(int(code[1])) if code else None
-
-
-def _is_not_chatter(record: python_logging.LogRecord) -> bool:
-    """Drops what orbax logs of its progress, and its tracebacks of errors that we raise."""
-    return "/orbax/" not in record.pathname or record.levelno == python_logging.WARNING
 
 
 def _of_lead(numbers: tuple[int, ...]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from common.files import json_files, nonfinite
-from common.files.storage import remove, sync
+from common.files.storage import regular_bytes, remove, sync
 
 NAME = "MANIFEST.json"
 ARRAYS = "state/manifest.ocdbt"  # the array library's list of all arrays, which it writes last
@@ -118,7 +118,7 @@ def read(folder: Path) -> Manifest:
         InvalidManifestError: If it is missing, damaged, or that of another step.
     """
     try:
-        content = json_files.parse((folder / NAME).read_bytes())
+        content = json_files.parse(regular_bytes(folder / NAME))
     except FileNotFoundError:
         raise InvalidManifestError(f"{NAME} is missing") from None
     except (OSError, ValueError) as error:
@@ -128,6 +128,8 @@ def read(folder: Path) -> Manifest:
     if content.get("format") != FORMAT:
         raise InvalidManifestError(f"{NAME} has format {content.get('format')}, expected {FORMAT}")
     try:
+        if not isinstance(content["extra"], dict):
+            raise TypeError("extra is no object")
         manifest = Manifest(
             step=content["step"],
             best=content["best"],
@@ -161,6 +163,8 @@ def problem(folder: Path) -> str | None:
     for name, (size, _) in manifest.files.items():
         if name not in present or not present[name].exists():
             return f"{name} is missing"
+        if not present[name].is_file():  # reading a pipe or a device may never end
+            return f"{name} is no regular file"
         found = present[name].stat().st_size
         if found != size:
             return f"{name} has {found} bytes instead of {size}"

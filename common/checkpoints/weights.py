@@ -19,6 +19,7 @@ import numpy as np
 
 from common.errors import DataError, UserError, shortened
 from common.files import json_files
+from common.files.numpy_files import check_sizes, read_npy
 from common.files.storage import storage_errors, user_path, write_file
 
 PyTree = Any
@@ -205,8 +206,8 @@ def _read_safetensors(content: bytes) -> tuple[Arrays, dict[str, Any]]:
         dtype = np.dtype(getattr(ml_dtypes, kind, kind))
         arrays[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     size = int.from_bytes(content[:8], "little")  # of the header, which is JSON
-    metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
-    return arrays, json.loads(metadata[_OURS]) if _OURS in metadata else metadata
+    metadata = json_files.parse(content[8 : 8 + size]).get("__metadata__") or {}
+    return arrays, json_files.parse(metadata[_OURS]) if _OURS in metadata else metadata
 
 
 def _npz(arrays: Arrays, text: str) -> bytes:
@@ -219,9 +220,12 @@ def _npz(arrays: Arrays, text: str) -> bytes:
 
 
 def _read_npz(content: bytes) -> tuple[Arrays, dict[str, Any]]:
-    archive = np.load(io.BytesIO(content), allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
+    if content.startswith(b"\x93NUMPY"):
         raise ValueError("it holds one array without a name")
-    arrays = dict(archive)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        check_sizes(archive, len(content))
+        arrays = {
+            name.removesuffix(".npy"): read_npy(archive.read(name)) for name in archive.namelist()
+        }
     text = arrays.pop(_MEMBER, None)
-    return arrays, {} if text is None else json.loads(text.item())
+    return arrays, {} if text is None else json_files.parse(text.item())

@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 
 from common.data.catalogue import CIFAR_BINARY_FILES
 from common.errors import DataError
+from common.files.numpy_files import read_npy
 from common.files.storage import digest
 
 try:  # some Pythons are built without it
@@ -49,7 +50,7 @@ def reading(path: Path) -> Generator[None, None, None]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (*_CORRUPT, *_LZMA_ERRORS) as error:
-        raise DataError(f"{path}: is corrupt: {error}") from error
+        raise DataError(f"{path}: is corrupt: {' '.join(str(error).split())}") from error
 
 
 def read_idx(path: Path, *, sha256: str = "") -> UInt8[np.ndarray, "..."]:
@@ -154,7 +155,7 @@ def read_npz(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> Arrays
             if archive.getinfo(member).file_size > _MAX_BYTES:
                 raise DataError(f"{path}: {name} has more than {_MAX_BYTES:,} bytes")
             content = archive.read(member)  # whole, which checks the CRC
-            array = np.load(io.BytesIO(content), allow_pickle=False)
+            array = read_npy(content)
             fits = len(array.shape) == len(shape) and all(
                 want in (None, got) for got, want in zip(array.shape, shape, strict=True)
             )

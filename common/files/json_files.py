@@ -14,7 +14,7 @@ from typing import Any
 
 from common.errors import DataError
 from common.files import nonfinite
-from common.files.storage import storage_errors, write_file
+from common.files.storage import regular_bytes, storage_errors, write_file
 
 NUMBER, PLAIN = "a number", "plain JSON"  # forms
 MOST_LEVELS = 40  # of what we write; json itself and whoever walks the values stop at some hundreds
@@ -30,7 +30,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     with storage_errors(path):
-        content = path.read_bytes()
+        content = regular_bytes(path)
     try:
         value = parse(content)
         wrong = fault(value, {str: PLAIN})

@@ -1,11 +1,13 @@
 """Files that are whole or absent: locks between processes, checksums, atomic publishing."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
 import os
 import shutil
+import stat
 from collections.abc import Generator
 from pathlib import Path
 
@@ -58,6 +60,13 @@ def user_folder(variable: str, name: str) -> Path:
         raise DataError(
             f"no home directory to put {name or 'files'} in: set {variable} to a folder"
         ) from error
+
+
+def regular_bytes(path: Path) -> bytes:
+    """Returns the content of a file; a pipe or a device, which may never end, is an OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no regular file", str(path))
+    return path.read_bytes()
 
 
 def remove(path: Path) -> None:

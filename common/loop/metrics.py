@@ -12,7 +12,7 @@ from absl import logging
 
 from common.errors import DataError, UserError
 from common.files import json_files, nonfinite
-from common.files.storage import storage_errors
+from common.files.storage import regular_bytes, storage_errors
 
 Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 _ROW = {"step": int, "kind": str}  # form of a line
@@ -207,7 +207,7 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(path)
     with storage_errors(path):
-        lines = path.read_bytes().split(b"\n")
+        lines = regular_bytes(path).split(b"\n")
     rows = []
     for number, line in enumerate(lines[:-1], start=1):
         try:

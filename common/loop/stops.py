@@ -11,14 +11,35 @@ from absl import logging
 
 from common import fingerprint, metric_names, sharding
 from common.errors import DataError, NumericalError, UserError, nearest
+from common.files import json_files
 from common.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from common.experiment import Experiment
 
 PyTree = Any
+# Form of what the loop saves with a state; `common.files.json_files` says how to read it.
+NOTES = {
+    "metrics_offset": int,
+    "seconds": json_files.NUMBER,
+    "best": ({"step": int, "value": json_files.NUMBER}, None),
+}
 Values = Mapping[str, Any]  # numbers, or lists of numbers for a seed group
 DIVERGING = ("loss", "grad_norm")  # what `common.steps.gradient_step` takes and follows
+
+
+def require_notes(directory: Path, step: int, extra: Mapping[str, Any]) -> None:
+    """Checks what a checkpoint says besides its arrays, which the loop goes on from.
+
+    Raises:
+        DataError: Naming the checkpoint and the first note that is missing or of another type.
+    """
+    wrong = json_files.fault(dict(extra), NOTES)
+    if wrong:
+        raise DataError(
+            f"{directory / 'checkpoints' / str(step)}: is no checkpoint of the loop: {wrong}; "
+            "remove it, and the run goes on from the one before"
+        )
 
 
 def require_finite_metrics(

@@ -32,7 +32,7 @@ from common.progress import Progress
 from common.provenance import source
 from common.provenance.places import relative_to_run
 from common.run_folders.records import claim, record_environment
-from common.run_folders.trust import WEIGHTS, check_weights, finished
+from common.run_folders.trust import WEIGHTS, began_with, check_weights, finished
 
 PyTree = Any
 Values = dict[str, Any]  # floats; of a seed group, lists with one float per seed
@@ -163,6 +163,8 @@ def _prepare(
     program.report_memory(compiled)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
+    if restored is not None:
+        stops.require_notes(directory, restored.step, restored.extra)
     key = program.place_key(config, mesh)
     logs = _open_logs(directory, restored, config, tensorboard=tensorboard, wandb=wandb)
     for log in logs:
@@ -332,7 +334,7 @@ def _finished(directory: Path, config: ConfigDict, code: source.Code) -> FitResu
 
 def _going_on(directory: Path, config: ConfigDict, code: source.Code) -> source.Code:
     """Returns the code with that of a run that is continued; checks what one that begins needs."""
-    began = manifest.newest_extra(directory / "checkpoints")
+    began = began_with(directory)
     if began:
         check_weights([(config.init_from, began)])
         return code.going_on(directory, began)

@@ -11,7 +11,7 @@ from absl import logging
 
 from common import papers
 from common.errors import DataError, UserError
-from common.files.storage import write_file
+from common.files.storage import regular_bytes, write_file
 from common.results.claims_text import (
     LEGEND,
     MARKS,
@@ -235,7 +235,7 @@ def _figure(data: Mapping[str, Any], folder: Path) -> str:
         return ""
     path = folder / Path(data["figure"]).name  # a file beside the JSON, whatever the JSON says
     try:
-        image = path.read_bytes()
+        image = regular_bytes(path)
     except (OSError, ValueError):  # a name that no file can have
         image = b""
     if not image.startswith(PNG):

@@ -7,6 +7,7 @@ from typing import Any
 from common.errors import DataError
 from common.files import json_files
 from common.files.json_files import NUMBER, PLAIN
+from common.files.storage import regular_bytes
 from common.verdicts import FAILS, HOLDS, KINDS, NOT_RUN, STATES
 
 FORMAT = 2  # 1 had no parts of verdicts, kinds of claims and families of metrics
@@ -77,7 +78,7 @@ def read_table(path: Path, *, any_format: bool = False) -> dict[str, Any]:
         DataError: If it is no such file, one that was damaged, or of another format.
     """
     try:
-        data = json_files.parse(path.read_bytes())
+        data = json_files.parse(regular_bytes(path))
         number = data.get("format") if isinstance(data, dict) else FORMAT
         wrong = json_files.fault(data, OLD_TABLE if number == 1 else TABLE) or _fault(data)
         if not wrong and json_files.is_edited(data):

@@ -11,12 +11,14 @@ from ml_collections import ConfigDict
 from common.checkpoints import manifest
 from common.config import config_hash, describe_diff
 from common.errors import DataError, UserError
-from common.files.json_files import read_json
+from common.files import json_files
+from common.files.json_files import PLAIN, read_json
 from common.files.storage import digest, storage_errors, user_path
 from common.provenance import source
 from common.run_folders.records import Run, read_result
 
 WEIGHTS = "init_from"  # what checkpoints and result.json say of the weights a run began from
+NOTES = {"code?": {str: str}, f"{WEIGHTS}?": {str: PLAIN}}
 
 
 def check_unchanged(run: Run, *, allow_changed_code: bool = False) -> None:
@@ -77,6 +79,19 @@ def finished(directory: Path, config: ConfigDict, code: source.Code) -> dict[str
     return result
 
 
+def began_with(directory: Path) -> dict[str, Any]:
+    """Returns what the newest good checkpoint of a run says of its code and weights, and the rest.
+
+    Raises:
+        DataError: If that is not what the loop writes.
+    """
+    found = manifest.newest_extra(directory / "checkpoints")
+    wrong = json_files.fault(found, NOTES)
+    if wrong:
+        raise DataError(f"{directory / 'checkpoints'}: is not that of a run: {wrong}")
+    return found
+
+
 def check_weights(began: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """Checks that files of weights are those that runs began from; one that is gone is not needed.
 
@@ -103,7 +118,7 @@ def check_weights(began: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 
 def _check_config(run: Run) -> dict[str, Any]:
     """Returns what a run recorded of itself, having checked that its config.json agrees."""
-    made = run.result or manifest.newest_extra(run.path / "checkpoints")
+    made = run.result or began_with(run.path)
     written = read_json(run.path / "config.json")  # without fields that the loop gained since
     settings = {k: v for k, v in written.items() if not k.startswith("config_dir")}  # may move
     now = {"seed": settings.get("seed"), "config_hash": config_hash(settings)}
