@@ -137,24 +137,26 @@ def along_lines(
         weights: Of tap 0, 1, ...
         angles: In degrees, one for each image.
     """
-    height, width = images.shape[1:3]
     radians = jnp.deg2rad(angles)
     number = jnp.arange(weights.shape[0], dtype=jnp.float32)[None]  # [1, taps]
     # A line of 45 degrees must not fall on either side of a pixel by the last bit.
     away = lambda part: jnp.ceil(number * part[:, None] - 0.5 - 1e-5).astype(jnp.int32)
     down, right = away(jnp.sin(radians)), away(jnp.cos(radians))  # [n, taps]
 
-    def blurred(image: Array, down: Array, right: Array) -> Array:
-        def add(total: Array, tap: tuple[Array, Array, Array]) -> tuple[Array, None]:
-            weight, below, beside = tap
-            rows = jnp.clip(jnp.arange(height) + below, 0, height - 1)
-            columns = jnp.clip(jnp.arange(width) + beside, 0, width - 1)
-            return total + weight * image[rows][:, columns], None
+    taps = weights.shape[0]  # no tap is further away
+    around = ((0, 0), (taps, taps), (taps, taps), (0, 0))
+    weights, wide = jnp.asarray(weights), jnp.pad(images, around, mode="edge")
 
-        return jax.lax.scan(add, jnp.zeros_like(image), (weights, down, right))[0]
+    def blurred(parts: tuple[Array, Array, Array]) -> Array:
+        image, down, right = parts
 
-    weights = jnp.asarray(weights)
-    return jax.vmap(blurred)(images, down, right)
+        def add(tap: Array, total: Array) -> Array:
+            start = (taps + down[tap], taps + right[tap], 0)
+            return total + weights[tap] * jax.lax.dynamic_slice(image, start, total.shape)
+
+        return jax.lax.fori_loop(0, taps, add, jnp.zeros(images.shape[1:], images.dtype))
+
+    return jax.lax.map(blurred, (wide, down, right))
 
 
 def motion_blur(

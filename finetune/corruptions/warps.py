@@ -72,7 +72,8 @@ def bilinear(
 ) -> Float[Array, "n h w c"]:
     """Returns images at these places, interpolated between four pixels; see `folded` for edges."""
     count, height, width, channels = images.shape
-    flat = images.reshape(count, height * width, channels)
+    flat, rows, columns = kept(images.reshape(-1, channels)), kept(rows), kept(columns)
+    first = height * width * jnp.arange(count, dtype=jnp.int32)[:, None, None]
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = rows - top, columns - left
     above, beside = top.astype(jnp.int32), left.astype(jnp.int32)
@@ -81,9 +82,10 @@ def bilinear(
         for column, column_share in ((0, 1 - right), (1, right)):
             y = folded(above + row, height, edge)
             x = folded(beside + column, width, edge)
-            source = (y * width + x).reshape(count, -1, 1)
-            share = (row_share * column_share).reshape(count, -1, 1)
-            total = total + share * jnp.take_along_axis(flat, source, axis=1)
+            # Once for all channels, and all images together.
+            source = kept(first + y * width + x).reshape(-1)
+            share = (row_share * column_share).reshape(-1, 1)
+            total = total + share * flat.at[source].get(mode="promise_in_bounds")
     return total.reshape(images.shape)
 
 

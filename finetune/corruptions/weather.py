@@ -103,8 +103,8 @@ def snowy(
     fallen = along_lines(flakes[..., None], at_severity(weights, severity), angles)
     fallen = kept(jnp.floor(fallen + 0.5)) / 255
     mix = entry("mix")
-    white = jnp.maximum(images, luminance(images) * 1.5 + 0.5)
-    return mix * images + (1 - mix) * white + fallen + fallen[:, ::-1, ::-1]
+    white = jnp.maximum(images, kept(luminance(images) * 1.5 + 0.5))
+    return mix * images + (1 - mix) * white + kept(fallen + fallen[:, ::-1, ::-1])
 
 
 def snow(
