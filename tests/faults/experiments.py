@@ -1,4 +1,4 @@
-"""Three unlike experiments of the papers, as small as they get, for runs that are to be harmed."""
+"""Three unlike experiments, as small as they get, for runs that are to be harmed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,26 +8,16 @@ from common import runs
 from common.checkpoints import manifest
 from common.run_folders.records import Run
 
-# Images and labels with augmentation; eight seeds as one program, with SAM in the first half; a
-# neural operator with an exact boundary condition.
+# A perceptron with noise from the key of each step; eight seeds as one program, with SAM in the
+# first half; a neural operator with an exact boundary condition.
 SUPERVISED, POPULATION, OPERATOR = "supervised", "population", "operator"
 SPECS: Mapping[str, str] = {
-    SUPERVISED: "landscape/sharpening/configs/regularization.py:cpu,network=mlp",
+    SUPERVISED: "tests/tiny/slow.py:cpu",
     POPULATION: "landscape/sam_rank/configs/two_layer.py:cpu",
     OPERATOR: "sciml/boon/configs/single_step.py:cpu,pde=heat,kind=boon",
 }
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
-    SUPERVISED: {
-        "num_steps": 60,
-        "eval_every": 30,
-        "checkpoint_every": 10,
-        "augment": "true",
-        "data.num_train": 200,
-        "model.width": 16,
-        "watch.samples": 32,
-        "watch.chunk": 32,
-        "watch.products": 4,
-    },
+    SUPERVISED: {"num_steps": 60, "eval_every": 30, "checkpoint_every": 10, "milliseconds": 5},
     POPULATION: {
         "num_steps": 60,
         "eval_every": 20,
