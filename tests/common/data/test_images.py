@@ -104,6 +104,21 @@ def test_a_damaged_sample_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_images("fashion_mnist", "embedded")
 
 
+def test_a_set_is_read_once_and_again_when_a_file_of_it_changes(places: Path) -> None:
+    folder = write(places / "data" / "fashion_mnist", idx_files(), packed=False)
+    first = load_images("fashion_mnist")
+    assert load_images("fashion_mnist") is first  # read-only: it can be shared
+    with pytest.raises(ValueError, match="read-only"):
+        first.train_images[0] = 0
+
+    pixels = folder / IDX_FILES[0]
+    damaged = bytearray(pixels.read_bytes())
+    damaged[-1] ^= 1  # of the same size
+    pixels.write_bytes(damaged)
+    with pytest.raises(DataError, match="is not what it was published as"):
+        load_images("fashion_mnist")
+
+
 def test_places_are_searched_in_order(places: Path) -> None:
     files = idx_files()
     assert load_images("fashion_mnist").source == "embedded sample"
