@@ -126,7 +126,7 @@ def _insert(
 
 def report(store: sqlite3.Connection, step: int, missing: int) -> None:
     """Says where training is, and for how many answers it waits."""
-    with writing(store):
+    with writing(store, is_lasting=False):
         store.execute(
             "INSERT INTO learner VALUES (1, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "step = excluded.step, missing = excluded.missing, seen_at = excluded.seen_at",
@@ -136,6 +136,6 @@ def report(store: sqlite3.Connection, step: int, missing: int) -> None:
 
 def set_errors(store: sqlite3.Connection, errors: dict[int, float]) -> None:
     """Says which share of their answers raters give at random, by their number."""
-    with writing(store):
+    with writing(store, is_lasting=False):
         for rater, error in errors.items():
             store.execute("UPDATE raters SET error = ? WHERE id = ?", (error, rater))

@@ -73,7 +73,7 @@ def refill(store: sqlite3.Connection, rater: int, held: Sequence[str]) -> list[S
         return []
     if not _candidates(store, rater, held, want):  # most often while people wait: no write
         return []
-    with writing(store):
+    with writing(store, is_lasting=False):  # a pair whose showing is lost is shown again
         chosen = _candidates(store, rater, held, want)
         showings = [_shown(store, pair, rater) for pair in chosen]
     return [showing_of(store, number) for number in showings]

@@ -105,30 +105,42 @@ def connect(path: Path, *, create: bool = False) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path, create: bool) -> None:
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
-    application, version = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("application_id", "user_version")
-    )
-    is_empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # acknowledged is on the disk
-    if is_empty and create:
+    if create:
+        connection.execute("PRAGMA journal_mode = WAL")
         with writing(connection):
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            if _is_empty(connection):
                 for statement in TABLES.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
-    elif application != APPLICATION:
+    connection.execute("BEGIN")  # one look, whatever another process does meanwhile
+    is_empty = _is_empty(connection)
+    application, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version")
+    )
+    connection.execute("COMMIT")
+    if is_empty:
+        raise UserError(f"{path}: is empty: training has not begun to ask")
+    if application != APPLICATION:
         raise DataError(f"{path}: is no store of labels")
-    elif version != VERSION:
+    if version != VERSION:
         raise DataError(f"{path}: is a store of version {version}, expected {VERSION}")
     connection.execute("UPDATE learner SET id = id WHERE 0")  # fails where nothing can be written
 
 
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
 @contextlib.contextmanager
-def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """Holds the only place for a writer; all that happens inside is kept, or none of it."""
+def writing(connection: sqlite3.Connection, *, is_lasting: bool = True) -> Iterator[None]:
+    """Holds the only place for a writer; all that happens inside is kept, or none of it.
+
+    What is lasting is on the disk at the end. What is not survives the end of this process, but
+    maybe not a power cut; it is on the disk with the next thing that is lasting.
+    """
+    connection.execute(f"PRAGMA synchronous = {'FULL' if is_lasting else 'NORMAL'}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

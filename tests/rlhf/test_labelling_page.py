@@ -15,6 +15,7 @@ pytest.importorskip("uvicorn", reason="needs the page: pip install 'jax-paper-la
 
 from common.errors import UserError
 from rlhf.labelling import answers, command, exchange, guard, showing, store
+from tests.rlhf import load
 from tests.rlhf.desk import fill, swing
 from tests.rlhf.site import Site, serving_from
 
@@ -277,3 +278,14 @@ def test_labels_of_a_run_are_written_to_a_file(tmp_path: Path) -> None:
         assert [line["kind"] for line in lines] == ["labels", *["clip"] * 4, *["pair"] * 2]
         like = swing(0).seen
         assert exchange.import_labels(desk, path, "pendulum/spin", like) == 0
+
+
+@pytest.mark.parametrize("most", [5, pytest.param(1 << 30, marks=pytest.mark.slow)])
+def test_twenty_people_at_once_lose_nothing(tmp_path: Path, most: int) -> None:
+    """The slow one takes two minutes; `tests.benchmarks.labelling_load` says how fast it is."""
+    is_short = most == 5
+    with serving_from(tmp_path, pairs=200 if is_short else 8_000) as site:
+        think, seconds = (0.0, 600.0) if is_short else (0.5, 120.0)
+        said = load.put(site.port, 20, seconds=seconds, think=think, most=most)
+        assert load.kept(site.path) == said.confirmed
+    assert said.refused == 0 and len(said.confirmed) >= (100 if is_short else 1_000)
