@@ -184,7 +184,7 @@ def test_the_error_of_a_rater_is_found_from_what_others_learned() -> None:
     held = rows_._replace(clips=seen, preferred=preferred, weights=np.zeros((400, 1), np.float32))
     judge = judge._replace(labels=judge.labels._replace(rows=held, count=np.int32(400)))
 
-    errors = people.errors_of_raters(parts._replace(how=outputs), judge, who, 2)
+    errors = people.errors_of_raters(parts._replace(how=outputs), judge, jnp.asarray(who), 2)
     # A share of 200 answers, of which only those that contradict say something: +- 0.07.
     np.testing.assert_allclose(errors, [0.0, 0.6], atol=0.15)
 
