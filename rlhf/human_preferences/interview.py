@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from common.config import config_hash
 from common.experiment import Batch, Outside
 from rlhf.human_preferences import people
 from rlhf.human_preferences.learning import Parts
@@ -56,7 +55,7 @@ def interview(parts: Parts, plan: Plan, folder: Path) -> Iterator[Outside]:
     path, config = folder / store.NAME, parts.config
     with store.store_errors(path), store.opened(path, create=True) as connection:
         name = f"{config.task.name}/{config.task.goal}"
-        run_hash = f"{config_hash(config)}/seed{config.seed}"
+        run_hash = asking.hash_of(config)
         asking.register(connection, path, run_hash, name, facts(parts, plan))
         if config.people.labels:
             like = people.blank_batch(parts)["seen"][0, 0]

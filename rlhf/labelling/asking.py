@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
+from common.config import config_hash
 from common.errors import DataError, UserError
 from rlhf.labelling.clips import Clip, packed
 from rlhf.labelling.store import now, writing
@@ -29,6 +32,11 @@ class Pair(NamedTuple):
     b: Clip
     source: str = "active"
     expected: str | None = None
+
+
+def hash_of(config: ConfigDict) -> str:
+    """Returns what a store says of the run that it belongs to."""
+    return f"{config_hash(config)}/seed{config.seed}"
 
 
 def register(

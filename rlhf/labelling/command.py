@@ -8,7 +8,7 @@ from pathlib import Path
 from common.errors import UserError
 from common.runs import Run
 from rlhf.labelling import exchange, store
-from rlhf.labelling.asking import facts_of
+from rlhf.labelling.asking import facts_of, hash_of
 from rlhf.labelling.clips import unpacked
 from rlhf.labelling.guard import make_guard
 
@@ -31,6 +31,10 @@ def label(
         raise UserError(f"{run.path}: this run asks nobody; train a config with people in it")
     with store.store_errors(path), store.opened(path) as connection:
         facts = facts_of(connection)
+        if facts["hash"] != hash_of(run.config):
+            raise UserError(
+                f"{path}: holds labels of another run ({facts['hash']}, not {hash_of(run.config)})"
+            )
         if labels:
             _take_in(run, connection, Path(labels))
         if export:

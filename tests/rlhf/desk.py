@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from common import runs
 from rlhf.labelling import answers, asking, showing, store
 from rlhf.labelling.asking import Pair
 from rlhf.labelling.clips import Clip
@@ -64,20 +65,21 @@ def fill(
     *,
     clip: Any = swing,
     second_share: float = 0.0,
-    run_hash: str = "0123/seed0",
+    run_hash: str = "",
     facts: dict[str, Any] | None = None,
 ) -> Path:
     """Writes a store with pairs of step 0 into a run folder; returns its file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / store.NAME
+    if not (folder / "config.json").exists():
+        config = {"people": {}, "experiment": "rlhf.human_preferences:people", "seed": 0}
+        (folder / "config.json").write_text(json.dumps(config))
+    run_hash = run_hash or asking.hash_of(runs.read(folder).config)
     with store.opened(path, create=True) as connection:
         asking.register(connection, path, run_hash, "pendulum/spin", {**FACTS, **(facts or {})})
         asked = [Pair(slot, clip(2 * slot), clip(2 * slot + 1)) for slot in range(pairs)]
         asking.ask(connection, path, 0, asked, second_share=second_share)
         asking.report(connection, 1, 0)
-    config = {"people": {}, "experiment": "rlhf.human_preferences:people"}
-    if not (folder / "config.json").exists():
-        (folder / "config.json").write_text(json.dumps(config))
     return path
 
 

@@ -13,10 +13,11 @@ import pytest
 pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
 pytest.importorskip("uvicorn", reason="needs the page: pip install 'jax-paper-lab[web]'")
 
+from common import runs
 from common.errors import UserError
-from rlhf.labelling import answers, command, exchange, guard, showing, store
+from rlhf.labelling import answers, command, guard, showing, store
 from tests.rlhf import load
-from tests.rlhf.desk import fill, swing
+from tests.rlhf.desk import fill
 from tests.rlhf.site import Site, serving_from
 
 TOKEN = "a-word-to-know"
@@ -271,13 +272,32 @@ def test_an_answer_that_a_full_disk_refuses_may_be_sent_again(
         assert site.post("answer", **body)[0] == 200 and site.count() == 1
 
 
+def label(folder: Path, **flags: Any) -> str:
+    """Runs `lab label` on a run folder."""
+    given = {"port": 0, "host": "127.0.0.1", "token": None, "labels": None, "export": None}
+    return command.label(runs.read(folder), **{**given, **flags})
+
+
 def test_labels_of_a_run_are_written_to_a_file(tmp_path: Path) -> None:
-    path = fill(tmp_path, 2)
-    with store.opened(path) as desk:
-        lines = list(exchange.lines_of(desk))
-        assert [line["kind"] for line in lines] == ["labels", *["clip"] * 4, *["pair"] * 2]
-        like = swing(0).seen
-        assert exchange.import_labels(desk, path, "pendulum/spin", like) == 0
+    fill(tmp_path, 2)
+    assert label(tmp_path, export=str(tmp_path / "x.jsonl")).startswith("0 labels written")
+    lines = [json.loads(line)["kind"] for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert lines == ["labels", *["clip"] * 4, *["pair"] * 2]
+
+
+def test_a_run_that_asks_nobody_or_whose_store_is_not_its_own_is_told(tmp_path: Path) -> None:
+    fill(tmp_path / "one", 1)
+    with pytest.raises(UserError, match="others reach the page there; give --token"):
+        label(tmp_path / "one", host="0.0.0.0")
+    other = fill(tmp_path / "two", 1, run_hash="ab/seed3")
+    with pytest.raises(UserError, match=r"labels of another run \(ab/seed3, not \w+/seed0\)"):
+        label(tmp_path / "two")
+    other.unlink()
+    with pytest.raises(UserError, match="is not there: training that asks people makes it"):
+        label(tmp_path / "two")
+    (tmp_path / "two/config.json").write_text('{"experiment": "rlhf.human_preferences:control"}')
+    with pytest.raises(UserError, match="this run asks nobody"):
+        label(tmp_path / "two")
 
 
 @pytest.mark.parametrize("most", [5, pytest.param(1 << 30, marks=pytest.mark.slow)])
