@@ -90,11 +90,12 @@ class _Connection:
 
 
 def kept(path: Path) -> dict[str, str]:
-    """Returns the answers in a store by nonce, as they were given."""
+    """Returns the answers in a store by nonce, as they were given and in that order."""
     with store.opened(path) as desk:
         said = rows(
             desk,
-            "SELECT nonce, choice, left_is_a FROM labels JOIN showings ON showing = showings.id",
+            "SELECT nonce, choice, left_is_a FROM labels JOIN showings ON showing = showings.id "
+            "ORDER BY labels.id",
         )
     words = {"tie": "equal", "none": "skip"}
     side = lambda choice, left: "left" if (choice == "a") == bool(left) else "right"

@@ -31,6 +31,7 @@ from rlhf.labelling import answers, showing, store
 from tests.processes import REPOSITORY
 from tests.rlhf import browser as browsers
 from tests.rlhf.desk import LAB, rows, served
+from tests.rlhf.load import kept
 from tests.rlhf.test_human_preferences import SMALL
 from tests.small_runs import power_cut
 
@@ -38,6 +39,7 @@ CONFIG = "rlhf/human_preferences/configs/people.py:cpu,task=spin"
 FEW = {**SMALL, "checkpoint_every": "3", "people.undo_seconds": "0.0", "people.ahead": "1"}
 MANY = {**FEW, "num_steps": "16", "labels.total": "50", "labels.slots": "8"}
 MANY["labels.capacity"] = "64"
+SECONDS = 400.0  # for what takes a few of a core that is free
 
 
 def config_of(**fields: str) -> ConfigDict:
@@ -213,7 +215,7 @@ def training(workdir: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 
 def begun(folder: Path, process: subprocess.Popen[str]) -> None:
     """Waits until training has asked."""
-    end = time.monotonic() + 240
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         assert process.poll() is None, "training has ended"
         with (
@@ -226,27 +228,27 @@ def begun(folder: Path, process: subprocess.Popen[str]) -> None:
     raise AssertionError("training does not ask")
 
 
-@pytest.mark.skipif(
-    browsers.executable() is None, reason="needs a browser: apt-get install chromium"
-)
-def test_fifty_answers_by_keyboard_while_server_and_training_are_killed(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
+def answered_by_keyboard(work: Path, number: int) -> tuple[Path, dict[str, str]]:
+    """Trains while a script answers in a browser, and kills both sides on the way.
+
+    Returns:
+        The run folder, and what was typed, by showing.
+    """
     keys = ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowLeft", "ArrowDown")
     words = dict(ArrowLeft="left", ArrowUp="equal", ArrowRight="right", ArrowDown="skip")
     typed: dict[str, str] = {}
     shown = "document.body.dataset.showing"
-
     with contextlib.ExitStack() as stack:
-        process, folder = stack.enter_context(training(tmp_path / "one"))
+        process, folder = stack.enter_context(training(work / "one"))
         begun(folder, process)
         page = stack.enter_context(served(folder))
-        browser = stack.enter_context(browsers.browsing(tmp_path / "browser"))
+        browser = stack.enter_context(browsers.browsing(work / "browser"))
         browser.open(page.address)
         browser.wait("document.getElementById('hello').open")
         browser.type("Ada")
         browser.press("Enter")
-        while len(typed) < 50:
-            nonce = browser.wait(f"{shown} || ''", seconds=240)
+        while len(typed) < number:
+            nonce = browser.wait(f"{shown} || ''", seconds=SECONDS)
             key = keys[len(typed) % len(keys)]
             typed[nonce] = words[key]
             browser.press(key)
@@ -256,38 +258,32 @@ def test_fifty_answers_by_keyboard_while_server_and_training_are_killed(tmp_path
             if len(typed) == 27:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
-                process, _ = stack.enter_context(training(tmp_path / "one"))
+                process, _ = stack.enter_context(training(work / "one"))
             browser.wait(f"{shown} !== '{nonce}'")
         browser.wait("document.body.dataset.outbox === '0'")
-        assert process.wait(timeout=240) == 0
+        assert process.wait(timeout=SECONDS) == 0
         browser.wait("document.getElementById('learner').className.includes('complete')")
         assert browser.errors == []
+    return folder, typed
+
+
+@pytest.mark.skipif(
+    browsers.executable() is None, reason="needs a browser: apt-get install chromium"
+)
+def test_fifty_answers_by_keyboard_while_server_and_training_are_killed(tmp_path: Path) -> None:
+    pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
+    folder, typed = answered_by_keyboard(tmp_path, 50)
 
     with store.opened(folder / store.NAME) as desk:
-        said = rows(
-            desk,
-            "SELECT nonce, choice, left_is_a, labels.pair FROM labels "
-            "JOIN showings ON showing = showings.id ORDER BY labels.id",
-        )
+        pairs = rows(desk, "SELECT pair FROM labels")
         taken = rows(desk, "SELECT count(*), count(DISTINCT label) FROM taken")
-    kept = {("a", 1): "left", ("b", 0): "left", ("a", 0): "right", ("b", 1): "right"}
-    kept |= {
-        (choice, left): word
-        for choice, word in (("tie", "equal"), ("none", "skip"))
-        for left in (0, 1)
-    }
-    # No answer lost, none twice, in the order in which they were typed.
-    assert [(nonce, kept[choice, left]) for nonce, choice, left, _ in said] == list(typed.items())
-    assert len({pair for *_, pair in said}) == 50 and taken == [(50, 50)]
+    # No answer lost, none twice, each as it was typed and in that order.
+    assert list(kept(folder / store.NAME).items()) == list(typed.items())
+    assert len(typed) == len(pairs) == len({*pairs}) == 50 and taken == [(50, 50)]
 
     # The same labels give the same run, which nobody interrupts now.
-    with training(tmp_path / "two") as (process, again):
-        process.kill()
-        process.wait()
-    (again / store.NAME).unlink(missing_ok=True)
-    for rest in again.glob("labels.sqlite-*"):
-        rest.unlink()
+    again = tmp_path / "two" / folder.relative_to(tmp_path / "one")
     copied(folder / store.NAME, again / store.NAME)
-    with training(tmp_path / "two") as (process, _):
-        assert process.wait(timeout=240) == 0
+    with training(tmp_path / "two") as (process, path):
+        assert path == again and process.wait(timeout=SECONDS) == 0
     assert digest(again) == digest(folder)
