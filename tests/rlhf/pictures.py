@@ -73,13 +73,13 @@ def picture(browser: Browser, folder: Path) -> None:
     browser.press(" ")
     for _ in range(3):
         browser.press(".")
-    browser.size(1200, 760)
+    browser.size(1200, 830)
     time.sleep(2)  # the strip is asked for every one and a half
     browser.picture(folder / "page.png")
-    browser.size(390, 844, scale=1.5, mobile=True)
+    browser.size(390, 844, scale=1.25, mobile=True)
     time.sleep(0.5)
     browser.picture(folder / "phone.png")
-    browser.size(1200, 760)
+    browser.size(1200, 830)
     browser.press(" ")
 
 
