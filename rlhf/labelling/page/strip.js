@@ -72,7 +72,7 @@ function showPeople({ raters, kappa, shared_pairs: shared, yours }) {
       const facts = [`${rater.answers}`];
       if (rater.seconds !== null) facts.push(`${number(rater.seconds, 2)} s`);
       if (rater.checks) facts.push(`${rater.checks_right}/${rater.checks} ✓`);
-      if (rater.error !== null) facts.push(`ε ${number(rater.error, 2)}`);
+      if (rater.error !== null) facts.push(`ε ${rater.error.toFixed(2)}`);
       said.textContent = facts.join(" · ");
       said.title = "answers · seconds for one · checks passed · share given at random";
       if (rater.id === yours) row.className = "you";
