@@ -37,7 +37,13 @@ from tests.small_runs import power_cut
 
 CONFIG = "rlhf/human_preferences/configs/people.py:cpu,task=spin"
 FEW = {**SMALL, "checkpoint_every": "3", "people.undo_seconds": "0.0", "people.ahead": "1"}
-MANY = {**FEW, "num_steps": "16", "labels.total": "50", "labels.slots": "8"}
+MANY = {
+    **FEW,
+    "num_steps": "16",
+    "labels.total": "50",
+    "labels.slots": "8",
+    "people.check_share": "0",
+}
 MANY["labels.capacity"] = "64"
 SECONDS = 400.0  # for what takes a few of a core that is free
 
