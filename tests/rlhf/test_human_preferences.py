@@ -144,6 +144,20 @@ def test_a_plan_asks_first_and_then_as_the_schedule_says() -> None:
     assert true.learns.all()
 
 
+def test_epochs_before_the_policy_learns_come_with_the_last_of_the_first_labels() -> None:
+    fields = dict(labels__total="10", labels__initial_share="0.5", num_steps="9")
+    found = plan.make_plan(config_of("task=chain,pretraining=8", **fields))
+
+    # Eight epochs of five labels in minibatches of four are ten updates: five rounds of two.
+    assert found.rounds.tolist() == [0, 0, 5, 1, 1, 1, 1, 1, 1]
+    assert plan.make_plan(config_of(**fields)).rounds.tolist() == [1] * 9
+
+
+def test_a_rollout_is_whole_turns() -> None:
+    with pytest.raises(UserError, match="learner.unroll=3: expected a divisor of .*steps=20"):
+        build(config_of("task=chain,rl=a2c", learner__unroll="3"))
+
+
 def test_correlation_is_that_of_pearson() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 30)).astype(np.float32)
     expected = np.corrcoef(a, b)[0, 1]
@@ -155,7 +169,7 @@ def test_correlation_is_that_of_pearson() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
-    "environment": ({"task__name": "hopper"}, "env='hopper': no such environment"),
+    "environment": ({"task__name": "unicycle"}, "env='unicycle': no such environment"),
     "goal": ({"task__goal": "spin"}, "config.task.goal='spin': of chain expected one of task"),
     "clip": ({"clip__length": "21"}, "config.clip.length is 21: expected 1 to 20"),
     "slots": ({"labels__total": "60"}, "config.labels"),
