@@ -63,7 +63,7 @@ def separable(
     columns: Float[Array, "w_out w"],
 ) -> Float[Array, "n h_out w_out c"]:
     """Returns images times one matrix from the left and one from the right, channel by channel."""
-    return along_columns(along_rows(images, columns), rows)
+    return along_rows(along_columns(images, rows), columns)
 
 
 def along_columns(
@@ -80,10 +80,9 @@ def along_rows(
 ) -> Float[Array, "n h w_out c"]:
     """Returns images whose rows are multiplied by a matrix, channel by channel."""
     count, height, width, channels = images.shape
-    # Channels stay innermost: one product with `columns` for each of them, in one matrix.
-    wide = jnp.kron(jnp.asarray(columns).T, jnp.eye(channels, dtype=jnp.float32))
-    flat = images.reshape(count * height, width * channels)
-    return product("ni,ij->nj", flat, wide).reshape(count, height, columns.shape[0], channels)
+    flat = images.reshape(count * height, width, channels)
+    moved = product("vw,kwc->kvc", columns, flat)
+    return moved.reshape(count, height, columns.shape[0], channels)
 
 
 def diagonals(
