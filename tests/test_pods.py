@@ -13,8 +13,14 @@ HNP = ("inr_classification", "editing", "generalization", "mlp_generalization")
 PLANES = "landscape/visualizing"
 # Steps of more than one gradient that is summed: ten updates and products with the Hessian; none,
 # since every chip has seeds of its own; rows of all chips in one loss; products with the Fisher
-# matrix and minibatches of reinforcement learning.
-NOT_ONE_GRADIENT = ("gradient_descent", "two_layer", "contrastive", "human_preferences")
+# matrix and minibatches of reinforcement learning; an epoch of two ways to tune.
+NOT_ONE_GRADIENT = (
+    "gradient_descent",
+    "two_layer",
+    "contrastive",
+    "human_preferences",
+    "surgical/configs/adapt",
+)
 VARIANTS = (
     *(f"{NFN}/{name}.py:pod,kind=hnp" for name in HNP),
     f"{NFN}/tickets.py:pod,kind=pt",
