@@ -22,7 +22,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import json
 
-from absl import app, flags
+from absl import flags
 
 from common.files.json_files import read_json, write_json
 from common.provenance.environment import environment
@@ -31,11 +31,20 @@ from tests.faults.experiments import SPECS, train
 from tests.faults.nursery import apart, cpu_seconds, live
 from tests.processes import REPOSITORY
 
-OUT = flags.DEFINE_string("out", None, "JSON file to write, or to read with --markdown")
-WORKDIR = flags.DEFINE_string("workdir", "runs/faults", "Where runs are harmed; emptied before")
-ONLY = flags.DEFINE_list("only", [], "Faults to do again, others are not done")
-MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the table of an earlier run")
-SAMPLE = flags.DEFINE_boolean("sample", False, "A few of each, for the test suite")
+FLAGS = flags.FlagValues()  # not those of other commands that a test loads
+OUT = flags.DEFINE_string(
+    "out", None, "JSON file to write, or to read with --markdown", flag_values=FLAGS
+)
+WORKDIR = flags.DEFINE_string(
+    "workdir", "runs/faults", "Where runs are harmed; emptied before", flag_values=FLAGS
+)
+ONLY = flags.DEFINE_list("only", [], "Faults to do again, others are not done", flag_values=FLAGS)
+MARKDOWN = flags.DEFINE_boolean(
+    "markdown", False, "Print the table of an earlier run", flag_values=FLAGS
+)
+SAMPLE = flags.DEFINE_boolean(
+    "sample", False, "A few of each, for the test suite", flag_values=FLAGS
+)
 SEED = 0
 
 
@@ -144,7 +153,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Runs what is missing, writing the JSON after every fault; fails if anything was not right."""
     if MARKDOWN.value:
         print(markdown(read_json(OUT.value)))
@@ -172,4 +181,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    FLAGS(sys.argv)
+    main()

@@ -12,8 +12,7 @@ from common.checkpoints import chatter
 from tests.faults.run import faults
 from tests.processes import run_child
 
-START = "import sys; sys.argv = ['run', *sys.argv[1:]]\n"
-START += "from absl import app\nfrom tests.faults import run\napp.run(run.main)"
+START = "import sys; from tests.faults import run; run.FLAGS(['run', *sys.argv[1:]]); run.main()"
 
 
 def counts(tmp_path: Path, *words: str, seconds: float) -> dict:

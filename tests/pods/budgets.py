@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from common.config import config_hash, load_config
 from common.files.json_files import read_json, write_json
@@ -27,11 +27,18 @@ from common.papers import REPOSITORY
 from common.provenance.environment import environment
 from tests.variants import pod_specs
 
-OUT = flags.DEFINE_string("out", None, "JSON file to write and to go on with")
-TOPOLOGIES = flags.DEFINE_list("topologies", ["v5e:16x16"], "Slices, as `lab compile` names them")
-ONLY = flags.DEFINE_string("only", "", "Presets whose path holds this text")
-WEAK = flags.DEFINE_boolean("weak_scaling", False, "One preset on 1 to 256 chips instead")
-MARKDOWN = flags.DEFINE_boolean("markdown", False, "Print the tables of the file")
+FLAGS = flags.FlagValues()  # not those of other commands that a test loads
+OUT = flags.DEFINE_string("out", None, "JSON file to write and to go on with", flag_values=FLAGS)
+TOPOLOGIES = flags.DEFINE_list(
+    "topologies", ["v5e:16x16"], "Slices, as `lab compile` names them", flag_values=FLAGS
+)
+ONLY = flags.DEFINE_string("only", "", "Presets whose path holds this text", flag_values=FLAGS)
+WEAK = flags.DEFINE_boolean(
+    "weak_scaling", False, "One preset on 1 to 256 chips instead", flag_values=FLAGS
+)
+MARKDOWN = flags.DEFINE_boolean(
+    "markdown", False, "Print the tables of the file", flag_values=FLAGS
+)
 
 # Rows of a batch on every chip stay the same; its pod preset has four of them on 256 chips.
 WEAK_SPEC, ROWS = "sciml/boon/configs/single_step.py:pod", 4
@@ -121,7 +128,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(_: list[str]) -> None:
+def main() -> None:
     """Compiles what is missing, writing the file after every program."""
     there = OUT.value and Path(OUT.value).exists()
     result = read_json(OUT.value) if there else {"quick": True, "budgets": {}, "weak_scaling": {}}
@@ -145,4 +152,5 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    FLAGS(sys.argv)
+    main()
