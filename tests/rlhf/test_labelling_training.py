@@ -190,7 +190,8 @@ def test_the_error_of_a_rater_is_found_from_what_others_learned() -> None:
     careless = (who == 1) & (random.random(400) < 0.6)
     preferred = np.where(careless, random.random(400) < 0.5, right).astype(np.float32)
     held = rows_._replace(clips=seen, preferred=preferred, weights=np.zeros((400, 1), np.float32))
-    judge = judge._replace(labels=judge.labels._replace(rows=held, count=np.int32(400)))
+    labels = jax.tree.map(jnp.asarray, judge.labels._replace(rows=held, count=np.int32(400)))
+    judge = judge._replace(labels=labels)
 
     errors = people.errors_of_raters(parts._replace(how=outputs), judge, jnp.asarray(who), 2)
     # A share of 200 answers, of which only those that contradict say something: +- 0.07.
