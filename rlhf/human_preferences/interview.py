@@ -122,7 +122,7 @@ def _clips(shown: people.Shown, place: int) -> tuple[Clip, Clip]:
     a, b = (
         Clip(
             {name: value[place, which] for name, value in shown.pose._asdict().items()},
-            shown.seen[place, which],
+            np.asarray(shown.seen[place, which]),
             float(shown.goal[place, which]),
         )
         for which in (0, 1)

@@ -199,9 +199,9 @@ def in_turns(
         agent, metrics = update(algorithm, learner, rollout, rewards, batch, key_update)
         return Learner(agent, states), (rollout, metrics)
 
-    each = tuple(jax.random.split(key, steps // unroll) for key in keys)
-    learner, (rollouts, metrics) = jax.lax.scan(turn, state.learner, each)
-    whole = jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), rollouts)
+    rollouts, updates = (jax.random.split(key, steps // unroll) for key in keys)
+    learner, (turns, metrics) = jax.lax.scan(turn, state.learner, (rollouts, updates))
+    whole = jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), turns)
     return learner, whole, jax.tree.map(jnp.mean, metrics)
 
 

@@ -35,7 +35,7 @@ def lines_of(store: sqlite3.Connection) -> Iterator[Line]:
     yield {"kind": "labels", "version": VERSION, "run": run["hash"], "task": run["name"]}
     for kind, query in _TABLES.items():
         for row in store.execute(query):
-            line = {"kind": kind, **dict(row)}
+            line: Line = {"kind": kind, **dict(row)}
             if kind == "clip":
                 line["content"] = base64.b64encode(line["content"]).decode()
             yield line

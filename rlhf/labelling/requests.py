@@ -47,7 +47,8 @@ def read(content: bytes, *needed: str) -> Request:
         if type(value) is not _FIELDS[name]:  # a bool is no int here
             raise ValueError(f"field {name!r} is a {type(value).__name__}")
     _check_sizes(fields)
-    return Request(**{**fields, "held": tuple(fields.get("held", ()))})
+    given: dict[str, Any] = {**fields, "held": tuple(fields.get("held", ()))}
+    return Request(**given)
 
 
 def _check_sizes(fields: Mapping[str, Any]) -> None:

@@ -106,7 +106,9 @@ def _tars() -> dict[str, Case]:
 
 
 def _arrays() -> dict[str, Case]:
-    one = lambda path: formats.read_npz(path, {"images": (None,)})
+    def one(path: Path) -> Any:
+        return formats.read_npz(path, {"images": (None,)})
+
     stream = io.BytesIO()
     np.save(stream, np.array([Runs()], dtype=object), allow_pickle=True)
     bomb = npz(
@@ -123,7 +125,7 @@ def _arrays() -> dict[str, Case]:
         "encrypted": bytes(locked),
         "a pickle": pickle.dumps(Runs()),
     }
-    listed = {
+    listed: dict[str, Case] = {
         f"npz: {name}": (f"{k}.npz", content, one)
         for k, (name, content) in enumerate(found.items())
     }

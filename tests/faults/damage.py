@@ -1,11 +1,13 @@
 """Files of checkpoints as disks, copies and people leave them: flipped, cut, gone, exchanged."""
 
+import contextlib
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from absl import logging
 
@@ -71,7 +73,7 @@ def campaign(workdir: Path, trials: int, seed: int, folder: Path) -> dict[str, A
     like = program.layout(build(run.config), run.config, mesh).state
     wanted = _digests(run.path / "checkpoints", like)
     assert len(wanted) > 1, wanted
-    draw, lines = random.Random(f"{seed} {workdir.name}"), _Warnings()
+    draw = random.Random(f"{seed} {workdir.name}")
     counts = {
         kind: dict.fromkeys(("refused", "harmless", "silent", "crashed"), 0) for kind in KINDS
     }
@@ -83,20 +85,20 @@ def campaign(workdir: Path, trials: int, seed: int, folder: Path) -> dict[str, A
         kind = list(KINDS)[trial % len(KINDS)]
         own = [path for path in files if path.relative_to(copy).parts[0] == str(step)]
         own = [path for path in own if path.stat().st_size or kind in ("delete", "swap")]
-        with lines:
+        with _warnings() as lines:
             KINDS[kind](draw.choice(own), draw, files)
             counts[kind][_outcome(copy, like, wanted, lines)] += 1
         shutil.rmtree(copy)
     return {"trials": trials, "seed": seed, "kinds": counts}
 
 
-def _digests(folder: Path, like: Any) -> dict[int, str]:
+def _digests(folder: Path, like: Any) -> dict[int, str | None]:
     with Checkpoints(folder, read_only=True) as checkpoints:
         states = {step: checkpoints.restore(like, step=step) for step in checkpoints.steps()}
     return {step: snapshot.digest(found.state) for step, found in states.items() if found}
 
 
-def _outcome(folder: Path, like: Any, wanted: dict[int, str], lines: "_Warnings") -> str:
+def _outcome(folder: Path, like: Any, wanted: dict[int, str | None], lines: list[str]) -> str:
     try:
         with Checkpoints(folder) as checkpoints:
             restored = checkpoints.restore(like)
@@ -106,23 +108,19 @@ def _outcome(folder: Path, like: Any, wanted: dict[int, str], lines: "_Warnings"
         return "crashed"
     newest = restored.step if restored else -1
     refused = {step for step in wanted if step > newest}
-    if any(f"checkpoint of step {step} refused" not in " ".join(lines.seen) for step in refused):
+    if any(f"checkpoint of step {step} refused" not in " ".join(lines) for step in refused):
         return "silent"
     if restored and snapshot.digest(restored.state) != wanted[restored.step]:
         return "silent"
     return "refused" if refused else "harmless"
 
 
-class _Warnings:
-    """The warnings that are logged inside a block."""
-
-    def __enter__(self) -> None:
-        self.seen: list[str] = []
-        self._before = logging.warning
-        logging.warning = lambda text, *args: self.seen.append(text % args)
-
-    def __exit__(self, *_: object) -> None:
-        logging.warning = self._before
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Gives the warnings that are logged inside a block."""
+    seen: list[str] = []
+    with mock.patch.object(logging, "warning", lambda text, *args: seen.append(text % args)):
+        yield seen
 
 
 def total(counts: dict[str, Any], outcome: str) -> int:

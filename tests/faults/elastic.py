@@ -29,13 +29,13 @@ def devices(folder: Path, *, spec: Sequence[str] = TRAIN, every: int = 18) -> di
     folder.mkdir(parents=True)
     whole = live([*spec, f"--workdir={folder / 'whole'}"], folder)
     assert whole.code == 0, whole.stderr
-    stopped = 0
+    stopped, life = 0, None
     for k, count in enumerate(DEVICES):
         moment = None if k == len(DEVICES) - 1 else _stop_after((k + 1) * every, folder / "moved")
         words = [*spec, f"--workdir={folder / 'moved'}", f"--devices={count}"]
         life = _again_if_it_hangs(lambda words=words, moment=moment: live(words, folder, moment))
         stopped += life.code == 75
-    assert life.code == 0, life.stderr
+    assert life is not None and life.code == 0
     same = outcome(folder / "moved")["state_sha256"] == outcome(folder / "whole")["state_sha256"]
     return {"devices": list(DEVICES), "stops": stopped, "bitwise": int(same)}
 

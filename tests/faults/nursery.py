@@ -122,10 +122,9 @@ def _fork(run: Callable[[], int]) -> int:
         code = run()
     except BaseException:
         traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _wait(number: int, deadline: float) -> int:

@@ -33,7 +33,7 @@ from tests.processes import REPOSITORY
 
 FLAGS = flags.FlagValues()  # not those of other commands that a test loads
 OUT = flags.DEFINE_string(
-    "out", None, "JSON file to write, or to read with --markdown", flag_values=FLAGS
+    "out", "results/faults.json", "JSON file to write and to go on with", flag_values=FLAGS
 )
 WORKDIR = flags.DEFINE_string(
     "workdir", "runs/faults", "Where runs are harmed; emptied before", flag_values=FLAGS
@@ -159,7 +159,7 @@ def main() -> None:
         print(markdown(read_json(OUT.value)))
         return
     chosen = faults(sample=SAMPLE.value)
-    result = read_json(OUT.value) if OUT.value and Path(OUT.value).exists() else {"faults": {}}
+    result = read_json(OUT.value) if Path(OUT.value).exists() else {"faults": {}}
     wanted = [n for n in chosen if any(map(n.startswith, ONLY.value)) or not ONLY.value]
     for name in wanted:
         if name in result["faults"] and not ONLY.value:

@@ -140,7 +140,8 @@ def caches(trials: int, seed: int, folder: Path) -> dict[str, Any]:
         Counts of runs that end as if nothing had happened, `bitwise`.
     """
     folder.mkdir(parents=True)
-    draw, counts = random.Random(seed), {"seed": seed}
+    draw = random.Random(seed)
+    counts: dict[str, Any] = {"seed": seed}
     for variable, name, what in (
         ("LAB_CACHE", OPERATOR, "generated sets"),
         ("JAX_COMPILATION_CACHE_DIR", POPULATION, "compiled programs"),

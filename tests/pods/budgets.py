@@ -28,7 +28,9 @@ from common.provenance.environment import environment
 from tests.variants import pod_specs
 
 FLAGS = flags.FlagValues()  # not those of other commands that a test loads
-OUT = flags.DEFINE_string("out", None, "JSON file to write and to go on with", flag_values=FLAGS)
+OUT = flags.DEFINE_string(
+    "out", "results/pod_budgets.json", "JSON file to write and to go on with", flag_values=FLAGS
+)
 TOPOLOGIES = flags.DEFINE_list(
     "topologies", ["v5e:16x16"], "Slices, as `lab compile` names them", flag_values=FLAGS
 )
@@ -130,7 +132,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Compiles what is missing, writing the file after every program."""
-    there = OUT.value and Path(OUT.value).exists()
+    there = Path(OUT.value).exists()
     result = read_json(OUT.value) if there else {"quick": True, "budgets": {}, "weak_scaling": {}}
     if MARKDOWN.value:
         print(markdown(result))

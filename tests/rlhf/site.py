@@ -47,7 +47,7 @@ class Site(NamedTuple):
         status, text, _ = self.ask("POST", f"/api/{path}", fields)
         return status, json.loads(text)
 
-    def count(self) -> int:
+    def answers(self) -> int:
         with store.opened(self.path) as desk:
             return desk.execute("SELECT count(*) FROM labels").fetchone()[0]
 

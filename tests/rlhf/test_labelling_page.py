@@ -49,11 +49,11 @@ def test_an_answer_brings_the_next_pair_and_says_nothing_of_what_is_known(site: 
     assert {*said["showings"][0]} == {"nonce", "left", "right"}
     assert {*said["showings"][0]["left"]} == {"segments", "circles"}
     held = [one["nonce"] for one in said["showings"]]
-    before = site.count()
+    before = site.answers()
     status, said = site.post(
         "answer", rater="Ada", showing=held[0], choice="left", latency_ms=1200, held=held[1:]
     )
-    assert status == 200 and len(said["showings"]) == 1 and site.count() == before + 1
+    assert status == 200 and len(said["showings"]) == 1 and site.answers() == before + 1
     status, said = site.post("undo", rater="Ada")
     assert status == 200 and said["undone"] == "left" and len(said["showings"]) == 1
 
@@ -99,12 +99,12 @@ def refused_bodies() -> dict[str, tuple[str, Any, int]]:
 @pytest.mark.parametrize("name", refused_bodies())
 def test_what_is_no_request_is_refused(site: Site, name: str) -> None:
     path, body, expected = refused_bodies()[name]
-    before = site.count()
+    before = site.answers()
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     status, text, headers = site.ask("POST", f"/api/{path}", content)
     assert status == expected, text
     assert "Traceback" not in text and len(text) < 200
-    assert headers["Content-Security-Policy"] and site.count() == before
+    assert headers["Content-Security-Policy"] and site.answers() == before
 
 
 CROSS = {
@@ -133,13 +133,13 @@ CROSS = {
 def test_requests_of_other_sites_are_refused(site: Site, name: str) -> None:
     one = site.post("queue", rater="Eve", held=[])[1]["showings"][0]["nonce"]
     changed = {key: text.format(port=site.port) for key, text in CROSS[name].items()}
-    body, before = {"rater": "Eve", "showing": one, "choice": "left"}, site.count()
+    body, before = {"rater": "Eve", "showing": one, "choice": "left"}, site.answers()
     if "Content-Length" in changed:
         body["showing"] = "x" * 4_200  # as long as it says
         changed = {}
     status, text, _ = site.ask("POST", "/api/answer", body, changed)
     assert status in (403, 413, 415, 421), text
-    assert site.count() == before
+    assert site.answers() == before
     if "Host" in changed:
         assert site.ask("GET", "/", headers=changed)[0] == 421
 
@@ -148,12 +148,12 @@ def test_an_answer_that_is_sent_again_is_refused(site: Site) -> None:
     one = site.post("queue", rater="Replay", held=[])[1]["showings"][0]["nonce"]
     body = {"rater": "Replay", "showing": one, "choice": "right"}
     assert site.post("answer", **body)[0] == 200
-    before = site.count()
+    before = site.answers()
     assert site.post("answer", **body)[0] == 409
     assert site.post("answer", **{**body, "rater": "Eve"})[0] == 404  # nor by somebody else
     assert site.post("undo", rater="Replay")[0] == 200
     assert site.post("answer", **body)[0] == 409  # nor after it was taken back
-    assert site.count() == before
+    assert site.answers() == before
 
 
 @pytest.mark.parametrize(
@@ -268,13 +268,19 @@ def test_an_answer_that_a_full_disk_refuses_may_be_sent_again(
             patch.setattr(answers, "now", full)
             status, said = site.post("answer", **body)
         assert status == 503 and said["error"].endswith("cannot be written: the disk is full")
-        assert site.count() == 0  # nothing of it was kept
-        assert site.post("answer", **body)[0] == 200 and site.count() == 1
+        assert site.answers() == 0  # nothing of it was kept
+        assert site.post("answer", **body)[0] == 200 and site.answers() == 1
 
 
 def label(folder: Path, **flags: Any) -> str:
     """Runs `lab label` on a run folder."""
-    given = {"port": 0, "host": "127.0.0.1", "token": None, "labels": None, "export": None}
+    given: dict[str, Any] = {
+        "port": 0,
+        "host": "127.0.0.1",
+        "token": None,
+        "labels": None,
+        "export": None,
+    }
     return command.label(runs.read(folder), **{**given, **flags})
 
 

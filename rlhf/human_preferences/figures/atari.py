@@ -18,4 +18,4 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
         out_path: The PNG to write.
     """
     cells = [cell for cell in data["cells"] if cell["row"] == MAIN]
-    draw_runs({**data, "cells": cells}, run_directories, out_path, "")
+    draw_runs({**data, "cells": cells}, run_directories, out_path)

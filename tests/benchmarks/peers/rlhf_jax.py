@@ -69,7 +69,7 @@ def reward_case(members: int, hidden: tuple[int, ...]) -> Case:
         Labels(clips, answers, jnp.zeros((PAIRS, 2)), weights), jnp.asarray(PAIRS, jnp.int32)
     )
     how = Fit(
-        apply=lambda params, x, key: vector_reward(params, x),
+        apply=lambda params, model_state, x, key: (vector_reward(params, x), model_state),
         loss=preference_loss(0.1),
         optimizer=optax.adam(1e-3),
         batch_size=BATCH,

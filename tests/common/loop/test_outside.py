@@ -84,7 +84,8 @@ def test_steps_and_seeds_that_would_share_an_answer_are_refused(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"given": np.float32([1, 2])}, {"given": np.int32(1)}, {"other": np.float32(1)}]
+    "wrong",
+    [{"given": np.array([1, 2], np.float32)}, {"given": np.int32(1)}, {"other": np.float32(1)}],
 )
 def test_what_the_batch_has_no_place_for_is_refused(tmp_path: Path, wrong: Any) -> None:
     experiment = with_outside(build(config_of()), lambda *_: wrong)
