@@ -184,9 +184,11 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_75(
     assert code == 75, error
     assert "Traceback" not in error
     last = error.strip().splitlines()[-1]
-    assert "stopped at step 14 of 40 and saved" in last and "same command" in last
-    assert max(manifest.steps(run_folder(tmp_path) / "checkpoints")) == 14
-    assert len(metrics(tmp_path)) == 14 + 1  # training, and the evaluation of step 10
+    assert "stopped at step 13 of 40 and saved" in last and "same command" in last
+    assert (
+        max(manifest.steps(run_folder(tmp_path) / "checkpoints")) == 13
+    )  # before the step of that batch
+    assert len(metrics(tmp_path)) == 13 + 1  # training, and the evaluation of step 10
     assert signal.getsignal(number) == before
 
 
