@@ -136,15 +136,24 @@ def nan_in_the_middle(folder: Path) -> dict[str, Any]:
 def caches(trials: int, seed: int, folder: Path) -> dict[str, Any]:
     """Damages files of the cache of generated sets, and those of compiled programs, by turns.
 
+    Programs are not exchanged for one another: JAX keeps no name inside of one, and runs whatever
+    lies under the name that it looks for.
+
     Returns:
         Counts of runs that end as if nothing had happened, `bitwise`.
     """
     folder.mkdir(parents=True)
     draw = random.Random(seed)
     counts: dict[str, Any] = {"seed": seed}
-    for variable, name, what in (
-        ("LAB_CACHE", OPERATOR, "generated sets"),
-        ("JAX_COMPILATION_CACHE_DIR", POPULATION, "compiled programs"),
+    every = list(damage.KINDS.values())
+    for variable, name, what, kinds in (
+        ("LAB_CACHE", OPERATOR, "generated sets", every),
+        (
+            "JAX_COMPILATION_CACHE_DIR",
+            POPULATION,
+            "compiled programs",
+            [kind for kind in every if kind is not damage.swap],
+        ),
     ):
         good, used = folder / f"{what}, good", folder / what
         first = live(experiments.train(name, folder / name), folder, env={variable: str(good)})
@@ -153,7 +162,7 @@ def caches(trials: int, seed: int, folder: Path) -> dict[str, Any]:
         for trial in range(trials):
             shutil.rmtree(used, ignore_errors=True)
             shutil.copytree(good, used)
-            _damage_all(used, list(damage.KINDS.values())[trial % len(damage.KINDS)], draw)
+            _damage_all(used, kinds[trial % len(kinds)], draw)
             workdir = folder / f"{name}{trial}"
             life = live(experiments.train(name, workdir), folder, env={variable: str(used)})
             is_calm = life.code == 0 and "Traceback" not in life.stderr
