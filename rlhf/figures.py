@@ -41,7 +41,12 @@ PAIRS = 2_000
 
 
 def draw_runs(
-    data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path, *, shown: str = ""
+    data: Mapping[str, Any],
+    run_directories: RunDirectories,
+    out_path: Path,
+    *,
+    shown: str = "",
+    only: tuple[str, str] | None = None,
 ) -> None:
     """Draws curves of every row over the strip and the reward of one of them.
 
@@ -50,7 +55,11 @@ def draw_runs(
         run_directories: Where the runs are.
         out_path: The PNG to write.
         shown: The row whose first seed is drawn step by step; "" for none.
+        only: ("row" or "column", its name) of the cells that are drawn; None: all.
     """
+    if only is not None:
+        kind, name = only
+        data = {**data, "cells": [cell for cell in data["cells"] if cell[kind] == name]}
     with page(out_path, (9, 7.5 if shown else 4)) as figure:
         top, *below = stacked(figure, (3, 1, 2.6) if shown else (1,))
         axis = top.subplots()

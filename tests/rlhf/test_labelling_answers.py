@@ -3,7 +3,6 @@
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,18 +18,6 @@ from rlhf.labelling import (
 )
 from rlhf.labelling.asking import Pair
 from tests.rlhf.desk import fill, give, rater, rows, swing
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    fill(tmp_path, 6)
-    return tmp_path
-
-
-@pytest.fixture
-def desk(folder: Path) -> Any:
-    with store.opened(folder / store.NAME) as connection:
-        yield connection
 
 
 def test_an_answer_is_of_the_clip_on_that_side(desk: sqlite3.Connection) -> None:

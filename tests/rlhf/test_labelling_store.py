@@ -24,18 +24,6 @@ from rlhf.labelling.clips import Clip
 from tests.rlhf.desk import FACTS, fill, game, give, rater, rows, swing
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    fill(tmp_path, 6)
-    return tmp_path
-
-
-@pytest.fixture
-def desk(folder: Path) -> Any:
-    with store.opened(folder / store.NAME) as connection:
-        yield connection
-
-
 @pytest.mark.parametrize("clip", [swing(3), game(3), game(3, color=True)])
 def test_a_clip_comes_back_as_it_was_and_one_flipped_bit_is_told(clip: Clip) -> None:
     content, sha256 = clips.packed(clip)
