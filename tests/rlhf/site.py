@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
+# Whoever imports this file is skipped as a whole.
+pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
+pytest.importorskip("uvicorn", reason="needs the page: pip install 'jax-paper-lab[web]'")
+
 from rlhf.labelling import command, guard, serving, store
 from tests.rlhf.desk import fill, swing
 

@@ -16,7 +16,6 @@ from tests.rlhf.site import serving_from
 pytestmark = pytest.mark.skipif(
     browsers.executable() is None, reason="needs a browser: apt-get install chromium"
 )
-pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
 SHOWING = "document.body.dataset.showing"
 
 

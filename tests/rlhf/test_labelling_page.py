@@ -10,9 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("starlette", reason="needs the page: pip install 'jax-paper-lab[web]'")
-pytest.importorskip("uvicorn", reason="needs the page: pip install 'jax-paper-lab[web]'")
-
 from common import runs
 from common.errors import UserError
 from rlhf.labelling import answers, command, guard, showing, store
