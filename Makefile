@@ -1,6 +1,6 @@
 # make demo     train a small table on real images, draw it, write an HTML report (minutes)
 # make test     the whole test suite        make check    format, lint and types
-# make test-all   the same with its slow tests: an hour and more
+# make test-all   the same with its slow tests
 # make test-cost  the same, compiled cold, and what every topic of it costs
 # make results  every table at preset cpu   make bench    benchmarks, into results/
 # make results-check   the committed numbers against the published ones

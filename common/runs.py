@@ -14,6 +14,7 @@ from typing import Any
 from common.checkpoints import manifest
 from common.config import describe_diff
 from common.loop.loading import History, Loaded, history, load
+from common.loop.metrics import read_metrics
 from common.run_folders.records import Run, find, read, read_result
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "history",
     "load",
     "read",
+    "read_metrics",
     "read_result",
     "verify",
 ]

@@ -1,6 +1,5 @@
 """What the figures of the tables show: learning curves, clips drawn from poses, learned rewards."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +73,7 @@ def draw_runs(
 
 def returns(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Returns steps [n] and returns [n, seeds] that the run of a result folder has logged."""
-    text = (_run_folder(folder) / "metrics.jsonl").read_text()
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = runs.read_metrics(_run_folder(folder) / "metrics.jsonl")
     train = [line for line in lines if line["kind"] == "train"]
     steps = np.array([line["step"] for line in train])
     return steps, np.array([np.ravel(line["return"]) for line in train])

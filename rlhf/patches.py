@@ -1,8 +1,7 @@
 """Convolutions of images without padding: of small ones as products of their patches.
 
-On a CPU XLA's convolutions of a board of 10 x 10 cells take twice as long as the matrix products
-here, and seeds and members under `vmap` are a batch of these. Of frames of 42 x 42 a fit of three
-reward models, a loop in a loop, takes six times as long.
+On a CPU XLA's convolutions of small images take longer than the matrix products here, most of all
+in a loop in a loop, as a fit is; and seeds and members under `vmap` are a batch of products.
 """
 
 import jax.numpy as jnp

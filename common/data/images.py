@@ -178,8 +178,8 @@ def downsample(
 def _read(found: Found) -> ImageSet:
     """Returns the set of a place; the last ones are kept while their files are as they were.
 
-    Decompressing and checking take half a second, and a run asks for its images again and again:
-    for what they are called, for their checksum, for every part of its data.
+    Decompressing and checking are slow, and a run asks for its images again and again: for what
+    they are called, for their checksum, for every part of its data.
     """
     key = (found.source, found.title, found.path, _stamps(found.path))
     if key not in _KEPT:

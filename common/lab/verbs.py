@@ -80,23 +80,13 @@ of the three may be missing; seeds may be a number. "slurm": {...} holds options
 
 def _about_run(verb: RunVerb) -> Verb:
     """Returns a verb about a saved run that a topic brings along."""
-    if not verb.loads:
-        return Verb(
-            verb.summary,
-            about_folder(verb),
-            flags=(*verb.flags, SAVED_RUN[0], WORKDIR),
-            needs=("run",),
-            word_for="run",
-            examples=verb.examples,
-            notes=verb.notes,
-        )
     return Verb(
         verb.summary,
-        about_run(verb),
-        flags=(*verb.flags, *SAVED_RUN, SEED),
+        about_run(verb) if verb.loads else about_folder(verb),
+        flags=(*verb.flags, *((*SAVED_RUN, SEED) if verb.loads else (SAVED_RUN[0], WORKDIR))),
         needs=("run",),
         word_for="run",
-        starts_jax=True,
+        starts_jax=verb.loads,
         examples=verb.examples,
         notes=verb.notes,
     )

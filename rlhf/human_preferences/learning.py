@@ -1,5 +1,6 @@
 """One step of learning from preferences: a rollout, new labels, the ensemble, the policy."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ from rlhf.training import Learner, init_learner
 
 PyTree = Any
 Numbers = Batch = dict[str, Any]
+# A rollout -> the judge after it, its rewards of the rollout, and metrics.
+Judging = Callable[[Rollout], tuple[Any, Float[Array, "steps envs"], Metrics]]
 
 
 class Judge(NamedTuple):
@@ -158,21 +161,46 @@ def step(
     """
     key_rollout, key_judge, key_update = jax.random.split(key, 3)
     algorithm = learner_of(parts.config, parts.networks, data)
+    judging = partial(after_labels, parts, state.judge, data=data, batch=batch, key=key_judge)
+    keys = key_rollout, key_update
+    state, rollout, said = played(parts, algorithm, state, data, batch, keys, judging)
+    return state, {"return": mean_return(parts, rollout), **said}
+
+
+def mean_return(parts: Parts, rollout: Rollout) -> Float[Array, ""]:
+    """Returns the rater's reward of a rollout, as of an episode."""
+    return jnp.mean(rewards_of(parts.task.goal, rollout)) * parts.task.judged.horizon
+
+
+def played(
+    parts: Parts,
+    algorithm: Algorithm,
+    state: State,
+    data: Numbers,
+    batch: Batch,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    judging: Judging,
+) -> tuple[State, Rollout, Metrics]:
+    """Returns the state after a rollout, its judgement and the updates, in the algorithm's order.
+
+    Args:
+        parts: Of the config.
+        algorithm: Acts and learns.
+        state: Before; its judge is what rewards turns of an algorithm that has some.
+        data: The numbers of the config.
+        batch: A step of the `plan`.
+        keys: Of the rollout, and of the updates.
+        judging: Called once, with the rollout.
+    """
     if parts.config.learner.get("unroll", 0):
-        played = in_turns(parts, algorithm, state, data, batch, (key_rollout, key_update))
-        learner, rollout, of_update = played
-        goal = rewards_of(parts.task.goal, rollout)
-        judge, _, found = after_labels(parts, state.judge, rollout, goal, data, batch, key_judge)
+        learner, rollout, of_update = in_turns(parts, algorithm, state, data, batch, keys)
+        judge, _, found = judging(rollout)
     else:
-        env_states, rollout = act(parts, algorithm, state.learner, key_rollout)
-        goal = rewards_of(parts.task.goal, rollout)
-        judge, rewards, found = after_labels(
-            parts, state.judge, rollout, goal, data, batch, key_judge
-        )
-        agent, of_update = update(algorithm, state.learner, rollout, rewards, batch, key_update)
+        env_states, rollout = act(parts, algorithm, state.learner, keys[0])
+        judge, rewards, found = judging(rollout)
+        agent, of_update = update(algorithm, state.learner, rollout, rewards, batch, keys[1])
         learner = Learner(agent, env_states)
-    mean = {"return": jnp.mean(goal) * parts.task.judged.horizon}
-    return State(learner, judge), {**mean, **found, **of_update}
+    return State(learner, judge), rollout, {**found, **of_update}
 
 
 def in_turns(
@@ -283,18 +311,13 @@ def learned_rewards(
 
 
 def after_labels(
-    parts: Parts,
-    judge: Any,
-    rollout: Rollout,
-    goal: Float[Array, "steps envs"],
-    data: Numbers,
-    batch: Batch,
-    key: PRNGKeyArray,
+    parts: Parts, judge: Any, rollout: Rollout, *, data: Numbers, batch: Batch, key: PRNGKeyArray
 ) -> tuple[Any, Float[Array, "steps envs"], Metrics]:
     """Returns the judge after new labels and a fit, its rewards of the rollout, and metrics.
 
     Where nobody is asked there is no judge, and the rewards are the true or random ones.
     """
+    goal = rewards_of(parts.task.goal, rollout)
     if not parts.asks:
         return (), other_rewards(parts, goal, key), {}
     recording = Recording(seen_in(parts, rollout), goal, first_steps(rollout))

@@ -14,13 +14,13 @@ from rlhf.a2c import A2CSettings, a2c
 from rlhf.algorithms import Algorithm
 from rlhf.ensemble import Apply, Fit, LabelLoss, preference_loss
 from rlhf.envs.environment import Environment
+from rlhf.human_preferences.sections import ALGORITHMS
 from rlhf.human_preferences.tasks import steps_seen
 from rlhf.policies import Networks, convolutional, perceptrons
 from rlhf.ppo import PPOSettings, ppo
 from rlhf.trpo import TRPOSettings, trpo
 
 PyTree = Any
-ALGORITHMS = ("trpo", "a2c", "ppo")
 
 
 class RewardNetwork(NamedTuple):

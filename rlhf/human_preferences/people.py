@@ -109,30 +109,19 @@ def step(
     key_rollout, key_judge, key_update = jax.random.split(key, 3)
     key_weights, key_fit, key_shown = jax.random.split(key_judge, 3)
     algorithm = learner_of(parts.config, parts.networks, data)
-    judge = _told(parts, state.judge, batch, key_weights)
-    rounds = batch["rounds"]
-    if parts.config.learner.get("unroll", 0):
-        before = learning.State(state.learner, judge)
-        keys = (key_rollout, key_update)
-        learner, rollout, of_update = learning.in_turns(parts, algorithm, before, data, batch, keys)
-        film = filmed(parts, rollout)
-        fitted = learning.judged(parts, judge, recorded(film), data, key_fit, rounds=rounds)
-        judge, _, found = fitted
-    else:
-        env_states, rollout = learning.act(parts, algorithm, state.learner, key_rollout)
-        film = filmed(parts, rollout)
-        fitted = learning.judged(parts, judge, recorded(film), data, key_fit, rounds=rounds)
-        judge, rewards, found = fitted
-        agent, of_update = learning.update(
-            algorithm, state.learner, rollout, rewards, batch, key_update
-        )
-        learner = Learner(agent, env_states)
-    shown = _chosen(parts, judge, film, data, batch["labels"], key_shown)
-    said = {
-        "return": jnp.mean(film.goal) * parts.task.env.horizon,
-        "answers": judge.labels.count.astype(jnp.float32),
-    }
-    return State(learner, judge, shown), {**said, **found, **of_update}
+    told = _told(parts, state.judge, batch, key_weights)
+
+    def judging(rollout: Rollout) -> Any:
+        recording = recorded(filmed(parts, rollout))
+        return learning.judged(parts, told, recording, data, key_fit, rounds=batch["rounds"])
+
+    before, keys = learning.State(state.learner, told), (key_rollout, key_update)
+    played = learning.played(parts, algorithm, before, data, batch, keys, judging)
+    (learner, judge), rollout, said = played
+    shown = _chosen(parts, judge, filmed(parts, rollout), data, batch["labels"], key_shown)
+    answers = judge.labels.count.astype(jnp.float32)
+    said = {"return": learning.mean_return(parts, rollout), "answers": answers, **said}
+    return State(learner, judge, shown), said
 
 
 def filmed(parts: Parts, rollout: Rollout) -> Filmed:

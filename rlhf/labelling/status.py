@@ -1,12 +1,12 @@
 """Where training and labels are: what the strip below the clips says."""
 
-import contextlib
-import json
 import math
 import sqlite3
 from pathlib import Path
 from typing import Any
 
+from common import runs
+from common.errors import LabError
 from rlhf.labelling import agreement
 from rlhf.labelling.store import now
 
@@ -89,18 +89,11 @@ def raters(store: sqlite3.Connection) -> list[dict[str, Any]]:
 
 
 def metrics(path: Path) -> list[dict[str, Any]]:
-    """Returns the metrics of the steps so far; a line that is being written is left out."""
+    """Returns the metrics of the steps so far; none if the file is not there yet, or damaged."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except OSError:
+        return [row for row in runs.read_metrics(path) if row["kind"] == "train"]
+    except LabError:
         return []
-    rows = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            row = json.loads(line)
-            if isinstance(row, dict) and row.get("kind") == "train":
-                rows.append(row)
-    return rows
 
 
 def _number(value: Any) -> float | None:
