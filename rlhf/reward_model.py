@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from common.nets.batch_norm import moments
+from common.nets.batch_norm import moments, normalized
 from common.nets.dense import DenseParams, dense, init_dense
 from common.nets.dropout import dropout
 from common.nets.mlp import MLPParams, init_mlp
@@ -161,10 +161,11 @@ def image_reward(
     for number, ((kernel, bias), stride) in enumerate(zip(params.kernels, strides, strict=True)):
         x = convolved(x, kernel, bias, stride)
         if norm == "group":
-            x = _scaled(_by_groups(x), *params.norms[number])
+            scale, shift = (jnp.expand_dims(p, (0, 1, 2)) for p in params.norms[number])
+            x = _by_groups(x) * scale + shift
         elif norm == "batch":
             of_batch = moments(x) if key is not None else statistics[number]
-            x = _scaled(_standardized(x, *of_batch), *params.norms[number])
+            x = normalized(x, *of_batch, *params.norms[number], epsilon=EPSILON)
             renewed.append(_faded(statistics[number], of_batch))
         x = leaky(x)
         if key is not None and rate > 0:
@@ -174,24 +175,11 @@ def image_reward(
     return rewards, statistics if key is None else tuple(renewed)
 
 
-def _standardized(x: Array, mean: Array, variance: Array) -> Array:
-    """Returns every channel, the last axis, less its mean and over its deviation."""
-    front = range(x.ndim - 1)
-    scale = jax.lax.rsqrt(variance + EPSILON)
-    return (x - jnp.expand_dims(mean, front)) * jnp.expand_dims(scale, front)
-
-
 def _by_groups(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
     """Returns images of mean 0 and variance 1 in every group of their channels."""
     groups = min(GROUPS, x.shape[-1])
     grouped = x.reshape(*x.shape[:-1], groups, -1)
     return jax.nn.standardize(grouped, axis=(1, 2, 4), epsilon=EPSILON).reshape(x.shape)
-
-
-def _scaled(x: Array, scale: Array, shift: Array) -> Array:
-    """Returns every channel times its scale, plus its shift."""
-    front = range(x.ndim - 1)
-    return x * jnp.expand_dims(scale, front) + jnp.expand_dims(shift, front)
 
 
 def _faded(old: tuple[Array, Array], new: tuple[Array, Array]) -> tuple[Array, Array]:

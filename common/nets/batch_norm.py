@@ -50,11 +50,24 @@ class BatchNorm(nn.Module):
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * var
-        factor = scale * lax.rsqrt(var + self.epsilon)
-        offset = shift - mean * factor
-        ones = (1,) * (x.ndim - 1)
-        out = x.astype(dtype) * factor.reshape(*ones, -1) + offset.reshape(*ones, -1)
+        out = normalized(x.astype(dtype), mean, var, scale, shift, epsilon=self.epsilon)
         return out.astype(x.dtype)
+
+
+def normalized(
+    x: Float[Array, "*batch channels"],
+    mean: Float[Array, " channels"],
+    var: Float[Array, " channels"],
+    scale: Float[Array, " channels"],
+    shift: Float[Array, " channels"],
+    *,
+    epsilon: float = 1e-5,
+) -> Float[Array, "*batch channels"]:
+    """Returns (x - mean) / sqrt(var + epsilon) * scale + shift, as one multiply-add."""
+    factor = scale * lax.rsqrt(var + epsilon)
+    offset = shift - mean * factor
+    ones = (1,) * (x.ndim - 1)
+    return x * factor.reshape(*ones, -1) + offset.reshape(*ones, -1)
 
 
 def moments(

@@ -107,7 +107,7 @@ def test_clips_begin_together_stop_and_go_frame_by_frame(browser: Browser, tmp_p
             browser.press(".")
         for place in reversed(places):
             browser.press(",")
-            np.testing.assert_allclose(canvas(browser, "left"), place, atol=1e-9)
+            np.testing.assert_allclose(canvas(browser, "left"), place, rtol=1e-6)
         assert places[0] != places[1]
         share, *_ = places[0]
         assert 0.02 < share < 0.2  # a rod of a fifth of the window's width

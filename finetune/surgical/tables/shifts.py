@@ -197,7 +197,7 @@ TABLE = Table(
         "images. Adam with decay 1e-4, 8 rounds of 6 updates of 32 images; rates 0.01 and 0.002, "
         "of the last layer tenfold; rate and round by validation accuracy. The row of 384 updates "
         "has 8 rounds of 48 and rates 0.1, 0.03 and 0.01 for every block, the last layer too: "
-        "found on validation images of these seeds, where block 1 had 73 % and all 70.",
+        "found on validation images of these seeds.",
         "Block 1 is the stem and stage 1. Contrast is that of CIFAR-10-C, on 28 x 28 pixels. x -> "
         "-x is of normalized pixels, unclipped. Other subclasses: light tops, warm tops, long "
         "garments and shoes, each another class in the target; chosen among three by what it costs "
