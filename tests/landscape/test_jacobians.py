@@ -138,7 +138,7 @@ def test_batch_normalization_in_training_mode_is_refused() -> None:
     draw = lambda *shape: jnp.asarray(random.normal(size=shape).astype(np.float32))
     kernel, inputs = draw(5, 4), draw(6, 5)
     model = BatchNorm()
-    ones, zeros = np.ones(4, np.float32), np.zeros(4, np.float32)
+    ones, zeros = jnp.ones(4), jnp.zeros(4)
     variables = {"params": {"scale": ones, "bias": zeros}}
     variables["batch_stats"] = {"mean": zeros, "var": ones}
 
