@@ -1,14 +1,16 @@
 """The published ResNets for CIFAR-10: surfaces of networks that others have trained.
 
     lab table landscape.visualizing published --preset=cpu
+    lab table landscape.visualizing published --preset=half
     lab table landscape.visualizing published --preset=fine
     lab train --config=landscape/visualizing/configs/published.py:paper,depth=56
 
 The cells of the table train nothing: they read `config.weights` and the lossless subset of the
 images, both in $DATA_DIR. `lab train` is the recipe by which such a network is trained. Presets:
-cpu (11 x 11 points over 60 images, three pairs of directions), fine (51 x 51 points over 1,000
-images, one pair; hours, resumable; committed of ResNet-20), paper (all of CIFAR-10, one GPU; not
-run). Measured times and results are in results/published.cpu.md and published.fine.md.
+cpu (11 x 11 points over 60 images, three pairs of directions), half (25 x 25 points over 250
+images, one pair), fine (51 x 51 points over 1,000 images, one pair; hours, resumable; committed of
+ResNet-20), paper (all of CIFAR-10, one GPU; not run). Measured times and results are in
+results/published.cpu.md, published.half.md and published.fine.md.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +19,7 @@ from common.config import choices, require_at_least_one
 from landscape.visualizing import sections
 
 CHOICES = {
-    "preset": ("cpu", "fine", "paper"),
+    "preset": ("cpu", "half", "fine", "paper"),
     "depth": ("20", "32", "44", "56"),
 }
 ALLOWED = sections.ALLOWED
@@ -47,6 +49,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.data.num_train, config.data.num_test = 1_000, 1_000
         config.surface.images, config.surface.chunk = 1_000, 20
         config.surface.products = 16
+    if chosen["preset"] == "half":
+        config.surface.points, config.surface.images = 25, 250
     if chosen["preset"] == "cpu":
         config.surface.points, config.surface.line_points = 11, 11
         config.surface.images, config.surface.products = 60, 8
