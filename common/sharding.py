@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from common.errors import UserError
@@ -19,8 +20,12 @@ Rules = Sequence[tuple[str, Spec]]
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns a mesh with the axes of `sizes` in order; -1 stands for all devices left.
 
+    Several TPU slices, or machines with GPUs, each hold a part of the axis "data" (the first, if
+    there is none of that name); the other axes stay inside a slice.
+
     Raises:
-        UserError: If the sizes do not multiply to the number of devices.
+        UserError: If the sizes do not multiply to the number of devices, or that of the axis which
+            is split is no multiple of the number of slices.
     """
     devices = jax.devices() if devices is None else devices
     known = math.prod(size for size in sizes.values() if size != -1)
@@ -31,8 +36,26 @@ def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             f"{len(devices)} ({devices[0].device_kind})"
         )
     axis_types = (AxisType.Auto,) * len(full)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices > 1:
+        return Mesh(_over_slices(full, slices, devices), tuple(full), axis_types=axis_types)
     return jax.make_mesh(
         tuple(full.values()), tuple(full), axis_types=axis_types, devices=tuple(devices)
+    )
+
+
+def _over_slices(full: Mapping[str, int], slices: int, devices: Sequence[Any]) -> np.ndarray:
+    """Returns devices by their place in a mesh over several slices, which `make_mesh` refuses."""
+    split = "data" if "data" in full else next(iter(full))
+    if full[split] % slices:
+        raise UserError(
+            f"config.mesh={dict(full)}: the devices are in {slices} slices, so the size of the "
+            f"axis {split}, which is split over them, must be a multiple of {slices}"
+        )
+    across = [slices if name == split else 1 for name in full]
+    inside = [size // n for size, n in zip(full.values(), across, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(
+        inside, across, devices, allow_split_physical_axes=True
     )
 
 

@@ -281,14 +281,14 @@ VERBS: dict[str, Verb] = {
         examples=("lab runs prune --dry-run", "lab runs prune --failed-starts"),
     ),
     "compile": Verb(
-        "compile for a TPU topology or simulated devices; report memory, FLOPs, collectives",
+        "compile for TPUs, GPUs or simulated devices; report memory, FLOPs, collectives",
         commands.compile_step,
         flags=(
             CONFIG,
             Flag(
                 "topology",
                 None,
-                "v5e:16x16, or cpu:8 simulated; default: the devices here",
+                "v5e:16x16, 2xv5e:16x16, h100:8, or cpu:8 simulated; default: the devices here",
                 not_with=("devices",),
             ),
             Flag("quick", False, "optimize less: several times faster, memory is a bound"),

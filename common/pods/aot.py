@@ -1,13 +1,14 @@
 """Compiles the programs of an experiment for devices that are not here, and says what they cost.
 
 `compile_report` takes the same programs as the loop (`common.loop.program`) and compiles them for a
-TPU slice with libtpu, no TPU needed, or for simulated devices of this machine. The environment
-of `common.pods.chips.environment` must be set before JAX is imported.
+TPU slice with libtpu, no TPU needed, for GPUs likewise, or for simulated devices of this machine.
+The environment of `common.pods.chips.environment` must be set before JAX is imported.
 """
 
 import math
 import re
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from common import sharding
 from common.errors import DoesNotFit, UserError
 from common.experiment import Experiment, programs_of_state
 from common.loop import program
-from common.pods import hlo, hlo_loops
+from common.pods import gpus, hlo, hlo_loops
 from common.pods.aot_report import CompileReport, Memory, ProgramReport, Roofline
 from common.pods.chips import GIB, Chip, Topology, local_topology, parse_topology, require_compiler
 
@@ -49,7 +50,7 @@ def compile_report(
     Args:
         experiment: As `common.experiment.build(config)` returns it.
         config: Its config; `config.mesh` must fit the number of devices.
-        topology: "v5e:16x16" or "cpu:8", see `chips.parse_topology`; None: the devices here.
+        topology: "v5e:16x16", "h100:8", "cpu:8" (`chips.parse_topology`); None: the devices here.
         evaluate: Compile `evaluate`, `final` and `measures` as well.
         quick: Let the compiler optimize less, several times faster for TPUs. Arguments, FLOPs and
             collectives stay; temporaries and traffic are those of a worse program.
@@ -68,18 +69,20 @@ def compile_report(
     config = ConfigDict({**config.to_dict(), "steps_per_call": 1})
     layout = program.layout(experiment, config, mesh)
     _check_arguments(layout, target, devices[0].device_kind)
-    lowerings = {"step": lambda: program.lower_step(experiment, config, layout)}
-    if evaluate:
-        lowerings |= {
-            name: partial(program.lower_evaluate, function, layout)
-            for name, function in programs_of_state(experiment).items()
-        }
+    lowerings = _lowerings(experiment, config, layout, evaluate=evaluate)
+    counted = {}
+    if target.platform == "gpu":  # whose compiler counts no FLOPs
+        cpus = sharding.make_mesh(dict(config.mesh), jax.devices("cpu")[: len(devices)])
+        same = program.layout(experiment, config, cpus)
+        counted = _lowerings(experiment, config, same, evaluate=evaluate)
     calls = {measure.name: measure.calls for measure in experiment.measures}
     reports = []
     for name, lower in lowerings.items():
         start = time.perf_counter()
         compiled = _compile(lower(), name, target, devices[0].device_kind, quick)
-        found = _program_report(name, compiled, target.chip, time.perf_counter() - start)
+        cpu = counted[name]().compile(compiler_options=_QUICK) if counted else None
+        found = _program_report(name, compiled, target.chip, time.perf_counter() - start, cpu)
+        _check_total(found, target, devices[0].device_kind)
         reports.append(found._replace(calls=calls.get(name, 1)))
     return CompileReport(
         experiment=config.experiment,
@@ -96,11 +99,24 @@ def compile_report(
     )
 
 
+def _lowerings(
+    experiment: Experiment, config: ConfigDict, layout: program.Layout, *, evaluate: bool
+) -> dict[str, Callable[[], Any]]:
+    """Returns functions that lower the programs of an experiment, by name."""
+    lowerings = {"step": lambda: program.lower_step(experiment, config, layout)}
+    if evaluate:
+        lowerings |= {
+            name: partial(program.lower_evaluate, function, layout)
+            for name, function in programs_of_state(experiment).items()
+        }
+    return lowerings
+
+
 def topology_devices(topology: Topology) -> list[jax.Device]:
     """Returns the devices of a topology: descriptions to compile for, or simulated ones.
 
     Raises:
-        UserError: If this process has too few simulated devices, or libtpu is not installed.
+        UserError: If this process has too few simulated devices, or the compiler is not installed.
     """
     require_compiler(topology)
     if topology.platform == "cpu":
@@ -112,12 +128,19 @@ def topology_devices(topology: Topology) -> list[jax.Device]:
                 f"set XLA_FLAGS=--xla_force_host_platform_device_count={count}"
             )
         return devices[:count]
+    if topology.platform == "gpu":
+        (count,) = topology.shape
+        node = topologies.get_topology_desc(**gpus.topology_arguments(topology.generation, count))
+        return list(node.devices)
     options: dict[str, Any] = {}
+    if topology.slices > 1:
+        options["num_slices"] = topology.slices
     if topology.generation == "v4":
         options["chip_config_name"] = "megacore"  # one device a chip, as v4 is used
-    if topology.num_chips == 1:
+    if math.prod(topology.shape) == 1:
         options["chips_per_host_bounds"] = (1, 1, 1)
-    pod = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options)
+    name = f"{topology.generation}:{'x'.join(map(str, topology.shape))}"
+    pod = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
     return list(pod.devices)
 
 
@@ -141,7 +164,10 @@ def _bytes_on_device(leaf: jax.ShapeDtypeStruct) -> int:
 
 def _compile(lowered: Any, name: str, topology: Topology, device: str, quick: bool) -> Any:
     try:
-        return lowered.compile(compiler_options=_QUICK if quick else None)
+        options = _QUICK if quick else None
+        return lowered.compile(
+            compiler_options=gpus.COMPILER_OPTIONS if topology.platform == "gpu" else options
+        )
     except jax.errors.JaxRuntimeError as error:
         sizes = _out_of_memory(str(error))
         if sizes is None:
@@ -176,14 +202,24 @@ def _does_not_fit(
     )
 
 
-def _program_report(name: str, compiled: Any, chip: Chip, seconds: float) -> ProgramReport:
+def _check_total(found: ProgramReport, topology: Topology, device: str) -> None:
+    """Refuses what the compiler for GPUs, unlike that for TPUs, lets pass."""
+    available = topology.chip.hbm_bytes
+    if topology.platform == "gpu" and available and found.memory.total > available:
+        raise _does_not_fit(found.name, topology, device, _gib(found.memory.total), available)
+
+
+def _program_report(
+    name: str, compiled: Any, chip: Chip, seconds: float, counted: Any = None
+) -> ProgramReport:
+    """Returns what a program costs; its FLOPs are those of `counted`, if that is given."""
     sizes = compiled.memory_analysis()
     module = hlo.read_module(compiled.as_text())
     collectives = hlo.collectives(module)
-    flop_factor, traffic_factor = hlo_loops.loop_factors(module)
-    cost = compiled.cost_analysis() or {}
-    flops = cost.get("flops", 0.0) * flop_factor
-    bytes_accessed = cost.get("bytes accessed", 0.0) * traffic_factor
+    flops, bytes_accessed = _counts(compiled, module)
+    if counted is not None:
+        flops, _ = _counts(counted, hlo.read_module(counted.as_text()))
+        bytes_accessed = hlo_loops.traffic(module)
     return ProgramReport(
         name=name,
         memory=Memory(
@@ -205,14 +241,24 @@ def _program_report(name: str, compiled: Any, chip: Chip, seconds: float) -> Pro
     )
 
 
+def _counts(compiled: Any, module: hlo.Module) -> tuple[float, float]:
+    """Returns FLOPs and bytes accessed, loops counted as often as they run."""
+    flop_factor, traffic_factor = hlo_loops.loop_factors(module)
+    cost = compiled.cost_analysis() or {}
+    return cost.get("flops", 0.0) * flop_factor, cost.get("bytes accessed", 0.0) * traffic_factor
+
+
 def _roofline(
     flops: float, bytes_accessed: float, collectives: dict[str, hlo.Collectives], chip: Chip
 ) -> Roofline | None:
-    sent = sum(item.sent for item in collectives.values())
-    if chip.flops is None or chip.hbm_bandwidth is None or (sent and chip.ici_bandwidth is None):
+    across = sum(c.sent for kind, c in collectives.items() if kind.endswith(hlo.BETWEEN_SLICES))
+    inside = sum(c.sent for c in collectives.values()) - across
+    links = ((inside, chip.ici_bandwidth), (across, chip.dcn_bandwidth))
+    unknown = any(sent and bandwidth is None for sent, bandwidth in links)
+    if chip.flops is None or chip.hbm_bandwidth is None or unknown:
         return None
     compute, memory = flops / chip.flops, bytes_accessed / chip.hbm_bandwidth
-    exchange = sent / chip.ici_bandwidth if chip.ici_bandwidth else 0.0
+    exchange = sum(sent / bandwidth for sent, bandwidth in links if bandwidth)
     return Roofline(compute, memory, exchange, max(compute, memory) + exchange)
 
 

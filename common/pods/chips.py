@@ -1,7 +1,8 @@
-"""TPU chips (HBM, FLOPs, links) and topology names; nothing here needs JAX.
+"""Chips (HBM, FLOPs, links) and topology names; nothing here needs JAX.
 
-A topology is "v5e:16x16", a TPU slice as libtpu names it, or "cpu:8", simulated devices of this
-machine. `environment` must be applied before JAX is imported.
+A topology is "v5e:16x16", a TPU slice as libtpu names it; "2xv5e:16x16", two of them that exchange
+over the network of the data center; "h100:8", the GPUs of a machine; or "cpu:8", simulated devices
+of this one. `environment` must be applied before JAX is imported.
 """
 
 import importlib.util
@@ -25,6 +26,7 @@ class Chip(NamedTuple):
         hbm_bandwidth: Bytes/s.
         ici_bandwidth: Bytes/s that a device can send over all its links to other chips.
         devices_per_chip: 2 where JAX sees each core of a chip as one device.
+        dcn_bandwidth: Bytes/s that a device can send to other slices, its part of the host's.
     """
 
     flops: float | None
@@ -32,6 +34,7 @@ class Chip(NamedTuple):
     hbm_bandwidth: float | None
     ici_bandwidth: float | None
     devices_per_chip: int = 1
+    dcn_bandwidth: float | None = None
 
 
 class Generation(NamedTuple):
@@ -46,10 +49,11 @@ class Topology(NamedTuple):
 
     Attributes:
         name: As given.
-        platform: "tpu"; "cpu" for simulated devices; "local" for those that are here.
-        generation: "v5e"; "cpu" for simulated devices; "" if it has no entry here.
-        shape: Chips along each side of the slice; (n,) for simulated and local devices.
+        platform: "tpu"; "gpu"; "cpu" for simulated devices; "local" for those that are here.
+        generation: "v5e"; "h100"; "cpu" for simulated devices; "" if it has no entry here.
+        shape: Chips along each side of a slice; (n,) for GPUs, simulated and local devices.
         chip: Peaks of one device.
+        slices: How many slices of that shape.
     """
 
     name: str
@@ -57,11 +61,12 @@ class Topology(NamedTuple):
     generation: str
     shape: tuple[int, ...]
     chip: Chip
+    slices: int = 1
 
     @property
     def num_chips(self) -> int:
-        """Chips of the slice."""
-        return math.prod(self.shape)
+        """Chips of all slices."""
+        return self.slices * math.prod(self.shape)
 
 
 def _tpu(
@@ -71,6 +76,7 @@ def _tpu(
     ici_gb: float | None,
     largest: tuple[int, ...],
     cores: int = 1,
+    dcn_gb: float | None = None,
 ) -> Generation:
     """Takes the numbers of a whole chip, except `usable_gib`, which is that of one device."""
     chip = Chip(
@@ -79,6 +85,7 @@ def _tpu(
         hbm_bandwidth=hbm_gb * 1e9 / cores,
         ici_bandwidth=None if ici_gb is None else ici_gb * 1e9 / cores,
         devices_per_chip=cores,
+        dcn_bandwidth=None if dcn_gb is None else dcn_gb * 1e9 / cores,
     )
     return Generation(chip, largest)
 
@@ -88,13 +95,14 @@ def _tpu(
 # GB/s); a chip sends half of it, which agrees with the older pages (v5e 1600, v5p 4800 Gbit/s).
 # v3 and v4: all-reduce bandwidth of a pod over its chips (340 TB/s / 1024; 1.1 PB/s / 4096).
 # Usable GiB a device: read off "Used ... of 15.75G hbm", the refusal of an oversize program by
-# the compiler (libtpu 0.0.41).
+# the compiler (libtpu 0.0.41). Network of the data center, from the same pages: v5e has 2 x 100
+# Gbit/s for a host of 8 chips, a chip of v5p 50 Gbit/s; the others do not say.
 GENERATIONS: dict[str, Generation] = {
     "v2": _tpu(45, 7.48, 600, None, (16, 16), cores=2),
     "v3": _tpu(123, 15.48, 900, 332, (32, 32), cores=2),
     "v4": _tpu(275, 30.75, 1200, 268, (16, 16, 16)),
-    "v5e": _tpu(197, 15.75, 819, 200, (16, 16)),
-    "v5p": _tpu(459, 95.74, 2765, 600, (16, 16, 24)),
+    "v5e": _tpu(197, 15.75, 819, 200, (16, 16), dcn_gb=3.125),
+    "v5p": _tpu(459, 95.74, 2765, 600, (16, 16, 24), dcn_gb=6.25),
     "v6e": _tpu(918, 31.25, 1638, 400, (16, 16)),
     "tpu7x": _tpu(2307, 94.75, 7380, 600, (16, 24, 24), cores=2),
 }
@@ -109,8 +117,13 @@ DEVICE_KINDS = {
     "TPU7x": "tpu7x",
 }
 SIMULATED = Chip(flops=None, hbm_bytes=None, hbm_bandwidth=None, ici_bandwidth=None)
-MAX_SIMULATED = 512
-EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x8, v4:2x2x2, tpu7x:2x2x1, cpu:8"
+MAX_SIMULATED, MAX_SLICES = 512, 32
+# H100 SXM, from its data sheet: 1,979 TFLOP/s with sparsity, half of it without; 900 GB/s over
+# NVLink in both directions together. JAX takes 3/4 of the memory of a GPU
+# (docs.jax.dev, "GPU memory allocation"); bandwidth and memory as the driver says them, `gpus.py`.
+GPUS = {"h100": Chip(989.5e12, int(0.75 * 84_978_434_048), 3.35232e12, 450e9)}
+GPUS_OF_A_MACHINE = 8
+EXAMPLES = "v5e:4x4, v5e:16x16, v6e:8x8, v5p:4x4x8, v4:2x2x2, tpu7x:2x2x1, 2xv5e:8x8, h100:8, cpu:8"
 
 
 def parse_topology(name: str) -> Topology:
@@ -119,25 +132,31 @@ def parse_topology(name: str) -> Topology:
     Raises:
         UserError: If the name is none, or no slice of that shape exists.
     """
-    generation, colon, sides = name.partition(":")
-    known = (*GENERATIONS, "cpu")
+    slices, generation, sides = _parts(name)
+    known = (*GENERATIONS, *GPUS, "cpu")
     shape = tuple(int(side) for side in re.findall(r"\d+", sides))
-    if generation not in known or not colon or "x".join(map(str, shape)) != sides or not shape:
+    if generation not in known or "x".join(map(str, shape)) != sides or not shape:
         hint = "" if generation in known else nearest(name, known)
         raise UserError(
-            f"--topology={name!r}: expected generation:AxB[xC] or cpu:N{hint}; "
+            f"--topology={name!r}: expected generation:AxB[xC], h100:N or cpu:N{hint}; "
             f"generations: {', '.join(GENERATIONS)}; for example {EXAMPLES}"
         )
-    if generation == "cpu":
-        if len(shape) != 1 or not 1 <= shape[0] <= MAX_SIMULATED:
+    if generation not in GENERATIONS:
+        most = GPUS_OF_A_MACHINE if generation in GPUS else MAX_SIMULATED
+        what = "GPUs of one machine" if generation in GPUS else "simulated devices"
+        if slices != 1 or len(shape) != 1 or not 1 <= shape[0] <= most:
             raise UserError(
-                f"--topology={name!r}: expected cpu:N with N simulated devices, "
-                f"1 <= N <= {MAX_SIMULATED}, for example cpu:8"
+                f"--topology={name!r}: expected {generation}:N with N {what}, "
+                f"1 <= N <= {most}, for example {generation}:8"
             )
+        if generation in GPUS:
+            return Topology(name, "gpu", generation, shape, GPUS[generation])
         return Topology(name, "cpu", generation, shape, SIMULATED)
     chip, largest = GENERATIONS[generation]
     _check_shape(name, generation, shape, largest)
-    return Topology(name, "tpu", generation, shape, chip)
+    if not 1 <= slices <= MAX_SLICES:
+        raise UserError(f"--topology={name!r}: expected 1 to {MAX_SLICES} slices, got {slices}")
+    return Topology(name, "tpu", generation, shape, chip, slices)
 
 
 def local_topology(device_kind: str, num_devices: int) -> Topology:
@@ -156,13 +175,17 @@ def environment(topology: Topology) -> dict[str, str]:
     devices that are not there, and warns at each.
 
     Raises:
-        UserError: If the topology needs libtpu and it is not installed.
+        UserError: If the topology needs a compiler that is not installed.
     """
     if topology.platform == "cpu":
         count = f"--xla_force_host_platform_device_count={topology.shape[0]}"
         flags = [*os.environ.get("XLA_FLAGS", "").split(), count]  # the last of two wins
         return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}
     require_compiler(topology)
+    if topology.platform == "gpu":
+        # The same step for as many CPUs says how many FLOPs it has (`aot.py`).
+        cpus = environment(Topology("", "cpu", "cpu", topology.shape, SIMULATED))
+        return {**cpus, "JAX_ENABLE_COMPILATION_CACHE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return {
         "JAX_PLATFORMS": "cpu",
         "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -182,14 +205,33 @@ def require_compiler(topology: Topology) -> None:
     """Checks that programs can be compiled for `topology`.
 
     Raises:
-        UserError: If it needs libtpu and that is not installed.
+        UserError: If it needs libtpu, or JAX's plugin for GPUs, and that is not installed.
     """
+    if topology.platform == "gpu" and not _is_installed("jax_plugins.xla_cuda12"):
+        raise UserError(
+            f"--topology={topology.name}: needs the GPU compiler, which is not installed: "
+            "pip install --no-deps jax-cuda12-plugin jax-cuda12-pjrt, both of the version of jax "
+            "(no GPU is needed; cpu:8 works without)"
+        )
     if topology.platform == "tpu" and importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"--topology={topology.name}: needs the TPU compiler, libtpu, which is not installed: "
             "`make aot` in the checkout, else pip install .[aot] (no TPU is needed; cpu:8 works "
             "without)"
         )
+
+
+def _parts(name: str) -> tuple[int, str, str]:
+    """Returns slices, generation and sides of "2xv5e:16x16"; "" and "" if it is nothing like it."""
+    found = re.fullmatch(r"(?:(\d{1,9})x)?([^:]*):(.*)", name)
+    return (int(found[1] or 1), found[2], found[3]) if found else (1, "", "")
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
 
 
 def _check_shape(

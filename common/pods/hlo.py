@@ -19,6 +19,12 @@ KINDS = (
     "collective-broadcast",
 )
 
+# Between TPU slices each chip exchanges its part of an array with its like in the other slices, by
+# way of its host: a pair of send and recv that says what it is.
+BETWEEN_SLICES = " between slices"
+_TRANSFER = re.compile(r'_xla_megascale_transfer_type="(\w+)"')
+_SLICES = re.compile(r'_xla_megascale_target="\{([\d,]+)\}')
+
 _NAME = r"[\w.\-]+"
 _COMPUTATION = re.compile(rf"^(ENTRY )?%?({_NAME}) \(.*\{{$")
 _INSTRUCTION = re.compile(rf"^\s+(ROOT )?%?({_NAME}) = (.*)$")
@@ -63,7 +69,8 @@ class Collectives(NamedTuple):
 
     Attributes:
         count: Operations; one in a loop of n iterations counts n times.
-        bytes: Sizes of the whole arrays: what is reduced, or the gathered result.
+        bytes: Sizes of the whole arrays: what is reduced, or the gathered result. Between slices
+            the part of a chip.
         sent: Bytes that a device sends if rings are used.
     """
 
@@ -92,6 +99,9 @@ def collectives(module: Module) -> dict[str, Collectives]:
         runs = module.runs[name]
         for line in body if runs else ():
             kind = line.opcode.removesuffix("-start")
+            if kind == "recv" and (transfer := _TRANSFER.search(line.rest)):
+                _add(totals, *_between_slices(line, transfer[1]), runs)
+                continue
             if kind not in KINDS:
                 continue
             channel = re.search(r"channel_id=(\d+)", line.rest)
@@ -106,13 +116,23 @@ def collectives(module: Module) -> dict[str, Collectives]:
                 size = array_bytes(line.shape)
             else:
                 size = _payload(kind, line, group)
-            old = totals.get(kind, Collectives(0, 0, 0.0))
-            totals[kind] = Collectives(
-                old.count + runs,
-                old.bytes + runs * size,
-                old.sent + runs * size * _sent_share(kind, group),
-            )
-    return {kind: totals[kind] for kind in KINDS if kind in totals}
+            _add(totals, kind, size, size * _sent_share(kind, group), runs)
+    across = sorted(kind for kind in totals if kind.endswith(BETWEEN_SLICES))
+    return {kind: totals[kind] for kind in (*KINDS, *across) if kind in totals}
+
+
+def _add(totals: dict[str, Collectives], kind: str, size: int, sent: float, runs: int) -> None:
+    old = totals.get(kind, Collectives(0, 0, 0.0))
+    totals[kind] = Collectives(old.count + runs, old.bytes + runs * size, old.sent + runs * sent)
+
+
+def _between_slices(line: Instruction, transfer: str) -> tuple[str, int, float]:
+    """Returns kind, bytes and bytes sent of what a chip exchanges with other slices."""
+    kind = transfer.lower().replace("_", "-")
+    slices = _SLICES.search(line.rest)
+    size = array_bytes(_members(line.shape)[0])  # (what comes, context, token)
+    share = _sent_share(kind, len(slices[1].split(",")) if slices else 2)
+    return kind + BETWEEN_SLICES, size, size * share
 
 
 def array_bytes(shape: str) -> int:

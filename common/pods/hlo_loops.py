@@ -21,10 +21,22 @@ from common.pods.hlo import (
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
     *("call", "async-start", "async-update", "async-done", "after-all", "partition-id"),
+    *("send", "recv"),
 }
 # Traffic without arithmetic. The arithmetic of a fusion is that of the computation it calls.
 _MOVES = {
-    *("fusion", "copy", "copy-done", "broadcast", "convert", "reshape", "transpose", "slice"),
+    *(
+        "fusion",
+        "copy",
+        "copy-done",
+        "send-done",
+        "recv-done",
+        "broadcast",
+        "convert",
+        "reshape",
+        "transpose",
+        "slice",
+    ),
     *("dynamic-slice", "dynamic-update-slice", "pad", "concatenate", "gather", "iota", "reverse"),
     *("custom-call", *KINDS),
 }
@@ -44,6 +56,18 @@ def loop_factors(module: Module) -> tuple[float, float]:
         ),
     )
     return flops, traffic
+
+
+def traffic(module: Module) -> float:
+    """Returns bytes read and written in one run of a program, for want of XLA's own count."""
+    return float(
+        sum(
+            module.runs[name] * _traffic(line, body, module.computations)
+            for name, body in module.computations.items()
+            if module.runs[name] and name not in module.fused
+            for line in body
+        )
+    )
 
 
 def _factor(module: Module, amount: Callable[[str, Instruction], float]) -> float:

@@ -1,6 +1,7 @@
 """Where arrays live: rules by path, defaults, refusals in one line, rows on the right devices."""
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -214,3 +215,19 @@ def test_a_step_under_pmap_does_what_it_does_under_vmap(on_8_devices: dict[str, 
     difference, spread = on_8_devices["pmap"]
     assert difference < 1e-6  # float32, values of order 1
     assert spread > 1e-3  # the four members do differ
+
+
+def test_slices_each_hold_a_part_of_the_data_axis() -> None:
+    kind = dict(platform="cpu", device_kind="cpu", process_index=0)
+    # As the runtime may list them: not slice by slice.
+    devices = [SimpleNamespace(id=k, slice_index=k % 2, **kind) for k in range(8)]
+
+    def slices(sizes: dict[str, int]) -> list[list[int]]:
+        placed = sharding._over_slices(sizes, 2, devices)
+        return [[one.slice_index for one in row] for row in placed]
+
+    assert slices({"data": 4, "model": 2}) == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    assert slices({"model": 2, "data": 4}) == [[0, 0, 1, 1], [0, 0, 1, 1]]
+    assert slices({"member": 4, "model": 2}) == [[0, 0], [0, 0], [1, 1], [1, 1]]
+    with pytest.raises(UserError, match="axis data, which is split over them, must be a multiple"):
+        sharding._over_slices({"data": 1, "model": 8}, 2, devices)  # type: ignore[arg-type]

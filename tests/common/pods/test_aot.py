@@ -3,6 +3,7 @@
 Programs are compiled in child processes, whose environment must be set before they import JAX.
 """
 
+import importlib.util
 import json
 import re
 from functools import partial
@@ -55,11 +56,11 @@ def two_matmuls(rows={ROWS}, d={D}, h={H}, rules=(), loss=None, data=dict, abstr
         lambda step: {{"x": np.zeros((rows, d), np.float32)}}, evaluate, rules=rules,
         abstract_data=abstract_data)
 
-def report(name, experiment, mesh={{"data": -1}}, evaluate=False, quick=True, **fields):
+def report(name, experiment, mesh={{"data": -1}}, evaluate=False, quick=True, place=None, **fields):
     config = ConfigDict(LOOP_DEFAULTS | dict(experiment="two:matmuls", mesh=mesh) | fields)
     try:
         got = aot.compile_report(
-            experiment, config, sys.argv[1], evaluate=evaluate, quick=quick)
+            experiment, config, place or sys.argv[1], evaluate=evaluate, quick=quick)
         got = json.loads(to_json(got))
     except LabError as error:
         got = {{"error": type(error).__name__, "code": error.exit_code, "message": str(error)}}
@@ -91,7 +92,10 @@ much = lambda: {"images": jax.ShapeDtypeStruct((2**32, 8), jnp.float32)}
 report("abstract data", two_matmuls(data=never, abstract_data=much))
 report("mesh", two_matmuls(), mesh={"data": 3})
 report("rows", two_matmuls(rows=40))
-names = "v2:2x2 v4:2x2x1 v5e:1x1 v5e:16x16 v5p:16x16x24 v6e:8x16 tpu7x:2x2x1 tpu7x:16x24x24"
+report("slices of 16", two_matmuls(), place="2xv5e:4x4")
+report("inside", two_matmuls(), mesh={"data": 1, "model": -1}, place="2xv5e:4x4")
+names = "2xv5p:2x2x2 v2:2x2 v4:2x2x1 v5e:1x1 v5e:16x16 v5p:16x16x24 v6e:8x16"
+names += " tpu7x:2x2x1 tpu7x:16x24x24"
 slices = [chips.parse_topology(name) for name in names.split()]
 found = [(t, aot.topology_devices(t)) for t in slices]
 print(json.dumps(["slices", [
@@ -155,6 +159,56 @@ def test_data_parallel_training_has_one_all_reduce_of_the_gradient(tpu: dict[str
     assert merged["count"] == 1
     assert merged["bytes"] == STATE_BYTES + 4  # and the loss
     assert merged["sent"] == pytest.approx(merged["bytes"] * 2 * 15 / 16)
+
+
+@pytest.mark.aot
+def test_slices_exchange_only_the_part_of_the_gradient_that_a_chip_holds(
+    tpu: dict[str, Any],
+) -> None:
+    report, chip = tpu["slices of 16"], chips.GENERATIONS["v5e"].chip
+    step = report["programs"][0]
+    assert report["num_chips"] == report["num_devices"] == 32
+    assert step["flops"] == pytest.approx(5 * MATMUL_FLOPS / 32, rel=0.05)
+    across = step["collectives"].pop("all-reduce between slices")
+    # A sixteenth of it, and 512 bytes for the loss, to one other slice: sent once.
+    assert across["sent"] == across["bytes"] == pytest.approx(STATE_BYTES / 16, rel=0.01)
+    assert chip.ici_bandwidth is not None and chip.dcn_bandwidth is not None
+    links = sum(one["sent"] for one in step["collectives"].values()) / chip.ici_bandwidth
+    links += across["sent"] / chip.dcn_bandwidth
+    assert step["roofline"]["collectives"] == pytest.approx(links)
+    assert (tpu["inside"]["error"], tpu["inside"]["code"]) == ("UserError", 2)
+    assert "must be a multiple of 2" in tpu["inside"]["message"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax_plugins") is None
+    or importlib.util.find_spec("jax_plugins.xla_cuda12") is None,
+    reason="needs jax-cuda12-plugin",
+)
+def test_gpus_have_the_flops_of_cpus_and_a_limit_of_memory() -> None:
+    found, stderr = reports(
+        """
+report("data", two_matmuls(), batch_size=4096)
+report("both", two_matmuls(rules=(("state/params", sharding.fsdp("fsdp")),)),
+       mesh={"data": 2, "fsdp": 4})
+report("arguments", two_matmuls(d=2**16, h=2**17))
+def huge(params, data, batch, key):
+    return jnp.mean(jnp.tanh(batch["x"] @ params["a"]) @ params["b"]) ** 2, {}
+report("temporaries", two_matmuls(rows=2**18, h=2**19, loss=huge))
+""",
+        "h100:8",
+    )
+    assert stderr == ""
+    step = found["data"]["programs"][0]
+    assert step["flops"] == pytest.approx(5 * MATMUL_FLOPS / 8, rel=0.02)
+    assert step["memory"]["arguments"] == pytest.approx(STATE_BYTES + 4 * ROWS * D // 8, rel=0.01)
+    assert step["collectives"]["all-reduce"]["bytes"] == STATE_BYTES + 4
+    # Both matrices, the batch, and the hidden layer at least once.
+    least = STATE_BYTES + 4 * ROWS * (D + H) // 8
+    assert least < step["bytes_accessed"] < 20 * least
+    assert found["both"]["programs"][0]["memory"]["aliased"] == STATE_BYTES // 4
+    for name in ("arguments", "temporaries"):
+        assert found[name]["code"] == 3 and "h100:8" in found[name]["message"]
 
 
 @pytest.mark.aot
@@ -317,6 +371,9 @@ def test_topologies_name_slices() -> None:
     assert chips.parse_topology("v5e:16x16").num_chips == 256
     assert chips.parse_topology("v5p:4x4x8").shape == (4, 4, 8)
     assert chips.parse_topology("v6e:1x1").num_chips == 1
+    two = chips.parse_topology("2xv5p:4x4x8")
+    assert (two.slices, two.shape, two.num_chips) == (2, (4, 4, 8), 256)
+    assert chips.parse_topology("h100:8")[1:4] == ("gpu", "h100", (8,))
     assert chips.parse_topology("cpu:8")[1:4] == ("cpu", "cpu", (8,))
     twin = chips.parse_topology("tpu7x:2x2x1").chip
     assert twin.devices_per_chip == 2 and twin.flops == pytest.approx(2307e12 / 2)
@@ -325,7 +382,10 @@ def test_topologies_name_slices() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("v5e-16", 'expected generation:AxB[xC] or cpu:N (did you mean "v5e"?); generations: v2, '),
+        (
+            "v5e-16",
+            'expected generation:AxB[xC], h100:N or cpu:N (did you mean "v5e"?); generations: v2, ',
+        ),
         ("v5litepod:4x4", "for example v5e:4x4"),
         ("v5e", "for example v5e:4x4"),
         ("v5e:4x4_twisted", "for example v5e:4x4"),
@@ -335,6 +395,10 @@ def test_topologies_name_slices() -> None:
         ("v5e:32x32", "go up to 16x16"),
         ("v5p:2x2x0", "sides of at least 1"),
         ("cpu:0", "1 <= N <= 512"),
+        ("2xcpu:8", "expected cpu:N"),
+        ("h100:9", "N GPUs of one machine, 1 <= N <= 8"),
+        ("0xv5e:4x4", "expected 1 to 32 slices, got 0"),
+        ("xv5e:4x4", "for example v5e:4x4"),
         ("", "for example v5e:4x4"),
     ],
 )
@@ -349,4 +413,6 @@ def test_a_missing_tpu_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="libtpu, which is not installed: `make aot`"):
         chips.environment(chips.parse_topology("v5e:4x4"))
+    with pytest.raises(UserError, match="pip install --no-deps jax-cuda12-plugin"):
+        chips.environment(chips.parse_topology("h100:8"))
     assert "=8" in chips.environment(chips.parse_topology("cpu:8"))["XLA_FLAGS"]

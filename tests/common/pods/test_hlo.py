@@ -83,6 +83,25 @@ def test_a_reduce_scatter_is_as_large_as_what_goes_in() -> None:
     }
 
 
+def test_what_slices_exchange_is_told_apart() -> None:
+    attributes = (
+        '_xla_megascale_target="{1,2,3,4}x{0:15}",_xla_megascale_transfer_type="ALL_REDUCE"'
+    )
+    found = collectives(
+        "  %ar = f32[160]{0} all-reduce(%p), replica_groups=[4,16]<=[64], to_apply=%add\n"
+        "  %send = (f32[10]{0}, u32[]{:S(2)}, token[]) send(%part, %after), channel_id=2, "
+        f"is_host_transfer=true, frontend_attributes={{{attributes}}}\n"
+        "  %recv = (f32[10]{0}, u32[]{:S(2)}, token[]) recv(%after), channel_id=1, "
+        f"is_host_transfer=true, frontend_attributes={{{attributes}}}\n"
+        "  %done = (f32[10]{0}, token[]) recv-done(%recv), channel_id=1\n"
+        "  %other = (f32[9]{0}, u32[], token[]) recv(%after), channel_id=3"  # to no other slice
+    )
+    assert found == {
+        "all-reduce": hlo.Collectives(1, 640, 640 * 2 * 15 / 16),
+        "all-reduce between slices": hlo.Collectives(1, 40, 40 * 2 * 3 / 4),
+    }
+
+
 def test_collectives_inside_fusions_of_a_tpu_count_once() -> None:
     text = (
         HEADER
