@@ -70,11 +70,7 @@ def compile_report(
     layout = program.layout(experiment, config, mesh)
     _check_arguments(layout, target, devices[0].device_kind)
     lowerings = _lowerings(experiment, config, layout, evaluate=evaluate)
-    counted = {}
-    if target.platform == "gpu":  # whose compiler counts no FLOPs
-        cpus = sharding.make_mesh(dict(config.mesh), jax.devices("cpu")[: len(devices)])
-        same = program.layout(experiment, config, cpus)
-        counted = _lowerings(experiment, config, same, evaluate=evaluate)
+    counted = _counted(experiment, config, target, evaluate=evaluate)
     calls = {measure.name: measure.calls for measure in experiment.measures}
     reports = []
     for name, lower in lowerings.items():
@@ -110,6 +106,18 @@ def _lowerings(
             for name, function in programs_of_state(experiment).items()
         }
     return lowerings
+
+
+def _counted(
+    experiment: Experiment, config: ConfigDict, target: Topology, *, evaluate: bool
+) -> dict[str, Callable[[], Any]]:
+    """Returns what counts FLOPs where the compiler for GPUs does not: the programs for CPUs."""
+    if target.platform != "gpu":
+        return {}
+    cpus = sharding.make_mesh(dict(config.mesh), jax.devices("cpu")[: target.num_chips])
+    return _lowerings(
+        experiment, config, program.layout(experiment, config, cpus), evaluate=evaluate
+    )
 
 
 def topology_devices(topology: Topology) -> list[jax.Device]:
