@@ -35,6 +35,10 @@ def test_tables_are_well_formed_and_their_config_exists(paper: str, table: Table
     assert not trains or has_published or says_why, "published values belong here"
 
 
+def test_every_paper_has_cells_that_other_machines_train_again() -> None:
+    assert {name for name, table in TABLES if table.repeat} == {name for name, _ in TABLES}
+
+
 @pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
 def test_markdown_is_rendered_from_its_json(row: TableRow, preset: str) -> None:
     path = row.results[preset]

@@ -219,4 +219,5 @@ TABLE = Table(
         "surgical_is_not_worse": "Of x -> -x no block alone does as much as all in 48 updates: "
         "the exact stem, minus the old one, is twice its norm away, and block 1 wants many more.",
     },
+    repeat={FLIP: ("last", "all")},
 )

@@ -155,4 +155,5 @@ TABLE = Table(
         "test_loss_falls": "With ReLU it falls for points and teacher of the authors' seed, and "
         "rises for most of ours.",
     },
+    repeat={radius_row("ReLU", rho): (RANK,) for rho in (RADII["ReLU"][0], RADII["ReLU"][-1])},
 )

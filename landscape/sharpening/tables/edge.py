@@ -147,4 +147,5 @@ TABLE = Table(
         "sharpness_rises": "At learning rate 0.2 the limit itself is only one and a half times the "
         "lowest sharpness.",
     },
+    repeat={MIDDLE: (SHARPNESS, ERROR)},
 )

@@ -158,4 +158,5 @@ TABLE = Table(
         "width_smooths": UNTRAINED,
         "sharpness_is_measured": f"48 probes are few where there is no minimum. {UNTRAINED}",
     },
+    repeat={SHALLOW_PLAIN: (TEST, NONCONVEX)},
 )
