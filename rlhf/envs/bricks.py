@@ -11,12 +11,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from rlhf.envs.environment import Environment, Pose
 
 SIZE, ROWS, TOP = 10, 3, 1  # of the board; rows of bricks, and the empty ones above
 SERVE_ROW, PADDLE_ROW = 5, SIZE - 1
+# Of the picture, red, green and blue: what is nothing, paddle, ball, where it was, and bricks, by
+# turns so that each is seen.
+NOTHING, PADDLE, BALL, TRAIL = (24, 26, 34), (86, 140, 240), (255, 255, 255), (92, 96, 110)
+BRICK = ((214, 108, 66), (186, 86, 48))
 
 
 class BricksState(NamedTuple):
@@ -63,6 +67,7 @@ def bricks(*, horizon: int = 200, ends_on_loss: bool = False) -> Environment:
         is_discrete=True,
         horizon=horizon,
         terminates=(lambda state: state.losses > 0) if ends_on_loss else None,
+        picture=_picture,
     )
 
 
@@ -122,6 +127,17 @@ def _observe(state: BricksState) -> Bool[Array, "size size 4"]:
     paddle = (rows == PADDLE_ROW) & (jnp.abs(columns - state.paddle) <= 1)
     wall = jnp.pad(state.bricks, ((TOP, SIZE - TOP - ROWS), (0, 0)))
     return jnp.stack([paddle, at(state.ball), at(state.before), wall], axis=-1)
+
+
+def _picture(state: BricksState) -> UInt8[Array, "size size 3"]:
+    """Returns the board in colors, a pixel for each cell; a ball is in front of where it was."""
+    paddle, ball, before, wall = jnp.moveaxis(jnp.expand_dims(_observe(state), -2), -1, 0)
+    color = lambda value: jnp.array(value, jnp.uint8)
+    is_even = np.expand_dims(np.indices((SIZE, SIZE)).sum(0) % 2 == 0, -1)
+    picture = jnp.where(wall, jnp.where(is_even, color(BRICK[0]), color(BRICK[1])), color(NOTHING))
+    for layer, value in ((before, TRAIL), (paddle, PADDLE), (ball, BALL)):
+        picture = jnp.where(layer, color(value), picture)
+    return picture
 
 
 def _reward(state: BricksState, action: jax.Array, next_state: BricksState) -> Float[Array, ""]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 State = Any  # a pytree of arrays
 Action = jax.Array
@@ -42,6 +42,8 @@ class Environment(NamedTuple):
         horizon: Steps of an episode.
         terminates: state -> whether the episode ends there, before its horizon; None if it never
             does. An end tells the learner about the task, so no task has one by default.
+        picture: state -> bytes [height, width] or [height, width, 3], what people are shown of a
+            game of pixels; None: its pose.
     """
 
     name: str
@@ -56,6 +58,14 @@ class Environment(NamedTuple):
     is_discrete: bool
     horizon: int
     terminates: Callable[[State], jax.Array] | None = None
+    picture: Callable[[State], jax.Array] | None = None
+
+
+def drawn(env: Environment, state: State) -> dict[str, Shaped[Array, "..."]]:
+    """Returns what people are shown of a state: "segments" and "circles" of a pose, or "frames"."""
+    if env.picture is not None:
+        return {"frames": env.picture(state)}
+    return dict(env.pose(state)._asdict())
 
 
 def capsules(points: Float[Array, "n_plus_1 2"], radius: float) -> Float[Array, "n 5"]:

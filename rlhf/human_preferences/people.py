@@ -5,6 +5,7 @@ time: here a step takes the answers that have come, acts, fits, learns, and choo
 which stay in the state until they are written to the store. All else is the same functions.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, Shaped
 from common.experiment import Metrics
 from rlhf import buffer as ring
 from rlhf.ensemble import Labels, bootstrap_weights, pair_logits
-from rlhf.envs.environment import Pose
+from rlhf.envs.environment import drawn
 from rlhf.human_preferences import labeling, learning
 from rlhf.human_preferences.learning import Batch, Numbers, Parts
 from rlhf.human_preferences.models import learner_of
@@ -35,13 +36,13 @@ class Filmed(NamedTuple):
         seen: What the reward model sees of every step.
         goal: What the task pays for: known of simulated tasks, and never learned from.
         is_first: Whether a step is the first of an episode.
-        states: Of the environments, to be drawn.
+        pictures: What is drawn, see `rlhf.envs.environment.drawn`.
     """
 
     seen: Shaped[Array, "steps envs *shape"]
     goal: Float[Array, "steps envs"]
     is_first: Bool[Array, "steps envs"]
-    states: Any
+    pictures: dict[str, Shaped[Array, "steps envs ..."]]
 
 
 class Shown(NamedTuple):
@@ -49,12 +50,12 @@ class Shown(NamedTuple):
 
     Attributes:
         seen: Of both clips.
-        pose: What they look like.
+        pictures: What they look like.
         goal: True clip rewards.
     """
 
     seen: Shaped[Array, "pairs 2 k *shape"]
-    pose: Pose
+    pictures: dict[str, Shaped[Array, "pairs 2 k ..."]]
     goal: Float[Array, "pairs 2"]
 
 
@@ -86,8 +87,8 @@ def init(parts: Parts, key: PRNGKeyArray) -> State:
     learner, judge = learning.init(parts, key)
     count, length = parts.asking.slots + CHECK, parts.asking.length
     state = jax.tree.map(lambda x: x[0], learner.env_states.state)
-    pose = jax.eval_shape(parts.task.env.pose, state)
-    blank = jax.tree.map(lambda x: jnp.zeros((count, 2, length, *x.shape), x.dtype), pose)
+    like = jax.eval_shape(partial(drawn, parts.task.env), state)
+    blank = jax.tree.map(lambda x: jnp.zeros((count, 2, length, *x.shape), x.dtype), like)
     seen = jnp.zeros((count, 2, length, *parts.network.seen.shape), parts.network.seen.dtype)
     return State(learner, judge, Shown(seen, blank, jnp.zeros((count, 2))))
 
@@ -130,7 +131,7 @@ def filmed(parts: Parts, rollout: Rollout) -> Filmed:
         seen=learning.seen_in(parts, rollout),
         goal=rewards_of(parts.task.goal, rollout),
         is_first=learning.first_steps(rollout),
-        states=rollout.states,
+        pictures=jax.vmap(jax.vmap(partial(drawn, parts.task.env)))(rollout.states),
     )
 
 
@@ -165,9 +166,8 @@ def _chosen(
     worth = clip_sum(pairs.goal)
     easiest = jnp.argmax(jnp.abs(worth[:, 0] - worth[:, 1]))
     places = jnp.append(chosen, easiest)
-    states = jax.tree.map(lambda x: x[places], pairs.states)
-    pose = jax.vmap(jax.vmap(jax.vmap(parts.task.env.pose)))(states)
-    return Shown(pairs.seen[places], pose, worth[places])
+    pictures = {name: clips[places] for name, clips in pairs.pictures.items()}
+    return Shown(pairs.seen[places], pictures, worth[places])
 
 
 def errors_of_raters(

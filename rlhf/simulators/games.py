@@ -82,6 +82,7 @@ def game(name: str, *, horizon: int = 1000, side: int = SIDE) -> Environment:
         action_size=actions_of(it.rom),
         is_discrete=True,
         horizon=horizon,
+        picture=lambda state: state.frames[..., -1],
     )
 
 
