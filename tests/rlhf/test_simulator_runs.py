@@ -102,8 +102,9 @@ def positions(state: Any) -> np.ndarray:
 
 @needs_mujoco
 @pytest.mark.slow
-def test_a_robot_goes_on_to_the_bit(tmp_path: Path) -> None:
-    goes_on_to_the_bit(config_of("mujoco.py:cpu,task=inverted_pendulum", ROBOT), tmp_path)
+@pytest.mark.parametrize("task", ["inverted_pendulum", "backflip"])
+def test_a_robot_goes_on_to_the_bit(tmp_path: Path, task: str) -> None:
+    goes_on_to_the_bit(config_of(f"mujoco.py:cpu,task={task}", ROBOT), tmp_path)
 
 
 @pytest.mark.skipif(

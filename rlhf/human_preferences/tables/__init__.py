@@ -4,6 +4,7 @@ from common.tables import named
 from rlhf.human_preferences.tables import (
     ablations,
     atari,
+    few_labels,
     game,
     leak,
     mujoco,
@@ -11,6 +12,7 @@ from rlhf.human_preferences.tables import (
     pendulum,
     pretraining,
     segments,
+    speed,
     trap,
 )
 
@@ -25,6 +27,8 @@ TABLES = named(
         "ablations": ablations,
         "game": game,
         "mujoco": mujoco,
+        "few_labels": few_labels,
+        "speed": speed,
         "atari": atari,
     }
 )
