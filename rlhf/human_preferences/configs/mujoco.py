@@ -100,6 +100,9 @@ def _small(config: ConfigDict, name: str) -> None:
         config.learner.entropy = 0.001
     if name == "mujoco_reacher":
         config.learner.steps, config.num_steps = 50, 125  # 200,000 steps
+        # Chosen by the true reward on a seed of no table; with the paper's it hardly learned.
+        config.learner.discount, config.learner.decay = 0.9, 0.95
+        config.learner.kl_limit = 0.05
         config.evaluation.episodes = 32
     elif name in ("inverted_pendulum", "inverted_double_pendulum"):
         config.learner.steps, config.num_steps = 25, 100  # 80,000 steps

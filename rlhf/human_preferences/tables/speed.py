@@ -38,8 +38,8 @@ TABLE = Table(
     seeds=(0, 1, 2),
     headline=("one_speed_is_learned",),
     notes=(
-        "No published value. Minus the mean distance from 2 m/s, in m/s, over episodes of 50 s, after 480,000 "
-        "environment steps: 2.4 times as many as in the table mujoco, whose policies still came "
-        "nearer when they ended. One that stands still is 2 m/s away.",
+        "No published value. Minus the mean distance from 2 m/s, in m/s, over episodes of 50 s, "
+        "after 480,000 environment steps: 2.4 times as many as in the table mujoco, whose policies "
+        "still came nearer when they ended. One that stands still is 2 m/s away.",
     ),
 )
