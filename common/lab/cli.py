@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from absl import logging as absl_logging
 
-from common.devices import interrupts, jax_start
+from common.devices import interrupts, jax_start, memory
 from common.errors import (
     Interrupted,
     LabError,
@@ -38,6 +38,8 @@ from common.verbs import Flag
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line; returns its exit code."""
+    if argv is None:  # the process is ours
+        memory.keep_freed_memory()
     with interrupts.watch(to_the_end=argv is None):
         return _main(list(sys.argv[1:] if argv is None else argv))
 

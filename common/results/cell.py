@@ -17,7 +17,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from common.config import config_hash, load_config
-from common.devices import jax_start
+from common.devices import jax_start, memory
 from common.errors import LabError, UserError, nearest
 from common.files import json_files
 from common.files.json_files import write_json
@@ -94,4 +94,5 @@ def main(text: str) -> int:
 
 
 if __name__ == "__main__":
+    memory.keep_freed_memory()
     sys.exit(main(sys.argv[1]))
