@@ -7,7 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from tests.faults import papers
 from tests.faults.experiments import newest_step, outcome
 from tests.faults.nursery import Life, ended, live
 from tests.faults.team import Ended, Team
@@ -15,6 +17,7 @@ from tests.faults.team import Ended, Team
 # Sums in the order of eight parts of the batch: the same bits on any number of devices.
 TRAIN = ("train", "--config=tests/tiny/slow.py:cpu", "--config.deterministic=true")
 DEVICES = (8, 4, 2, 1, 8)
+FAST_TO_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 SLOWLY = "--config.milliseconds=40"  # leaves time to be killed; no part of the numbers
 
 
@@ -27,17 +30,29 @@ def devices(folder: Path, *, spec: Sequence[str] = TRAIN, every: int = 18) -> di
         every: How many steps to train before a stop, at least.
     """
     folder.mkdir(parents=True)
-    whole = live([*spec, f"--workdir={folder / 'whole'}"], folder)
+    run = lambda words, moment=None: live(words, folder, moment, seconds=600.0)
+    whole = run([*spec, f"--workdir={folder / 'whole'}"])
     assert whole.code == 0, whole.stderr
-    stopped, life = 0, None
+    stops, ends, life = 0, [], None
     for k, count in enumerate(DEVICES):
         moment = None if k == len(DEVICES) - 1 else _stop_after((k + 1) * every, folder / "moved")
         words = [*spec, f"--workdir={folder / 'moved'}", f"--devices={count}"]
-        life = _again_if_it_hangs(lambda words=words, moment=moment: live(words, folder, moment))
-        stopped += life.code == 75
-    assert life is not None and life.code == 0
+        life = _again_if_it_hangs(lambda words=words, moment=moment: run(words, moment))
+        stops += life.code == 75
+        ends.append(newest_step(folder / "moved"))
+    assert life is not None and life.code == 0, life
     same = outcome(folder / "moved")["state_sha256"] == outcome(folder / "whole")["state_sha256"]
-    return {"devices": list(DEVICES), "stops": stopped, "bitwise": int(same)}
+    return {"devices": list(DEVICES), "stops": stops, "at_steps": ends, "bitwise": int(same)}
+
+
+def paper(name: str, folder: Path) -> dict[str, Any]:
+    """Does the same with a small experiment of a paper.
+
+    Its programs are compiled with few optimizations, in two thirds of the time.
+    """
+    spec = papers.train(name, steps=60, deterministic=True)
+    with mock.patch.dict(os.environ, XLA_FLAGS=FAST_TO_COMPILE):
+        return devices(folder, spec=spec, every=10)
 
 
 def lost_worker(size: int, victim: int, folder: Path, *, then: Sequence[int]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Three unlike experiments, as small as they get, for runs that are to be harmed."""
+"""Four unlike experiments, as small as they get, for runs that are to be harmed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +7,17 @@ from typing import Any
 from common import runs
 from common.checkpoints import manifest
 from common.run_folders.records import Run
+from tests.faults import papers
 
 # A perceptron with noise from the key of each step; eight seeds as one program, with SAM in the
 # first half; a neural operator with an exact boundary condition.
 SUPERVISED, POPULATION, OPERATOR = "supervised", "population", "operator"
+IMAGES = "images"
 SPECS: Mapping[str, str] = {
     SUPERVISED: "tests/tiny/slow.py:cpu",
     POPULATION: "landscape/sam_rank/configs/two_layer.py:cpu",
     OPERATOR: "sciml/boon/configs/single_step.py:cpu,pde=heat,kind=boon",
+    IMAGES: "landscape/visualizing/configs/depth.py:cpu",
 }
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     SUPERVISED: {"num_steps": 60, "eval_every": 30, "checkpoint_every": 10, "milliseconds": 5},
@@ -40,6 +43,12 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
         "model.width": 8,
         "model.projection": 8,
     },
+    IMAGES: {
+        "num_steps": 60,
+        "eval_every": 30,
+        "checkpoint_every": 10,
+        **papers.PAPERS["landscape.visualizing"].fields,
+    },
 }
 
 
@@ -47,7 +56,7 @@ def train(name: str, workdir: Path, **changes: Any) -> list[str]:
     """Returns the words after `lab` that train an experiment of this file.
 
     Args:
-        name: "supervised", "population" or "operator".
+        name: "supervised", "population", "operator" or "images".
         workdir: Of all runs.
         changes: Further fields of the config.
     """

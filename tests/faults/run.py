@@ -26,9 +26,20 @@ from absl import flags
 
 from common.files.json_files import read_json, write_json
 from common.provenance.environment import environment
-from tests.faults import archives, damage, elastic, hostile_runs, kills, parsers, signals, storage
+from tests.faults import (
+    archives,
+    damage,
+    elastic,
+    hostile_runs,
+    kills,
+    page,
+    parsers,
+    signals,
+    storage,
+)
 from tests.faults.experiments import SPECS, train
 from tests.faults.nursery import apart, cpu_seconds, live
+from tests.faults.papers import PAPERS
 from tests.processes import REPOSITORY
 
 FLAGS = flags.FlagValues()  # not those of other commands that a test loads
@@ -59,11 +70,12 @@ def faults(*, sample: bool) -> dict[str, Callable[[Path], dict[str, Any]]]:
             "hostile archives": archives.campaign,
             "a lost one of 2 processes": partial(elastic.lost_worker, 2, 1, then=(1,)),
         }
-    kinds = zip(SPECS, (45, 35, 20), strict=True)  # a life of the last takes longest
+    kinds = zip(SPECS, (45, 35, 20, 20), strict=True)  # a life of the last two takes longest
     return {  # the cheapest first
         "wrong command lines": lambda folder: _command_lines(200, folder),
         "hostile archives": archives.campaign,
         "hostile run folders": hostile_runs.campaign,
+        "the labelling page": _page,
         "two processes on one run": storage.two_on_one_run,
         "NaN in the middle": storage.nan_in_the_middle,
         "8, 4, 2, 1, 8 devices": elastic.devices,
@@ -74,6 +86,7 @@ def faults(*, sample: bool) -> dict[str, Callable[[Path], dict[str, Any]]]:
         "full disk": partial(storage.full_disk, 8, SEED),
         "a lost one of 2 processes": partial(elastic.lost_worker, 2, 1, then=(2, 1)),
         "a lost one of 4 processes": partial(elastic.lost_worker, 4, 0, then=(4, 2, 1)),
+        **{f"devices of {name}": partial(elastic.paper, name) for name in PAPERS},
         "damaged caches": partial(storage.caches, 5, SEED),
         "parsers": lambda folder: parsers.campaign(10, SEED),
     }
@@ -82,7 +95,7 @@ def faults(*, sample: bool) -> dict[str, Callable[[Path], dict[str, Any]]]:
 def _damage(trials: int, folder: Path) -> dict[str, Any]:
     """Damages the checkpoints of each experiment, which are made first."""
     folder.mkdir(parents=True)
-    names = list(SPECS) if trials > 100 else list(SPECS)[1:2]
+    names = list(SPECS)[:3] if trials > 100 else list(SPECS)[1:2]
     counts = {}
     for k, name in enumerate(names):
         share = trials // len(names) + (k < trials % len(names))
@@ -93,6 +106,12 @@ def _damage(trials: int, folder: Path) -> dict[str, Any]:
     total = lambda outcome: sum(damage.total(one, outcome) for one in counts.values())
     outcomes = {outcome: total(outcome) for outcome in ("refused", "harmless", "silent", "crashed")}
     return {"trials": trials, **outcomes, "seed": SEED, "experiments": counts}
+
+
+def _page(folder: Path) -> dict[str, Any]:
+    """In a process of its own, since a server leaves threads."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return apart(lambda: page.campaign(folder), folder.parent)
 
 
 def _command_lines(number: int, folder: Path) -> dict[str, Any]:
@@ -147,6 +166,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             "parsers",
             "cpu_seconds",
             "state_sha256",
+            "seconds" if name == "SIGTERM" else "",
+            "at_steps",
         )
         shown = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in counts.items() if k not in skip)
         lines.append(f"| {name} | {shown} | {counts['cpu_seconds']:.0f} |")
