@@ -2,7 +2,8 @@
 
     python -m tests.rlhf.pictures --out=rlhf/labelling/pictures
 
-The rater takes the clip that turns more, clockwise. Prints what the run came to.
+The rater takes the clip that turns more, clockwise. Prints what the run came to. A game of images
+is pictured too, played at random: nobody is taught.
 """
 
 import json
@@ -16,15 +17,21 @@ from pathlib import Path
 
 from absl import app, flags
 
-from rlhf.labelling import store
+from common.config import load_config
+from rlhf.human_preferences import interview, learning
+from rlhf.human_preferences.plan import make_plan
+from rlhf.labelling import asking, store
 from tests.processes import REPOSITORY
 from tests.rlhf.browser import Browser, browsing
-from tests.rlhf.desk import LAB, rows, served
+from tests.rlhf.desk import LAB, fill, rows, served
+from tests.rlhf.test_labelling_images import pairs_of_random_play
 
 OUT = flags.DEFINE_string("out", None, "folder to write", required=True)
 CONFIG = flags.DEFINE_string(
     "config", "rlhf/human_preferences/configs/people.py:cpu,task=spin", "config to train"
 )
+GAME = "rlhf/human_preferences/configs/people.py:cpu,task=bricks"
+WIDE = (1200, 830)
 SHOWING = "document.body.dataset.showing"
 LATE = 40  # answers before the pictures
 EQUAL = 0.5  # of clip returns that a person calls equally good
@@ -73,14 +80,42 @@ def picture(browser: Browser, folder: Path) -> None:
     browser.press(" ")
     for _ in range(3):
         browser.press(".")
-    browser.size(1200, 830)
+    browser.size(*WIDE)
     time.sleep(2)  # the strip is asked for every one and a half
     browser.picture(folder / "page.png")
     browser.size(390, 844, scale=1.25, mobile=True)
     time.sleep(0.5)
     browser.picture(folder / "phone.png")
-    browser.size(1200, 830)
+    browser.size(*WIDE)
     browser.press(" ")
+
+
+def picture_of_game(browser: Browser, work: Path, folder: Path) -> None:
+    """Writes the picture of a game, whose clips are images of random play."""
+    parts = learning.parts_of(load_config(GAME))
+    plan = interview.plan_of_people(make_plan(parts.config))
+    path = fill(work, 0, facts=interview.facts(parts, plan))
+    shown = pairs_of_random_play(parts, steps=parts.config.learner.steps)
+    with store.opened(path) as desk:
+        asking.ask(desk, path, 0, interview.pairs_of(parts, plan, 0, shown), second_share=0.0)
+    with served(work) as page:
+        enter(browser, page.address, PEOPLE[0])
+        browser.wait(f"({SHOWING} ?? '') !== ''")
+        browser.press(" ")
+        for _ in range(3):
+            browser.press(".")
+        browser.size(*WIDE)
+        time.sleep(2)
+        browser.picture(folder / "game.png")
+
+
+def enter(browser: Browser, address: str, name: str) -> None:
+    """Opens the page and gives a name."""
+    browser.become(name)
+    browser.open(address)
+    browser.wait("document.getElementById('hello').open")
+    browser.type(name)
+    browser.press("Enter")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -102,12 +137,10 @@ def main(argv: Sequence[str]) -> None:
         time.sleep(1)
         with served(folder) as page, browsing(Path(work) / "browser") as browser:
             for name in PEOPLE:
-                browser.become(name)
-                browser.open(page.address)
-                browser.wait("document.getElementById('hello').open")
-                browser.type(name)
-                browser.press("Enter")
+                enter(browser, page.address, name)
             count = teach(browser, folder / store.NAME, process, out)
+        with browsing(Path(work) / "another") as browser:
+            picture_of_game(browser, Path(work) / "game", out)
         result = json.loads((folder / "result.json").read_text())
         print(f"{count} answers:", json.dumps(result["metrics"]["last"]))
 

@@ -60,14 +60,14 @@ def test_a_board_in_colors_shows_what_a_policy_sees_and_nothing_else() -> None:
     np.testing.assert_array_equal(drawn(env, more)["frames"], picture)
 
 
-def pairs_of_random_play(parts: learning.Parts) -> people.Shown:
+def pairs_of_random_play(parts: learning.Parts, steps: int = 8) -> people.Shown:
     """Returns the pairs that a step would show, of a policy that plays at random."""
     env, few = parts.task.env, parts.asking.slots + people.CHECK
     act = lambda _, noise: jnp.argmax(noise, axis=-1)
 
     def program(key: jax.Array) -> people.Shown:
         keys = jax.random.split(key, 3)
-        _, rollout = collect(env, act, start(env, keys[0], 3), keys[1], 8)
+        _, rollout = collect(env, act, start(env, keys[0], 3), keys[1], steps)
         found = labeling.candidates(keys[2], people.filmed(parts, rollout), parts.asking)
         shown = people.Shown(found.seen, found.pictures, clip_sum(found.goal))
         return jax.tree.map(lambda x: x[:few], shown)
