@@ -4,15 +4,14 @@ from common.tables import named
 from rlhf.human_preferences.tables import (
     ablations,
     atari,
-    few_labels,
     game,
     leak,
     mujoco,
     novel,
     pendulum,
     pretraining,
+    reacher,
     segments,
-    speed,
     trap,
 )
 
@@ -27,8 +26,7 @@ TABLES = named(
         "ablations": ablations,
         "game": game,
         "mujoco": mujoco,
-        "few_labels": few_labels,
-        "speed": speed,
+        "reacher": reacher,
         "atari": atari,
     }
 )
