@@ -113,6 +113,8 @@ class Table(NamedTuple):
         at: Another table in place of this one at a preset, such as fewer rows for a demo.
         repeat: Columns by row that `tests.benchmarks.repeat_cells` trains again, a minute each: do
             the committed numbers come out on another machine, with another JAX?
+        published_size: What of a table is of the paper's own size, or a published object, in a few
+            words: "the published weights, 60 images"; "" where sizes are ours.
         data_files: Files in $DATA_DIR that the cells read: without them nothing is run or written.
     """
 
@@ -136,6 +138,7 @@ class Table(NamedTuple):
     scale: float = 1.0
     at: Mapping[str, "Table"] = {}
     repeat: Mapping[str, tuple[str, ...]] = {}
+    published_size: str = ""
     data_files: tuple[str, ...] = ()
 
 

@@ -88,7 +88,7 @@ def list_text(found: Sequence[papers.PaperInfo] | None = None, *, details: bool 
 def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the generated part of WORKSPACE.md: papers, then one line for each table."""
     lines = ["| paper | experiments (presets) | claims | what it came to |", "|---|---|---|---|"]
-    below = ["", "| table | results | claims |", "|---|---|---|"]
+    below = ["", "| table | results | claims | at the published size |", "|---|---|---|---|"]
     for paper, own in _judged(found):
         configs = [
             f"[{name}]({_relative(path)}) ({', '.join(presets(path))})"
@@ -99,22 +99,29 @@ def list_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
         lines.append(f"| {name} | {experiments} | {_score(own) or '–'} | {headline} |")
         for judged in own:
             row = judged.row
-            links = [
-                f"[{preset}]({_relative(path.with_suffix('.md'))})"
-                for preset, path in row.results.items()
-            ]
+            links = [f"[{preset}]({_page(row, preset)})" for preset in row.results]
             title = f"{paper.name} {row.table.name}: {row.table.title}"
             states = "<br>".join(judged.states) or "–"
-            below.append(f"| {title} | {', '.join(links) or 'not run'} | {states} |")
+            size = "<br>".join(_published_size(row).values()) or "–"
+            below.append(f"| {title} | {', '.join(links) or 'not run'} | {states} | {size} |")
     return "\n".join([*lines, *below]) + "\n"
 
 
 def scores_markdown(found: Sequence[papers.PaperInfo] | None = None) -> str:
     """Returns the generated part of README.md: what came out of every paper, one line each."""
-    lines = ["| paper | claims | what it came to, at preset cpu |", "|---|---|---|"]
+    lines = [
+        "| paper | claims | what it came to, at preset cpu | at the published size |",
+        "|---|---|---|---|",
+    ]
     for paper, own in _judged(found):
         name = f"[{paper.name}]({_relative(paper.folder)}/README.md)"
-        lines.append(f"| {name} | {_score(own) or '–'} | {_headline(own) or '–'} |")
+        sizes = [
+            f"[{row.table.name}]({_page(row, preset)}): {size}; {scores(claims.get(preset) or ())}"
+            for row, claims in own
+            for preset, size in _published_size(row).items()
+        ]
+        cells = (_score(own), _headline(own), "<br>".join(sizes))
+        lines.append(f"| {name} | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -263,6 +270,19 @@ def _headline(rows: Sequence[_Judged]) -> str:
             data = {**read_table(row.results["cpu"]), "claims": claims["cpu"]}
             return sentences({**data, "headline": headline})
     return ""
+
+
+def _page(row: TableRow, preset: str) -> str:
+    """Returns the file of a table's page."""
+    return _relative(row.results[preset].with_suffix(".md"))
+
+
+def _published_size(row: TableRow) -> dict[str, str]:
+    """Returns, by preset that has results, what of a table is of the published size, if any is."""
+    tables = {preset: row.table.at.get(preset, row.table) for preset in row.results}
+    return {
+        preset: table.published_size for preset, table in tables.items() if table.published_size
+    }
 
 
 def _offers(config_file: Path) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def labels_want_the_last_layer(results: Results) -> Verdict:
 TABLE = Table(
     title="Two layers: target losses of gradient flow, and the least ones of a layer",
     source="Lee et al. (2023), Prop. 1, Prop. 2 and Thm. 1",
+    published_size="the paper's theorems, by gradient flow",
     config=CONFIG,
     cells=tuple(
         Cell(row, column, {"seed_group": 1}, f"{case}_{metric}", run=MEASURE)

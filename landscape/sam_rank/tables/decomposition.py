@@ -70,6 +70,7 @@ def units_go_early(results: Results) -> Verdict:
 TABLE = Table(
     title="SAM's step in two parts: what it does to pre-activations of a two-layer ReLU network",
     source="Andriushchenko et al. (2023), Sec. 5",
+    published_size="the paper's networks, data and steps",
     config=CONFIG,
     cells=crossed(OVERRIDES, METRICS, run=MEASURE),
     headline=("regularization_never_raises",),

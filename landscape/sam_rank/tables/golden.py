@@ -109,6 +109,7 @@ def _cells() -> tuple[Cell, ...]:
 TABLE = Table(
     title="The authors' recorded two-layer runs again, from their random numbers",
     source="Andriushchenko et al. (2023), released notebook of two-layer networks",
+    published_size="the authors' runs, from their random numbers",
     config=CONFIG,
     cells=_cells(),
     seeds=(4,),

@@ -134,6 +134,7 @@ def test_loss_falls(results: Results) -> Verdict:
 TABLE = Table(
     title="Two-layer networks: rank of features and active units under SAM and under a penalty",
     source="Andriushchenko et al. (2023), its two-layer networks",
+    published_size="the paper's networks, data and steps",
     config=CONFIG,
     cells=crossed(OVERRIDES, COLUMNS, variants=VARIANTS),
     seeds=tuple(range(8)),

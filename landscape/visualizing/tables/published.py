@@ -158,6 +158,7 @@ def _cells(rows: tuple[str, ...], planes: tuple[str, ...]) -> tuple[Cell, ...]:
 TABLE = Table(
     title="Published ResNets for CIFAR-10 (lossless subset): the surface around their weights",
     source="Li et al. (2018), Fig. 5 and Sec. 5",
+    published_size="four published ResNets, on at most 1,000 images",
     config=CONFIG,
     cells=_cells(tuple(DEPTHS), (SHALLOW, DEEP)),
     headline=("low_regions_are_convex", "sharpness_ranks_test_errors"),
@@ -219,6 +220,7 @@ TABLE = TABLE._replace(
             reasons=FAR_OUT,
         ),
         "fine": TABLE._replace(
+            published_size="a published ResNet-20, the paper's grid, 1,000 images",
             seeds=(0,),
             cells=_cells((SHALLOW,), (SHALLOW,)),
             claims=OF_ONE_PAIR,

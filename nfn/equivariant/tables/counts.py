@@ -57,6 +57,7 @@ def hnp_grows_with_inputs(results: Results) -> Verdict:
 TABLE = Table(
     title="Parameters of one layer per pair of input and output channel",
     source="Zhou et al. (2023), Table 1",
+    published_size="numbers of parameters, at any width",
     config="nfn/equivariant/configs/inr_classification.py",
     cells=tuple(
         Cell(
