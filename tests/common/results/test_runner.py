@@ -13,7 +13,15 @@ import pytest
 
 from common import papers
 from common.errors import DataError, Interrupted, UserError
-from common.lab.listing import claims_json, claims_text, list_markdown, list_text, table_rows
+from common.lab import listing
+from common.lab.listing import (
+    claims_json,
+    claims_text,
+    list_markdown,
+    list_text,
+    scores_markdown,
+    table_rows,
+)
 from common.results import runner
 from common.results.pages import grid, render, render_text
 from common.results.table_files import read_table
@@ -180,6 +188,22 @@ def test_markdown_is_rendered_again_from_json_byte_for_byte(done: Done) -> None:
     assert "✘ A is above 90 <percent> (0 of 1)" in text
     assert "\x1b" not in text
     assert "\x1b" in render_text(data, color=True)
+
+
+def test_scoreboards_show_what_is_of_the_published_size(
+    done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(papers, "REPOSITORY", done.root)
+    [row] = table_rows([done.paper])
+    marked = row._replace(table=row.table._replace(published_size="the published weights"))
+
+    assert scores_markdown([done.paper]).endswith(" – |\n")
+    monkeypatch.setattr(listing, "table_rows", lambda _: [marked])
+    text = "the published weights; paper: 1 ✔ · ours: 1 ✘"
+    assert f"[1](source/faketopic/fakepaper/results/1.cpu.md): {text}" in scores_markdown(
+        [done.paper]
+    )
+    assert list_markdown([done.paper]).endswith("| the published weights |\n")
 
 
 def test_listings_show_committed_results_and_claims(
