@@ -45,7 +45,7 @@ def test_a_new_paper_trains_and_passes_the_tests_of_all_papers(
     copy_of_the_tree(tmp_path)
 
     env = {"PYTHONPATH": str(tmp_path), "UPDATE_GOLDEN": "1"}
-    done = child(SCRIPT, cwd=tmp_path, env=env, seconds=200)
+    done = child(SCRIPT, cwd=tmp_path, env=env, seconds=600)  # begun anew it finds its own folder
 
     assert done.returncode == 0, done.stdout + done.stderr
     for check in (("check",), ("format", "--check")):
