@@ -14,14 +14,6 @@ import pytest
 from common import papers
 from common.errors import DataError, Interrupted, UserError
 from common.lab import listing
-from common.lab.listing import (
-    claims_json,
-    claims_text,
-    list_markdown,
-    list_text,
-    scores_markdown,
-    table_rows,
-)
 from common.results import runner
 from common.results.pages import grid, render, render_text
 from common.results.table_files import read_table
@@ -194,36 +186,36 @@ def test_scoreboards_show_what_is_of_the_published_size(
     done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(papers, "REPOSITORY", done.root)
-    [row] = table_rows([done.paper])
+    [row] = listing.table_rows([done.paper])
     marked = row._replace(table=row.table._replace(published_size="the published weights"))
 
-    assert scores_markdown([done.paper]).endswith(" – |\n")
+    assert listing.scores_markdown([done.paper]).endswith(" – |\n")
     monkeypatch.setattr(listing, "table_rows", lambda _: [marked])
     text = "the published weights; paper: 1 ✔ · ours: 1 ✘"
-    assert f"[1](source/faketopic/fakepaper/results/1.cpu.md): {text}" in scores_markdown(
+    assert f"[1](source/faketopic/fakepaper/results/1.cpu.md): {text}" in listing.scores_markdown(
         [done.paper]
     )
-    assert list_markdown([done.paper]).endswith("| the published weights |\n")
+    assert listing.list_markdown([done.paper]).endswith("| the published weights |\n")
 
 
 def test_listings_show_committed_results_and_claims(
     done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(papers, "REPOSITORY", done.root)
-    [row] = table_rows([done.paper])
+    [row] = listing.table_rows([done.paper])
 
     assert row.results.keys() == {"cpu"}
-    assert "(cpu, paper)" in list_text([done.paper])
-    assert "[cpu: paper: 1 ✔ · ours: 1 ✘]" in list_text([done.paper])
-    assert "faketopic/fakepaper/results/1.cpu.md" in list_markdown([done.paper])
-    everything = claims_text("cpu", [done.paper], details=True)
+    assert "(cpu, paper)" in listing.list_text([done.paper])
+    assert "[cpu: paper: 1 ✔ · ours: 1 ✘]" in listing.list_text([done.paper])
+    assert "faketopic/fakepaper/results/1.cpu.md" in listing.list_markdown([done.paper])
+    everything = listing.claims_text("cpu", [done.paper], details=True)
     assert "✘ A is above 90 <percent> (0 of 1)" in everything
     assert "Why not: too few | steps" in everything
     assert "2 comparisons: 1 holds, 1 missed" in everything
-    assert "B beats A" not in claims_text("cpu", [done.paper], failing=True)
-    assert "A is above" not in claims_text("cpu", [done.paper], kind="paper")
-    assert "no result is committed" in claims_text("paper", [done.paper])
-    (found,) = json.loads(claims_json("cpu", [done.paper], kind="ours"))
+    assert "B beats A" not in listing.claims_text("cpu", [done.paper], failing=True)
+    assert "A is above" not in listing.claims_text("cpu", [done.paper], kind="paper")
+    assert "no result is committed" in listing.claims_text("paper", [done.paper])
+    (found,) = json.loads(listing.claims_json("cpu", [done.paper], kind="ours"))
     assert [c["name"] for c in found["claims"]] == ["a_is_large"]
 
 
@@ -282,7 +274,7 @@ def test_outside_the_checkout_results_are_written_to_the_current_folder(
 
     assert again.json_path == tmp_path / "results" / "faketopic.fakepaper" / "1.cpu.json"
     assert {path: path.read_bytes() for path in before} == before
-    [row] = table_rows([done.paper])
+    [row] = listing.table_rows([done.paper])
     assert row.results == {"cpu": again.json_path}  # what was made here is what is listed
 
 
