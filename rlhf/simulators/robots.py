@@ -20,6 +20,7 @@ from rlhf.simulators.physics import Model, MujocoState, load, stepped
 SPEED_LIMIT = 10.0  # of the velocities that are observed of a hopper, a walker and double poles
 ARM, POLE = 0.11, 0.6  # from the second joint to the fingertip; of either of two poles
 REACH = 0.2  # targets lie within it
+SPEED_UNIT = 10.0  # rad/s, of what is observed of the reacher
 GROUND = 0.05  # radius of the marks on the ground
 TARGET_SPEED, CHEETAH_SUBSTEP = 2.0, 0.01  # m/s; s, as its model says
 
@@ -97,9 +98,11 @@ def _plain(skipped: int, limit: float = jnp.inf) -> Callable[[MujocoState], jax.
 
 
 def _of_reacher(state: MujocoState) -> jax.Array:
+    """Returns what v5 observes in units of like size: reward models see it as it is."""
     angles, target = state.positions[:2], state.positions[2:]
     away = from_hand_to_target(state.positions)
-    parts = jnp.cos(angles), jnp.sin(angles), target, state.velocities[:2], away
+    speeds = state.velocities[:2] / SPEED_UNIT
+    parts = jnp.cos(angles), jnp.sin(angles), target / REACH, speeds, away / REACH
     return jnp.concatenate(parts)
 
 

@@ -144,6 +144,16 @@ def test_rewards_are_of_states_and_ignore_how_large_actions_are(name: str) -> No
     assert (far.positions == edge.positions).all()
 
 
+@needs_mujoco
+def test_distances_and_speeds_of_the_reacher_are_numbers_of_like_size() -> None:
+    env = simulators.make("mujoco_reacher")
+    seen = np.asarray(jax.vmap(env.observe)(states_of("mujoco_reacher", 64, 20)))
+
+    spread = np.sqrt((seen**2).mean(axis=0))
+    assert seen.shape == (64, 10)
+    assert spread.max() < 3 * spread.min()
+
+
 def ten_thousand_steps(name: str, envs: int) -> Any:
     """Returns 10,000 random steps of a task, as rollouts take them."""
     env = simulators.make(name)

@@ -58,6 +58,7 @@ TABLE = Table(
         "have 200,000 environment steps. Return per episode: minus the distance in meters from the "
         "target, over 50 steps, without a cost of control.",
         "Discount, decay and trust region were chosen by the true reward on a seed that is not "
-        "among these.",
+        "among these. What is observed is in units of 0.2 m and 10 rad/s: in m and rad/s, where "
+        "speeds are a hundred times as large as distances, no reward was learned from 350 labels.",
     ),
 )
