@@ -8,11 +8,12 @@ are not changed.
 import ctypes
 import os
 
-# Names in malloc.h of glibc, and what they are set to.
+# Names in malloc.h of glibc, and what they are set to: the first value that it takes.
 SETTINGS = {
-    "M_MMAP_THRESHOLD": (-3, 2**31 - 1),  # bytes from which a block is a mapping of its own
-    "M_TRIM_THRESHOLD": (-1, 2**31 - 1),  # free bytes at the end that go back to the system
-    "M_ARENA_MAX": (-8, 1),  # heaps, in which other threads would keep memory of their own
+    # Bytes from which a block is a mapping of its own; glibc before 2.35 takes 32 MiB at most.
+    "M_MMAP_THRESHOLD": (-3, (2**31 - 1, 2**25)),
+    "M_TRIM_THRESHOLD": (-1, (2**31 - 1,)),  # free bytes at the end that go back to the system
+    "M_ARENA_MAX": (-8, (1,)),  # heaps, in which other threads would keep memory of their own
 }
 
 
@@ -25,5 +26,5 @@ def keep_freed_memory() -> bool:
     if not is_glibc or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     tell = ctypes.CDLL(None).mallopt
-    taken = [tell(option, value) for option, value in SETTINGS.values()]  # each of them is told
+    taken = [any(tell(name, value) for value in values) for name, values in SETTINGS.values()]
     return all(taken)
