@@ -10,7 +10,7 @@ import os
 
 # Names in malloc.h of glibc, and what they are set to: the first value that it takes.
 SETTINGS = {
-    # Bytes from which a block is a mapping of its own; glibc before 2.35 takes 32 MiB at most.
+    # Bytes from which a block is a mapping of its own; older ones take 32 MiB at most.
     "M_MMAP_THRESHOLD": (-3, (2**31 - 1, 2**25)),
     "M_TRIM_THRESHOLD": (-1, (2**31 - 1,)),  # free bytes at the end that go back to the system
     "M_ARENA_MAX": (-8, (1,)),  # heaps, in which other threads would keep memory of their own
