@@ -1,8 +1,10 @@
 """Committed table cells of every paper (`Table.repeat`), trained again with what is here.
 
     python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --workdir=runs
+    python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --papers=sciml.boon
     python -m tests.benchmarks.repeat_cells --out=results/repeat_cells.json --markdown
 
+With --papers the cells of all others stay as they were measured, on the machine that they name.
 After a new JAX or on another machine: do the committed numbers come out again? Bits do not, but
 the means of the seeds must agree within two standard errors of their difference, or 1 % of the
 value where the seeds differ by less than that.
@@ -17,14 +19,17 @@ from absl import app, flags
 
 from common import papers
 from common.aggregates import Aggregate, aggregate
+from common.errors import UserError
 from common.files.json_files import read_json
 from common.jobs.trainings import LAB
+from common.provenance.environment import environment
 from common.results.runner import Request, measure
 from common.tables import Table
-from tests.measurements import record
+from tests.measurements import OUT, record
 
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Where the runs are")
 JOBS = flags.DEFINE_integer("jobs", 2, "Trainings at a time")
+PAPERS = flags.DEFINE_list("papers", None, "Papers whose cells are trained; default: all")
 
 PRESET = "cpu"
 SMALL = 0.01
@@ -59,37 +64,63 @@ def agrees(then: Aggregate, now: Aggregate) -> bool:
     return abs(now.mean - then.mean) <= max(2 * error, SMALL * abs(then.mean))
 
 
+def machine(facts: Mapping[str, Any]) -> str:
+    """Returns on what cells were trained, from `environment`."""
+    return f"{facts['cpu']}, jax {facts['packages']['jax']}"
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """Returns the table of a measurement: committed and repeated mean ± standard deviation."""
-    facts = result["environment"]
     lines = [
-        f"{facts['cpu']}, jax {facts['packages']['jax']}: mean ± standard deviation over seeds. "
-        f"Agrees: within two standard errors of the difference, or {SMALL:.0%}.",
+        "Mean ± standard deviation over seeds. Agrees: within two standard errors of the "
+        f"difference, or {SMALL:.0%}.",
         "",
-        "| paper | table | row | column | committed | repeated | agrees |",
-        "|---|---|---|---|---|---|---|",
+        "| paper | table | row | column | committed | repeated | agrees | on |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for cell in result["cells"]:
+        on = cell["machine"]
         then, now = (
             aggregate({int(seed): value for seed, value in cell[key].items()})
             for key in ("then", "now")
         )
         numbers = (f"{x.mean:.4g} ± {x.std or 0.0:.2g} ({x.n})" for x in (then, now))
         place = (cell[key] for key in ("paper", "table", "row", "column"))
-        lines.append(f"| {' | '.join([*place, *numbers, 'yes' if agrees(then, now) else 'no'])} |")
+        said = "yes" if agrees(then, now) else "no"
+        lines.append(f"| {' | '.join([*place, *numbers, said, on])} |")
     return "\n".join(lines)
 
 
 def repeat_all() -> dict[str, Any]:
-    """Trains all cells again; returns both values of each."""
-    cells = [
-        cell
+    """Trains cells again, of the papers asked for; returns both values of each, and of all others.
+
+    Raises:
+        UserError: If a paper is unknown.
+    """
+    names = [paper.name for paper in papers.papers()]
+    chosen = PAPERS.value or names
+    if unknown := sorted(set(chosen) - set(names)):
+        raise UserError(f"--papers={unknown[0]}: expected some of {', '.join(names)}")
+    here = machine(environment([]))
+    kept = [cell for cell in _earlier(Path(OUT.value)) if cell["paper"] not in chosen]
+    trained = [
+        {**cell, "machine": here}
         for paper in papers.papers()
+        if paper.name in chosen
         for table in papers.tables(paper).values()
         for row, columns in table.repeat.items()
         for cell in repeat(paper, table, row, columns)
     ]
+    cells = sorted(kept + trained, key=lambda cell: names.index(cell["paper"]))
     return {"preset": PRESET, "cells": cells}
+
+
+def _earlier(path: Path) -> list[dict[str, Any]]:
+    """Returns the cells of an earlier measurement, each with its machine."""
+    if not path.is_file():
+        return []
+    earlier = read_json(path)
+    return [{"machine": machine(earlier["environment"]), **cell} for cell in earlier["cells"]]
 
 
 def main(_: list[str]) -> None:
