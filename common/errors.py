@@ -69,9 +69,16 @@ def from_machine(error: BaseException) -> LabError | None:
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
         return DataError(f"{error.filename or 'storage'}: {error.strerror}")
     if isinstance(error, MemoryError):
-        return DoesNotFit(f"this machine has too little memory: {error or 'out of memory'}")
+        return DoesNotFit(
+            f"this machine has too little memory: {error or 'out of memory'}; lower sizes in "
+            "config.data or config.batch_size, or end what else runs"
+        )
     if type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error):
-        return DoesNotFit(f"the device has too little memory: {str(error).splitlines()[0]}")
+        said = str(error).splitlines()[0].rstrip(".")
+        return DoesNotFit(
+            f"the device has too little memory: {said}; lower config.batch_size or "
+            "config.evaluate_chunk, or end what else runs on it"
+        )
     return None
 
 

@@ -1,6 +1,7 @@
 """The compiled programs of an experiment: the same ones for the loop and for `lab compile`."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from common import gradients, sharding
+from common.devices import memory
+from common.errors import DoesNotFit
 from common.evaluation import means
 from common.experiment import Experiment, abstract, data_shapes
 from common.keys import EVALUATE, INIT, STEP, root_key, stream
@@ -136,12 +139,45 @@ def evaluate(function: Any, state: PyTree, data: PyTree, key: jax.Array) -> dict
     return means(compiled(state, data, key))
 
 
-def report_memory(compiled: Any) -> None:
-    """Logs the memory that a compiled step takes, where the compiler says it."""
-    memory = compiled.memory_analysis()
-    if memory is not None:
-        peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-        logging.info("step compiled: %.1f MiB a device", peak / 2**20)
+def host_data(experiment: Experiment) -> PyTree:
+    """Returns the data of an experiment in the memory of this machine.
+
+    Raises:
+        DoesNotFit: If it says how large they are, and less is left.
+    """
+    left = memory.left()
+    if experiment.abstract_data is not None and left is not None:
+        shapes = jax.tree.leaves(experiment.abstract_data())
+        needed = sum(x.dtype.itemsize * math.prod(x.shape) for x in shapes)
+        if needed > left:
+            raise DoesNotFit(
+                f"the data of this config take {needed / 2**30:.2f} GiB, and this machine has "
+                f"{left / 2**30:.2f} GiB of memory left; lower sizes in config.data, or end what "
+                "else runs"
+            )
+    return jax.tree.map(np.asarray, experiment.data())
+
+
+def check_memory(compiled: Any, devices: Sequence[Any]) -> None:
+    """Logs the memory that a compiled step takes, and refuses one that this machine cannot hold.
+
+    Where devices are CPUs, that is: else the kernel would kill this process, or another one.
+
+    Raises:
+        DoesNotFit: If temporaries and results on all devices here are more than is left.
+    """
+    sizes = compiled.memory_analysis()
+    if sizes is None:  # the compiler does not say
+        return
+    peak = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
+    logging.info("step compiled: %.1f MiB a device", peak / 2**20)
+    left, cpus = memory.left(), sum(x.platform == "cpu" for x in devices)
+    needed = cpus * (sizes.temp_size_in_bytes + sizes.output_size_in_bytes)
+    if left is not None and needed > left:
+        raise DoesNotFit(
+            f"a step needs {needed / 2**30:.2f} GiB of memory besides its data, and this machine "
+            f"has {left / 2**30:.2f} GiB left; lower config.batch_size, or end what else runs"
+        )
 
 
 def count_parameters(state: PyTree) -> int | None:

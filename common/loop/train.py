@@ -106,6 +106,7 @@ def fit(
 
     Raises:
         UserError: If batches differ in shape, the mesh or the code does not fit, or it is locked.
+        DoesNotFit: If this machine has too little memory for a step.
         NumericalError: At the first step whose loss, or checkpoint whose state, is not finite.
         DataError: If storage is full, corrupt or not writable; older checkpoints are intact.
         Interrupted: After a signal that stops (`devices.interrupts`), once the state is saved.
@@ -153,14 +154,14 @@ def _prepare(
     wandb: bool,
 ) -> tuple[_Run, _Start]:
     """Compiles, and restores the newest checkpoint or initializes."""
-    host_data = jax.tree.map(np.asarray, experiment.data())
+    host_data = program.host_data(experiment)
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
     evaluate = program.lower_evaluate(experiment.evaluate, layout)
     stops.require_best_metric(config.best_metric, list(evaluate.out_info))
     final = experiment.final and program.lower_evaluate(experiment.final, layout)
     compiled = program.lower_step(experiment, config, layout).compile()
-    program.report_memory(compiled)
+    program.check_memory(compiled, mesh.local_devices)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
     if restored is not None:
