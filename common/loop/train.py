@@ -106,7 +106,6 @@ def fit(
 
     Raises:
         UserError: If batches differ in shape, the mesh or the code does not fit, or it is locked.
-        DoesNotFit: If this machine has too little memory for a step.
         NumericalError: At the first step whose loss, or checkpoint whose state, is not finite.
         DataError: If storage is full, corrupt or not writable; older checkpoints are intact.
         Interrupted: After a signal that stops (`devices.interrupts`), once the state is saved.
