@@ -3,6 +3,7 @@
 import pytest
 
 from common.files.json_files import read_json
+from tests.faults import resources
 from tests.faults.run import bad, faults, markdown
 from tests.processes import REPOSITORY
 
@@ -27,3 +28,23 @@ def test_a_lost_step_or_a_wrong_bit_would_be_seen() -> None:
 
 def test_the_table_has_a_row_for_every_fault() -> None:
     assert len(markdown(COMMITTED).splitlines()) == 2 + len(COMMITTED["faults"])
+
+
+RESOURCES = REPOSITORY / "results/resources.json"
+MEASURED = read_json(RESOURCES)["measured"] if RESOURCES.exists() else {}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_a_machine_cannot_hold_is_one_line(name: str) -> None:
+    one = MEASURED[name]
+    assert name in resources.jobs(REPOSITORY)
+    if "4 GB" not in name:
+        assert one["code"] == 0
+        return
+    assert one["code"] == 3 and len(one["errors"]) == 1 and not one["traceback"]
+    assert one["peak_memory"] < resources.LIMIT
+
+
+def test_resources_are_shown_with_what_was_said() -> None:
+    lines = resources.markdown({"measured": MEASURED}).splitlines()
+    assert len(lines) == 2 + len(MEASURED)
