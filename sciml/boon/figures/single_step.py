@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.figures import RunDirectories, legend_below, page, stacked
+from common.figures import RunDirectories, cells, legend_below, page, stacked
 from sciml.boon.figures.panels import COLORS, FLOOR, Answer, answer, boundary_errors, errors
-from sciml.boon.rows import BOON, FNO, INPUTS, TITLES
-from sciml.boon.tables.single_step import PDES, ROWS
+from sciml.boon.rows import BOON, ERROR, FNO, INPUTS, TITLES, column
+from sciml.boon.tables.single_step import PDES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,17 +19,23 @@ SHOWN = (FNO, INPUTS, BOON)
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
     """Draws the errors of all rows, a test solution of every equation, and boundary errors."""
+    measured = cells(data)
+    pdes = [pde for pde in PDES if (FNO, column(pde, ERROR)) in measured]  # few at preset paper
     answers = {  # networks are restored once for both panels
-        pde: {row: answer(row, pde, run_directories) for row in SHOWN if pde in ROWS[row]}
-        for pde in PDES
+        pde: {
+            row: answer(row, pde, run_directories)
+            for row in SHOWN
+            if (row, column(pde, ERROR)) in measured
+        }
+        for pde in pdes
     }
     with page(out_path, (11, 9), dpi=120) as figure:
         top, middle, bottom = stacked(figure, (1.2, 1, 0.9))
-        errors(top.subplots(), data, PDES)
-        for axis, pde in zip(middle.subplots(1, len(PDES)), PDES, strict=True):
+        errors(top.subplots(), data, pdes)
+        for axis, pde in zip(middle.subplots(1, len(pdes), squeeze=False)[0], pdes, strict=True):
             _sample(axis, pde, answers[pde])
         legend_below(middle)
-        for axis, pde in zip(bottom.subplots(1, len(PDES)), PDES, strict=True):
+        for axis, pde in zip(bottom.subplots(1, len(pdes), squeeze=False)[0], pdes, strict=True):
             _histogram(axis, pde, answers[pde])
         legend_below(bottom)
 
