@@ -121,7 +121,7 @@ def pairs_of(parts: Parts, plan: Plan, step: int, shown: people.Shown) -> list[P
 def _clips(shown: people.Shown, place: int) -> tuple[Clip, Clip]:
     a, b = (
         Clip(
-            {name: value[place, which] for name, value in shown.pictures.items()},
+            {name: np.asarray(value[place, which]) for name, value in shown.pictures.items()},
             np.asarray(shown.seen[place, which]),
             float(shown.goal[place, which]),
         )
