@@ -5,8 +5,9 @@
 
 Every preset `cpu` is trained for two steps, with its data, its evaluation and its last metrics, in
 a process of its own: a cell of `make results` takes as much memory, and of disk what checkpoints of
-more steps add. Then `make demo` as it is, and what does not fit, with `ulimit -d` at 4 GB. What is
-in the JSON already is left, so that the command goes on where it was stopped.
+more steps add. Not those of reinforcement learning, whose plan of labels needs all its steps.
+Then `make demo` as it is, and what does not fit, with `ulimit -d` at 4 GB. What is in the JSON
+already is left, so that the command goes on where it was stopped.
 """
 
 import json
@@ -81,8 +82,12 @@ def measured(words: Sequence[str], folder: Path, *, limit: int = 0) -> dict[str,
 
 def presets() -> dict[str, str]:
     """Returns {name: --config} of every preset `cpu`, relative to the repository."""
-    variants = (one for one in preset_variants() if one.preset == "cpu")
-    return {one.name: f"{one.path.relative_to(REPOSITORY)}:cpu" for one in variants}
+    variants = [one for one in preset_variants() if one.preset == "cpu"]
+    return {
+        one.name: f"{one.path.relative_to(REPOSITORY)}:cpu"
+        for one in variants
+        if not one.name.startswith("rlhf.")
+    }
 
 
 def train(spec: str, folder: Path, fields: Mapping[str, Any]) -> list[str]:

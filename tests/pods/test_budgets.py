@@ -15,13 +15,13 @@ FILE = REPOSITORY / "results/pod_budgets.json"
 COMMITTED = read_json(FILE)
 AGAIN = "python -m tests.pods.budgets --out=results/pod_budgets.json"
 NAMES = list(COMMITTED["budgets"])
-# Unlike, and compiled in seconds: a population of networks, a neural operator, weights of MLPs.
+# Unlike, and compiled in seconds: a population of networks, gradient descent, a neural operator.
 CHEAP = [
     f"{spec}.py:pod v5e:16x16"
     for spec in (
         "landscape/sam_rank/configs/two_layer",
+        "landscape/sharpening/configs/gradient_descent",
         "sciml/boon/configs/single_step",
-        "nfn/equivariant/configs/mlp_generalization",
     )
 ]
 
