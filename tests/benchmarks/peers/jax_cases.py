@@ -37,7 +37,7 @@ def donated_case(run: Callable[..., Any], state: Any, *arguments: Any, units: in
     def once() -> None:
         held[0], _ = jax.block_until_ready(compiled(held[0], *arguments))
 
-    return Case(once, units=units)
+    return Case(once, units=units, program=(compiled, (state, *arguments)))
 
 
 def experiment_case(experiment: Experiment, data: Any, *, steps: int) -> Case:

@@ -67,7 +67,11 @@ def layer_case(kind: str, shape: str, *, backward: bool) -> Case:
     function = jax.value_and_grad(loss) if backward else partial(layer, space=space)
     compiled = jax.jit(function)
     flops = matmul_flops(space, batch=batch, c=c, pointwise=kind == "pt")
-    return Case(lambda: jax.block_until_ready(compiled(params, x)), flops=flops * (1 + backward))
+    return Case(
+        lambda: jax.block_until_ready(compiled(params, x)),
+        flops=flops * (1 + backward),
+        program=(compiled, (params, x)),
+    )
 
 
 def siren_case(sine: SineMethod) -> Case:
@@ -84,7 +88,11 @@ def siren_case(sine: SineMethod) -> Case:
     compiled = jax.jit(jax.vmap(fit))
     keys = jax.random.split(jax.random.key(0), count)
     images = jnp.asarray(np.random.default_rng(0).random((count, 28, 28)), jnp.float32)
-    return Case(lambda: jax.block_until_ready(compiled(keys, images)), units=count * steps)
+    return Case(
+        lambda: jax.block_until_ready(compiled(keys, images)),
+        units=count * steps,
+        program=(compiled, (keys, images)),
+    )
 
 
 def zoo_case() -> Case:

@@ -50,7 +50,8 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     compiled = jax.jit(jax.value_and_grad(loss) if backward else forward)
-    return Case(lambda: jax.block_until_ready(compiled(params, x)))
+    program = (compiled, (params, x))
+    return Case(lambda: jax.block_until_ready(compiled(params, x)), program=program)
 
 
 def main() -> None:

@@ -42,10 +42,10 @@ def experiment_of(size: str, kind: str) -> tuple[Any, Any]:
     return experiment, data
 
 
-def step_case(size: str, kind: str) -> Case:
-    """Training steps as the loop runs them, with donated state."""
+def step_case(size: str, kind: str, *, steps: int = STEPS) -> Case:
+    """Training steps as the loop runs them, so many in a call, with donated state."""
     experiment, data = experiment_of(size, kind)
-    return experiment_case(experiment, data, steps=STEPS)
+    return experiment_case(experiment, data, steps=steps)
 
 
 def forward_case(size: str, kind: str) -> Case:
@@ -55,7 +55,8 @@ def forward_case(size: str, kind: str) -> Case:
     state = jax.jit(experiment.init)(jax.random.key(0))
     assert experiment.predict is not None
     answer = jax.jit(experiment.predict)
-    return Case(lambda: jax.block_until_ready(answer(state, {}, rows)))
+    program = (answer, (state, {}, rows))
+    return Case(lambda: jax.block_until_ready(answer(state, {}, rows)), program=program)
 
 
 def main() -> None:
@@ -65,6 +66,7 @@ def main() -> None:
         for options in ("default", "plain"):  # what the peer calls its two networks
             cases[f"{size} step {options}"] = partial(step_case, size, "plain")
             cases[f"{size} forward {options}"] = partial(forward_case, size, "plain")
+        cases[f"{size} call plain"] = partial(step_case, size, "plain", steps=1)
         for kind in ("boon", "boon_value"):
             cases[f"{size} step {kind}"] = partial(step_case, size, kind)
             cases[f"{size} forward {kind}"] = partial(forward_case, size, kind)

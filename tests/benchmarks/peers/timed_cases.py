@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 
 
 class Case(NamedTuple):
-    """What is timed: `run` does `units` units of work, of `flops` in one unit (0: not counted)."""
+    """What is timed: `run` does `units` units of work, of `flops` in one unit (0: not counted).
+
+    `program` is the compiled function that `run` calls and its arguments, where that is known.
+    """
 
     run: Callable[[], Any]
     units: int = 1
     flops: float = 0.0
+    program: tuple[Any, tuple[Any, ...]] | None = None
 
 
 def serve(makers: Mapping[str, Callable[[], Case]], facts: Mapping[str, Any]) -> None:
