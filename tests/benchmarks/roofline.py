@@ -68,11 +68,17 @@ def measure(threads: int) -> dict[str, Any]:
         gflops, gbytes = peaks["matmul"], 6 * peaks["stream"]  # 12 bytes for 2 FLOPs
         rows = {}
         for name in wanted:
-            cost = side.once(f"cost {name}")["value"]
-            rows[name] = against(cost, times[name], gflops, gbytes)
+            rows[name] = against(_told(side, f"cost {name}"), times[name], gflops, gbytes)
             if threads == 1:
-                rows[name]["profile"] = side.once(f"profile {name}")["value"]
+                rows[name]["profile"] = _told(side, f"profile {name}")
     return {"gflops": gflops, "gbytes": gbytes, "pieces": rows}
+
+
+def _told(side: Side, case: str) -> Any:
+    """Returns what a case that is run once gives."""
+    found = side.once(case)
+    assert found is not None, case
+    return found["value"]
 
 
 def against(cost: Mapping[str, Any], ms: float, gflops: float, gbytes: float) -> dict[str, Any]:

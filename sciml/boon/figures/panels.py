@@ -49,6 +49,9 @@ def errors(axis: "Axes", data: Mapping[str, Any], pdes: Sequence[str]) -> None:
     bars(axis, [TITLES[pde] for pde in pdes], series, COLORS)
     axis.legend(fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
     axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    if high < 2 * low:  # else a difference of a percent would look like one of many times
+        axis.set_ylim(low / 3, high * 3)
     axis.set_ylabel(ERROR)
     axis.set_title(heading(data), fontsize=10)
 
