@@ -49,10 +49,7 @@ def control(config: ConfigDict) -> Experiment:
 
 
 def _rules(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
-    """Returns where arrays live: environments over "data", seeds of a group over "seeds".
-
-    In a deterministic run every device simulates all environments.
-    """
+    """Returns where arrays live: environments over "data", seeds of a group over "seeds"."""
 
     def split(*axes: str) -> Callable[[tuple[int, ...], jax.sharding.Mesh], jax.P]:
         def spec(shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> jax.P:
@@ -60,8 +57,6 @@ def _rules(config: ConfigDict) -> tuple[tuple[str, Any], ...]:
 
         return spec
 
-    if config.deterministic:  # sums over environments, unlike gradients, have no order of their own
-        return ()
     environments = r"^state/learner/env_states/"
     if config.seed_group == 1:
         return ((environments, split("data")),)
