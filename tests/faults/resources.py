@@ -39,7 +39,10 @@ SHORT = dict(num_steps=2, steps_per_call=1, eval_every=0, checkpoint_every=0)
 DEMO = ("table", "nfn.equivariant", "3", "--preset=demo")
 # What a machine of 4 GB cannot hold: the program of a step for 256 chips, and the arrays of data.
 TOO_LARGE = {
-    "a step": ("sciml/boon/configs/single_step.py:pod", {"data.num_train": 64}),
+    "a step": (
+        "sciml/boon/configs/single_step.py:pod",
+        {"data.num_train": 64, "batch_size": 8_192},
+    ),
     "data": ("sciml/boon/configs/single_step.py:cpu", {"data.num_train": 20_000_000}),
 }
 
