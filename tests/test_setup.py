@@ -48,7 +48,8 @@ def test_pythons_that_pyenv_and_uv_installed_are_found(tmp_path: Path) -> None:
     # Of a pyenv whose shims are on the path, whatever the home is.
     pyenv = program(tmp_path / "other/versions/3.13.1/bin/python3.13", WORKS)
     program(tmp_path / "other/shims/python3.13", BROKEN)
-    assert find(tmp_path, [tmp_path / "other/shims"]).stdout == f"{pyenv}\n"
+    for wanted in ("", "3.13", "python3.13"):
+        assert find(tmp_path, [tmp_path / "other/shims"], wanted).stdout == f"{pyenv}\n"
 
 
 def test_a_python_that_will_not_do_is_one_line_that_says_why(tmp_path: Path) -> None:
