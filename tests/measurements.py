@@ -1,7 +1,9 @@
 """What benchmarks share: flags, the JSON of a measurement with its table, and ways in turns."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,9 +25,16 @@ def record(name: str, measure: Callable[[], dict[str, Any]], show: Callable[[Any
         show: Content of the JSON file -> what is printed.
     """
     if not MARKDOWN.value:
-        facts = {"environment": environment(["python", "-m", f"tests.benchmarks.{name}"])}
+        command = ["python", "-m", f"tests.benchmarks.{name}", *map(_without_place, sys.argv[1:])]
+        facts = {"environment": environment(command)}
         write_json(OUT.value, measure() | facts)
     print(show(read_json(OUT.value)))
+
+
+def _without_place(word: str) -> str:
+    """Returns a word of the command line; where its files are on this machine is left out."""
+    flag, is_given, value = word.partition("=")
+    return flag + is_given + Path(value).name
 
 
 def in_turns(

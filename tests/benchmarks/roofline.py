@@ -16,45 +16,24 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from absl import app, flags
+from absl import app
 
-from tests.benchmarks.nfn_vs_torch import REPOSITORY, ROUNDS, THREADS, Side
+from tests.benchmarks.nfn_vs_torch import CASES, REPOSITORY, ROUNDS, THREADS, Side
 from tests.measurements import record
-
-PIECES = flags.DEFINE_list("pieces", [], "Only pieces with one of these words in their names")
 
 FORWARD, BACKWARD, MEMORY = 0.75, 0.65, 0.60  # goals: shares of the limit
 LIMITS = ("matmul", "stream")
-NAMES = (
-    *(f"{kind} layer {what}" for kind in ("np", "hnp", "pt") for what in ("forward", "both")),
-    *(f"np layer, 512 channels {what}" for what in ("forward", "both")),
-    *(f"{kind} {what}" for kind in ("attention", "block") for what in ("forward", "both")),
-    "np classifier step",
-    "siren fit step",
-    *(
-        f"{kind} {what}"
-        for kind in ("fno1d", "fno1d boon", "fno2d", "fno2d boon")
-        for what in ("forward", "step")
-    ),
-    "anp step",
-    "resnet20 forward",
-    "resnet20 gradient",
-    "hessian product",
-    "conservation update",
-    "conservation update w/diff",
-    "ppo environment step",
-    "reward model step",
-)
 
 
 def measure(threads: int) -> dict[str, Any]:
     """Returns the limits of so many cores, and times, costs and profile of every piece there."""
     cpus = sorted(os.sched_getaffinity(0))[-threads:]
     command = [sys.executable, "-m", "tests.benchmarks.peers.roofline_jax"]
-    wanted = [name for name in NAMES if not PIECES.value or any(w in name for w in PIECES.value)]
     clock = "cpu" if threads == 1 else "wall"
     with ExitStack() as stack:
         side = stack.enter_context(Side(command, REPOSITORY, cpus, keep=True))
+        names = side.facts["pieces"]
+        wanted = [n for n in names if not CASES.value or any(word in n for word in CASES.value)]
         times: dict[str, float] = {}
         peaks = dict.fromkeys(LIMITS, 0.0)
         for _ in range(ROUNDS.value):

@@ -16,8 +16,8 @@ IMAGES = "images"
 SPECS: Mapping[str, str] = {
     SUPERVISED: "tests/tiny/slow.py:cpu",
     POPULATION: "landscape/sam_rank/configs/two_layer.py:cpu",
-    OPERATOR: "sciml/boon/configs/single_step.py:cpu,pde=heat,kind=boon",
-    IMAGES: "landscape/visualizing/configs/depth.py:cpu",
+    OPERATOR: papers.PAPERS["sciml.boon"].spec,
+    IMAGES: papers.PAPERS["landscape.visualizing"].spec,
 }
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     SUPERVISED: {"num_steps": 60, "eval_every": 30, "checkpoint_every": 10, "milliseconds": 5},
@@ -33,15 +33,7 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
         "eval_every": 20,
         "checkpoint_every": 5,
         "seed_group": 1,
-        "evaluate_chunk": 10,
-        "optimizer.decay_every": 10,
-        "data.num_train": 40,
-        "data.num_test": 10,
-        "data.points": 16,
-        "data.scales": "(0.5,)",
-        "model.modes": "(4,)",
-        "model.width": 8,
-        "model.projection": 8,
+        **papers.PAPERS["sciml.boon"].fields,
     },
     IMAGES: {
         "num_steps": 60,

@@ -1,6 +1,5 @@
 """Axes of several groups: zero-padded shortcuts, with the published ResNets for CIFAR-10."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +129,10 @@ def test_weights_that_do_not_fit_are_refused_by_name() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9)])
-def test_the_published_resnets_have_the_groups_of_their_shortcuts(name: str, blocks: int) -> None:
-    """CIFAR10_RESNETS: a folder with resnet20.npz, ... of weights by their PyTorch names."""
-    folder = os.environ.get("CIFAR10_RESNETS")
-    if not folder:
-        pytest.skip("CIFAR10_RESNETS names no folder with the published weights")
-    with np.load(Path(folder) / f"{name}.npz") as arrays:
+def test_the_published_resnets_have_the_groups_of_their_shortcuts(
+    real_data: Path, name: str, blocks: int
+) -> None:
+    with np.load(real_data / "cifar10_resnets" / f"{name}.npz") as arrays:
         weights = {key: jnp.asarray(arrays[key]) for key in arrays.files}
     by_hand = split_space(tensor_list((16, 32, 64), blocks, classes=10))
     images = jax.random.normal(jax.random.key(0), (8, 32, 32, 3))

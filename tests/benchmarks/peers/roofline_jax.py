@@ -23,7 +23,6 @@ from common.nets.resnet import ResNet
 from common.networks import from_stateful_linen
 from finetune.statistics import evaluating, variables_of
 from landscape.products import hessian_product
-from sciml.probconserv.anp import AnpSpec
 from tests.benchmarks import update_scaling
 from tests.benchmarks.peers import anp_jax, landscape_case, nfn_jax, nft_jax, rlhf_jax, sciml_jax
 from tests.benchmarks.peers.jax_cases import serve_jax
@@ -228,7 +227,7 @@ def main() -> None:
     for name in makers:
         cases[f"cost {name}"] = lambda name=name: Case(lambda: cost(of(name)))
         cases[f"profile {name}"] = lambda name=name: Case(lambda: profile(of(name).run))
-    serve_jax({"stream": stream_case, **cases}, spec=str(AnpSpec()))
+    serve_jax({"stream": stream_case, **cases}, pieces=list(makers))
 
 
 if __name__ == "__main__":
