@@ -8,13 +8,9 @@ are not changed.
 import ctypes
 import os
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
-
-try:
-    import resource
-except ImportError:  # on Windows
-    resource = None
 
 # Names in malloc.h of glibc, and what they are set to: the first value that it takes.
 SETTINGS = {
@@ -51,7 +47,7 @@ def left(root: Path = Path("/")) -> int | None:
     found = [free["MemAvailable"] + free.get("SwapFree", 0)] if "MemAvailable" in free else []
     own = _numbers(root / "proc/self/status", scale=1024)
     for limit, used in (("RLIMIT_DATA", "VmData"), ("RLIMIT_AS", "VmSize")):
-        most = resource.getrlimit(getattr(resource, limit))[0] if resource else -1
+        most = resource.getrlimit(getattr(resource, limit))[0]
         if most >= 0 and used in own:  # -1: no limit
             found.append(most - own[used])
     found += _left_in_groups(root)

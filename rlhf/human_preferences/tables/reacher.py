@@ -23,7 +23,7 @@ def row(name: str, overrides: dict[str, Any]) -> tuple[Cell, ...]:
     )
 
 
-@claim(PAPER, "Section 3.1.1")
+@claim()
 def few_labels_give_half(results: Results) -> Verdict:
     """350 labels give at least half of what the true reward gives in as many steps."""
     return at_least_times(gain(results, FEW), gain(results, TRUE), 0.5)
@@ -35,7 +35,7 @@ def labels_nearly_match(results: Results) -> Verdict:
     return at_least_times(gain(results, MAIN), gain(results, TRUE), 0.9)
 
 
-@claim(PAPER, "Section 3.1.1")
+@claim()
 def twice_the_labels_are_no_worse(results: Results) -> Verdict:
     """700 labels are not beaten by 350."""
     return not_worse(results[MAIN, RETURN], results[FEW, RETURN])
@@ -63,7 +63,7 @@ TABLE = Table(
         "have 200,000 environment steps. Return per episode: minus the distance in meters from the "
         "target, over 50 steps, without a cost of control.",
         "Discount, decay and trust region were chosen by the true reward on a seed that is not "
-        "among these. What is observed is in units of 0.2 m and 10 rad/s: in m and rad/s, where "
-        "speeds are a hundred times as large as distances, no reward was learned from 350 labels.",
+        "among these. What is observed is in units of 0.2 m and 10 rad/s, of like size: reward "
+        "models see it as it is. That this lets them learn is from a pilot without results.",
     ),
 )

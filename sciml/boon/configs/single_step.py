@@ -4,10 +4,9 @@
     lab table sciml.boon single_step --preset=cpu --workdir=runs
     lab compile --config=sciml/boon/configs/single_step.py:pod --topology=v5e:16x16
 
-Presets: cpu (2 cores; measured time and result in results/single_step.cpu.md), paper (up to
-half an hour of a core a run), pod (TPU v5e 16x16; compiled ahead of time only,
-tests/test_pods.py). The argument chooses equation, network and base operator:
-":cpu,pde=stokes,kind=plain,base=mwt".
+Presets: cpu and paper (2 cores; measured times and results in results/single_step.cpu.md and
+single_step.paper.md), pod (TPU v5e 16x16; compiled ahead of time only, tests/test_pods.py). The
+argument chooses equation, network and base operator: ":cpu,pde=stokes,kind=plain,base=mwt".
 """
 
 from ml_collections import ConfigDict

@@ -154,8 +154,7 @@ TABLE = Table(
     reasons=REASONS,
 )
 
-# At preset paper a run takes a core up to half an hour: the two rows that the abstract compares,
-# one seed, of two equations. Equations that are added are run and judged.
+# A run at preset paper is long: the two rows that the abstract compares, one seed, two equations.
 TRAINED_IN_FULL = ("burgers_periodic", "stokes")
 IN_FULL = (
     "On Stokes, FNO trained in full finds the boundary values that it is not given: its boundary "
