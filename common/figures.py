@@ -163,6 +163,46 @@ def band(
     axis.plot(x, [cell.mean for cell in shown], color=color, label=name, **line)
 
 
+def size_curve(
+    axis: "Axes", data: Mapping[str, Any], name: str, along: int, *, color: str, label: str = ""
+) -> None:
+    """Draws a size curve of a table's JSON (`common.curves`) to the published size, log size.
+
+    Points are means over seeds with their deviation, the band the interval of the fitted curve if
+    nothing else grows, the mark at the end the published number.
+
+    Args:
+        axis: Where.
+        data: The table's JSON.
+        name: Of the curve.
+        along: Which of its sizes, counted from 0.
+        color: Of points, line and band.
+        label: In the legend, if not the name.
+    """
+    found = next(curve for curve in data["curves"] if curve["name"] == name)
+    axis.set_xscale("log")
+    if found["problem"]:
+        return
+    one, measured = found["along"][along], cells(data)
+    line = {key: [point[key] for point in one["line"]] for key in ("size", "value", "low", "high")}
+    axis.fill_between(line["size"], line["low"], line["high"], color=color, alpha=0.15, lw=0)
+    axis.plot(line["size"], line["value"], color=color, lw=1)
+    shown = [measured[cell["row"], cell["column"]] for cell in one["cells"]]
+    scale = data["scale"]
+    axis.errorbar(
+        [cell["size"] for cell in one["cells"]],
+        [scale * cell.mean for cell in shown],
+        yerr=[scale * cell.spread for cell in shown],
+        fmt="o",
+        capsize=3,
+        color=color,
+        label=label or name,
+    )
+    if found["published"]:
+        axis.scatter([one["at"]], [found["published"]["value"]], marker="*", s=90, color=color)
+    axis.set_xlabel(one["name"])
+
+
 def legend_below(part: "Figure | SubFigure") -> None:
     """Names what the first axis shows, once for all axes and below them."""
     handles, names = part.axes[0].get_legend_handles_labels()

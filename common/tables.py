@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from common.aggregates import Results, aggregate
+from common.curves import Curve, check_curves
 from common.verdicts import KINDS, PAPER, Claim, Outcome, claims_in, judge
 
 
@@ -115,6 +116,7 @@ class Table(NamedTuple):
             the committed numbers come out on another machine, with another JAX?
         published_size: What of a table is of the paper's own size, or a published object, in a few
             words: "the published weights, 60 images"; "" where sizes are ours.
+        curves: Size curves through cells, fitted again whenever the table is judged.
         data_files: Files in $DATA_DIR that the cells read: without them nothing is run or written.
     """
 
@@ -139,6 +141,7 @@ class Table(NamedTuple):
     at: Mapping[str, "Table"] = {}
     repeat: Mapping[str, tuple[str, ...]] = {}
     published_size: str = ""
+    curves: tuple[Curve, ...] = ()
     data_files: tuple[str, ...] = ()
 
 
@@ -202,8 +205,10 @@ def check_table(table: Table) -> None:
     mute = [claim.name for claim in table.claims if not claim.statement]
     repeated = [(row, column) for row, columns in table.repeat.items() for column in columns]
     unplaced = [claim.name for claim in table.claims if claim.kind == PAPER and not claim.source]
+    curves = check_curves(table.curves, places)
     for wrong, message in (
         (not places, "has no cells"),
+        (curves, curves),
         (not table.seeds, "has no seeds"),
         (_repeated(table.seeds), f"has a seed twice: {_repeated(table.seeds)}"),
         (_repeated(places), f"has a cell twice: {_repeated(places)}"),

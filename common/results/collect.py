@@ -10,13 +10,14 @@ from ml_collections import ConfigDict
 
 from common import metric_names
 from common.config import config_hash, describe_diff, load_config
+from common.curves import curves_json
 from common.errors import UserError, nearest
 from common.jobs.trainings import read_result
 from common.loop_fields import NOT_HASHED
 from common.papers import PaperInfo
 from common.results.table_files import FORMAT
 from common.seeds import seeds_of
-from common.tables import Cell, Table, evaluate_claims
+from common.tables import Cell, Table, evaluate_claims, results_from_json
 
 # What of environment.json stands below a table: nothing that names a person's machine or folders.
 ENVIRONMENT = {
@@ -180,6 +181,8 @@ def judged(data: Mapping[str, Any], table: Table) -> dict[str, Any]:
         "deviations": deviations(table, data["preset"]),
         **{name: data[name] for name in ("data", "runs", "provenance")},
     }
+    if table.curves:
+        found["curves"] = curves_json(table.curves, results_from_json(found, table))
     found["claims"] = [outcome.to_json() for outcome in evaluate_claims(table, found)]
     return found
 

@@ -18,6 +18,7 @@ from common.results.claims_text import (
     scores,
     sentences,
 )
+from common.results.curve_grid import curve_grid
 from common.results.grids import Grid
 from common.verdicts import FAILS, HOLDS, KINDS, NOT_RUN, confidence
 
@@ -77,9 +78,9 @@ def render_text(data: Mapping[str, Any], *, width: int = 100, color: bool = Fals
 
 
 def families(data: Mapping[str, Any]) -> list[tuple[str, Grid]]:
-    """Returns the numbers by metric family: rows by settings, the paper's beside ours."""
+    """Returns the numbers by metric family, rows by settings beside the paper's; then curves."""
     names = dict.fromkeys(cell["family"] for cell in data["cells"])
-    return [(name, grid(data, name)) for name in names]
+    return [*((name, grid(data, name)) for name in names), *curve_grid(data)]
 
 
 def grid(data: Mapping[str, Any], family: str) -> Grid:

@@ -21,6 +21,22 @@ PART = {
     "agree": (int, None),
     "seeds": int,
 }
+INTERVAL = dict.fromkeys(("value", "low", "high"), NUMBER)
+CURVE = {
+    **dict.fromkeys(("name", "problem"), str),
+    "published": ({"value": NUMBER, "spread": (NUMBER, None)}, None),
+    "all": (INTERVAL, None),
+    "along": [
+        {
+            "name": str,
+            "cells": [{"size": NUMBER, "row": str, "column": str}],
+            "at": NUMBER,
+            **dict.fromkeys(("exponent", "alone"), INTERVAL),
+            "misfit": (NUMBER, None),
+            "line": [{"size": NUMBER, **INTERVAL}],
+        }
+    ],
+}
 TABLE: dict[str, Any] = {
     "format": FORMAT,
     **dict.fromkeys(("paper", "table", "title", "source", "preset", "unit", "paper_spread"), str),
@@ -44,6 +60,7 @@ TABLE: dict[str, Any] = {
         }
     ],
     "headline": [str],
+    "curves?": [CURVE],
     "figure": (str, None),
     "notes": [str],
     "deviations": [{"field": str, "paper": PLAIN, "ours": PLAIN, "of?": [str]}],
