@@ -52,6 +52,7 @@ class OperatorSpec(NamedTuple):
         projection: Width of the hidden pointwise layer behind them.
         padding: Share of every axis that is appended as zeros before the layers and cut off
             behind them, for axes that are not periodic.
+        discards_last: The last layer has parameters and is not used, as in BOON's released 1-D FNO.
         wavelet_order: Polynomials of a multiwavelet, mwt only.
     """
 
@@ -61,6 +62,7 @@ class OperatorSpec(NamedTuple):
     num_layers: int
     projection: int
     padding: tuple[float, ...]
+    discards_last: bool = False
     wavelet_order: int = 4
 
 
@@ -168,7 +170,8 @@ def operator(
     first = jax.tree.map(lambda x: x[:-1], params.layers)
     last = jax.tree.map(lambda x: x[-1], params.layers)
     v, _ = jax.lax.scan(hidden_layer, v, first)
-    v = layer(make_layer(last, padded, spec), v, lambda x: x)
+    if not spec.discards_last:
+        v = layer(make_layer(last, padded, spec), v, lambda x: x)
     v = v[tuple(slice(n) for n in grid)]
     return affine(*params.out, activation(affine(*params.hidden, v)))
 

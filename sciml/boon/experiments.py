@@ -16,6 +16,7 @@ from common.supervised import take, training
 from sciml.boon import data as data_sets
 from sciml.boon.data import DataSpec
 from sciml.boon.model import (
+    METHODS,
     ModelSpec,
     boundary_misses,
     check_model,
@@ -84,6 +85,7 @@ def model_spec(config: ConfigDict, spec: DataSpec) -> ModelSpec:
         num_layers=section.num_layers,
         projection=section.projection,
         padding=tuple(section.padding),
+        discards_last=METHODS[section.kind].discards_last,
         wavelet_order=section.wavelet_order,
     )
     model = ModelSpec(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.boon.refinement import Refinement, conditioning, eliminate
+from sciml.boon.released import released_layer
 from sciml.boundary import BoundaryCondition, FaceData, Given, impose_all, violation
 from sciml.kernels import Layer
 from sciml.numbers import floating
@@ -38,13 +39,16 @@ class Method(NamedTuple):
         inputs: They are input channels.
         writes_last: The output's end values are replaced.
         writes_layers: So are those of every layer's output.
-        target: What kernel layers are refined to ("kernel", "value"), "" if they are not.
+        target: What kernel layers are refined to ("kernel", "value"), "released": as the released
+            code does it, "": they are not.
+        discards_last: The last layer is not used, as in the released base operator.
     """
 
     inputs: bool = False
     writes_last: bool = False
     writes_layers: bool = False
     target: str = ""
+    discards_last: bool = False
 
 
 METHODS = {
@@ -55,6 +59,9 @@ METHODS = {
     "boon": Method(writes_last=True, writes_layers=True, target="kernel"),  # the paper
     "boon_value": Method(writes_last=True, writes_layers=True, target="value"),
     "boon_inputs": Method(inputs=True, writes_last=True, writes_layers=True, target="kernel"),
+    # One dimension, for audits:
+    "plain_released": Method(discards_last=True),
+    "boon_released": Method(writes_last=True, writes_layers=True, target="released"),
 }
 
 
@@ -130,7 +137,11 @@ def constrained_layer(spec: ModelSpec, given: Given) -> ApplyLayer:
 
     Source: Saad et al. (2023), released code: the refinement in every layer of the operator.
     """
-    method, refinement = METHODS[spec.kind], _refinement(spec)
+    method = METHODS[spec.kind]
+    if method.target == "released":
+        (condition, faces), *_ = given
+        return lambda made, v, activation: released_layer(made, v, condition, faces, activation)
+    refinement = _refinement(spec)
 
     def layer(made: Layer, v: Array, activation: Activation) -> Array:
         if method.target:
@@ -164,7 +175,7 @@ def worst_conditioning(
 
     1 if none is.
     """
-    if not METHODS[spec.kind].target:
+    if METHODS[spec.kind].target in ("", "released"):
         return jnp.ones(())
     inner = _internal_grid(padded_grid(spec.operator, grid))
     refinement = _refinement(spec)
@@ -243,7 +254,12 @@ def check_model(spec: ModelSpec) -> None:
     Raises:
         ValueError: Naming the field, the value and what is allowed.
     """
-    num_space = len(spec.conditions)
+    num_space, num_axes = len(spec.conditions), len(spec.operator.modes)
+    if spec.kind.endswith("_released") and (num_axes > 1 or spec.operator.base != "fno"):
+        raise ValueError(
+            f"config.model.kind={spec.kind}: the released single-step code has an FNO on one axis "
+            f"only; the data have {num_axes}, config.model.base={spec.operator.base}"
+        )
     padded = [axis for axis in range(num_space) if spec.operator.padding[axis] > 0]
     if METHODS[spec.kind].writes_layers and padded:
         raise ValueError(

@@ -14,6 +14,7 @@ WRITE = "FNO, all layers overwritten"
 BOON, BOON_VALUE = "BOON-FNO", "BOON-FNO, direct target"
 BOON_INPUTS = "BOON-FNO + boundary inputs"
 BOON_MWT = "BOON-MWT"
+RELEASED, BOON_RELEASED = "FNO, as released", "BOON-FNO, as released"
 
 VARIANTS = {  # row: argument of the config files
     FNO: "kind=plain",
@@ -25,8 +26,10 @@ VARIANTS = {  # row: argument of the config files
     BOON_INPUTS: "kind=boon_inputs",
     MWT: "kind=plain,base=mwt",
     BOON_MWT: "kind=boon,base=mwt",
+    RELEASED: "kind=plain_released",
+    BOON_RELEASED: "kind=boon_released",
 }
-CONSTRAINED = (LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT)
+CONSTRAINED = (LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT, BOON_RELEASED)
 TITLES = {
     "stokes": "Stokes",
     "burgers": "Burgers",

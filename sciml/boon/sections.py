@@ -6,7 +6,10 @@ from common.config import require_at_least_one
 from sciml.pdes.benchmarks import BENCHMARKS
 
 NETWORKS = {  # as every config file offers them
-    "kind": ("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs"),
+    "kind": (
+        *("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs"),
+        *("plain_released", "boon_released"),
+    ),
     "base": ("fno", "mwt"),
 }
 ALLOWED = {f"model.{name}": values for name, values in NETWORKS.items()}

@@ -1,0 +1,80 @@
+"""BOON's released refinement, against its recipe by calls of both branches, in NumPy."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sciml.boon.released import released_layer
+from sciml.boundary import BoundaryCondition, FaceData, stencil
+from sciml.initialization import draw
+from sciml.kernels import Layer
+from sciml.operators import OperatorSpec, init_operator, operator
+from sciml.spectral import init_spectral, spectral_kernel
+
+POINTS, BATCH, CHANNELS, MODES = 12, 3, 2, 4
+
+
+def recipe(branch, x, condition, low, high):
+    """One branch: unit sources in all channels, scalars read off channel 0, ends overwritten."""
+    first, last = np.zeros_like(x), np.zeros_like(x)
+    first[0], last[-1] = 1, 1
+    k00, kn0 = branch(first)[0, 0, 0], branch(first)[-1, 0, 0]
+    k0n, knn = branch(last)[0, 0, 0], branch(last)[-1, 0, 0]
+    y = x.copy()
+    if condition.kind == "dirichlet":
+        kx = branch(x)
+        y[0] = 2 * x[0] - (kx[0] - kx[-1] * k0n / knn + k0n * x[-1]) / (k00 - kn0 * k0n / knn)
+    q = y.copy()
+    q[-1] = 2 * y[-1] - branch(y)[-1] / knn
+    out = branch(q)
+    if condition.kind == "dirichlet":
+        out[0], out[-1] = low, high
+        return out
+    first, *rest = (c * (POINTS - 1) for c in stencil(condition.order))
+    out[0] = (low - sum(c * out[1 + j] for j, c in enumerate(rest))) / first
+    out[-1] = (-high - sum(c * out[-2 - j] for j, c in enumerate(rest))) / first
+    return out / 2
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "neumann"])
+def test_a_released_layer_is_its_recipe_by_calls(kind: str) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(POINTS, BATCH, CHANNELS))
+    w, b = random.normal(size=(CHANNELS, CHANNELS)), random.normal(size=CHANNELS)
+    low, high = random.normal(size=(2, BATCH, 1))
+    with jax.enable_x64(True):
+        init = partial(init_spectral, modes=(MODES,), c_in=CHANNELS, c_out=CHANNELS)
+        params = draw(jax.random.key(1), init)
+        weights = np.asarray(params.re + 1j * params.im, complex).reshape(MODES, CHANNELS, CHANNELS)
+        condition, data = BoundaryCondition(kind), FaceData(jnp.asarray(low), jnp.asarray(high))
+        layer = Layer(spectral_kernel(params, (POINTS,)), jnp.asarray(w), jnp.asarray(b))
+        ours = released_layer(layer, jnp.asarray(x), condition, data, jax.nn.relu)
+
+        def spread(v):
+            modes = np.einsum("kbi,kio->kbo", np.fft.rfft(v, axis=0)[:MODES], weights)
+            return np.fft.irfft(modes, n=POINTS, axis=0)
+
+        branches = (spread, lambda v: v @ w + b)
+        theirs = sum(recipe(branch, x, condition, low, high) for branch in branches)
+    # Sources are divided by scalars of size 0.1 twice: rounding of float64 times a hundred.
+    np.testing.assert_allclose(ours, np.maximum(theirs, 0), rtol=1e-11, atol=1e-11 * theirs.std())
+
+
+def test_a_base_that_discards_its_last_layer_does_not_read_it() -> None:
+    spec = OperatorSpec("fno", (MODES,), 4, 3, 8, (0.0,), discards_last=True)
+    params = init_operator(jax.random.key(0), spec=spec, c_in=2, c_out=1)
+    inputs = jax.random.normal(jax.random.key(1), (POINTS, BATCH, 2))
+
+    def answer(params, spec):
+        return operator(params, inputs, spec=spec)
+
+    other = jax.tree.map(lambda x: x.at[-1].add(1.0), params.layers)
+    changed = params._replace(layers=other)
+    kept = answer(params, spec)
+    np.testing.assert_array_equal(kept, answer(changed, spec))
+    used = spec._replace(discards_last=False)
+    difference = np.abs(answer(params, used) - answer(changed, used)).max()
+    assert difference > 0.1 * np.abs(kept).std() > 0
