@@ -33,12 +33,12 @@ def learned(params: Any, rollout: Rollout) -> jax.Array:
     return vector_reward(params, seen)
 
 
-def rl_case(name: str) -> Case:
-    """Environment steps of PPO as the peer has it, or of TRPO on 32 environments, in one call."""
+def rl_case(name: str, envs: int = ENVS) -> Case:
+    """Environment steps in one call: PPO as the peer has it, or TRPO on 32 environments."""
     env = make("pendulum")
     networks = perceptrons(env)
     if name == "ppo":  # 2,048 steps, minibatches of 64
-        algorithm, envs, steps = ppo(networks, PPOSettings(discount=0.97, steps=8)), ENVS, 256
+        algorithm, steps = ppo(networks, PPOSettings(discount=0.97, steps=8)), 256
     else:
         settings = TRPOSettings(discount=0.98, decay=0.95, kl_limit=0.015)
         algorithm, envs, steps = trpo(networks, settings), 32, 200
