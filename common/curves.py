@@ -100,6 +100,46 @@ def reaches(curve: Curve, results: Results) -> Verdict:
     return Verdict((part,))
 
 
+def is_narrow(curve: Curve, results: Results, width: float) -> Verdict:
+    """Returns whether the interval at the sizes asked for is narrower than `width`.
+
+    Raises:
+        NotMeasured, ValueError: As `fitted`.
+    """
+    value, low, high = value_at(curve, results)
+    state = HOLDS if high - low < width else MISSED
+    detail = f"{curve.name}: {value:.3g} ({low:.3g} to {high:.3g}), wanted within {width:g}"
+    part = Part(
+        curve.name, "", "is known within", f"{width:g}", state, high - low, width, lower=True
+    )
+    return Verdict((part._replace(detail=detail),))
+
+
+def fits(curve: Curve, results: Results) -> Verdict:
+    """Returns whether the curve passes its means, along each size of which that can be said.
+
+    Raises:
+        NotMeasured, ValueError: As `fitted`; also if no size has more than three cells.
+    """
+    found = zip(curve.along, fitted(curve, results).axes, strict=True)
+    known = [(along.name, fit.misfit) for along, fit in found if fit.misfit is not None]
+    if not known:
+        raise ValueError(f"{curve.name}: a curve passes any three sizes")
+    return Verdict(
+        tuple(
+            Part(
+                curve.name,
+                "",
+                "",
+                "",
+                HOLDS if misfit > DOES_NOT_FIT else MISSED,
+                detail=f"{curve.name} by {name}: p = {misfit:.2g}, wanted > {DOES_NOT_FIT:g}",
+            )
+            for name, misfit in known
+        )
+    )
+
+
 def curves_json(curves: Sequence[Curve], results: Results) -> list[dict[str, Any]]:
     """Returns the curves as a table's JSON holds them, numbers with four digits.
 

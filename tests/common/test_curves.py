@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common import figures
-from common.curves import Along, Curve, reaches, value_at
+from common.curves import Along, Curve, fits, is_narrow, reaches, value_at
 from common.files import json_files
 from common.results.collect import judged
 from common.results.curve_grid import curve_grid
@@ -91,6 +91,20 @@ def test_whether_the_published_number_is_reached() -> None:
 
     assert [reaches(CURVE, results).parts[0].state for results in (near, far)] == [HOLDS, MISSED]
     assert value_at(CURVE, far).high < 85
+
+
+def test_whether_a_curve_fits_and_says_something() -> None:
+    results = results_from_json({**measured(0.15), "scale": 100.0})
+    value, low, high = value_at(CURVE, results)
+    state = [
+        is_narrow(CURVE, results, high - low + slack).parts[0].state for slack in (1e-9, -1e-9)
+    ]
+    three = CURVE.along[0]._replace(cells=dict([*CURVE.along[0].cells.items()][1:]))
+
+    assert state == [HOLDS, MISSED] and low < value < high
+    assert fits(CURVE, results).holds
+    with pytest.raises(ValueError, match="passes any three sizes"):
+        fits(CURVE._replace(along=(three,)), results)
 
 
 def test_what_is_not_measured_or_cannot_be_fitted_is_said() -> None:

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,9 +16,11 @@ from common.experiment import Experiment, build
 from common.keys import root_key
 from common.loop import program
 from nfn import features
+from nfn.equivariant.classification.model import kept_part
 from nfn.equivariant.tables import TABLES
 from nfn.symmetry import random_sine_symmetry
 from nfn.tasks import sirens
+from nfn.weights import leaves_of
 from tests.small_runs import drawn, train
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py"
@@ -97,6 +100,28 @@ def test_the_answer_changes_with_the_symmetries_that_a_network_does_not_know(
             assert change > spread / 2
         else:  # half turns move phases by several radians: their rounding is larger
             assert change <= (1e-2 if signs else 1e-4) * max(1.0, spread)
+
+
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        ("kernels", {"dense_0/kernel", "dense_1/kernel", "dense_2/kernel"}),
+        ("biases", {"dense_0/bias", "dense_1/bias", "dense_2/bias"}),
+        ("no_last_bias", {f"dense_{i}/{n}" for i in range(3) for n in ("kernel", "bias")}),
+    ],
+)
+def test_of_a_part_of_the_weights_the_rest_is_zero(part: str, left: set[str]) -> None:
+    shapes = {"dense_0": (2, 4), "dense_1": (4, 4), "dense_2": (4, 1)}
+    weights = {
+        layer: {"kernel": jnp.ones((3, *shape)), "bias": jnp.ones((3, shape[1]))}
+        for layer, shape in shapes.items()
+    }
+    kept = leaves_of(kept_part(weights, part))
+
+    ones = {path for path, leaf in kept.items() if bool((leaf == 1).all())}
+    zeros = {path for path, leaf in kept.items() if not leaf.any()}
+    assert ones == left - ({"dense_2/bias"} if part == "no_last_bias" else set())
+    assert ones | zeros == leaves_of(weights).keys()
 
 
 def test_training_lowers_the_loss_below_that_of_guessing() -> None:

@@ -16,6 +16,9 @@ from nfn.stack import StackSpec, linear_trunk, stack_space
 from nfn.symmetry import canonical_siren
 from nfn.weights import Params, WeightSpace, hidden_only
 
+# Inputs that are a part of the weights; what is left out is 0 for all networks.
+PARTS = ("kernels", "biases", "no_last_bias")
+
 
 class ClassifierSpec(NamedTuple):
     """Sizes of a classifier of weights.
@@ -23,7 +26,8 @@ class ClassifierSpec(NamedTuple):
     Attributes:
         kind: np, hnp, pt (equivariant or pointwise layers), mlp, mlp_aug (flat weights).
         inputs: What is read of a SIREN: its weights, their canonical form, channels that are
-            invariant under all symmetries of sine neurons, or the first two with probe channels.
+            invariant under all symmetries of sine neurons, or the first two with probe channels;
+            or a part of the weights, one of `PARTS`.
         num_probes: Learned points at which SIRENs are probed, if they are.
         channels: Channels per weight of every equivariant layer.
         num_layers: Number of equivariant layers.
@@ -102,9 +106,38 @@ def main_features(
     inner = stack_space(space, spec.kind)
     if spec.inputs == "invariant":
         return _invariant(inner, _init_probes(spec, weights), weights, function)
+    return features.features_from_params(inner, _weights_read(spec, weights, function))
+
+
+def kept_part(weights: SirenParams, part: str) -> SirenParams:
+    """Returns weights of which only a part is left, zeros in place of the rest.
+
+    Args:
+        weights: A params tree of the layers dense_0, dense_1, ...; any leading batch axes.
+        part: One of `PARTS`: without any bias, without any kernel, or without the biases of the
+            last layer, which are the mean brightness of an image but for what the sines add.
+    """
+    last = f"dense_{len(weights) - 1}"
+
+    def is_kept(layer: str, leaf: str) -> bool:
+        if part == "no_last_bias":
+            return (layer, leaf) != (last, "bias")
+        return leaf == {"kernels": "kernel", "biases": "bias"}[part]
+
+    return {
+        layer: {n: x if is_kept(layer, n) else jnp.zeros_like(x) for n, x in leaves.items()}
+        for layer, leaves in weights.items()
+    }
+
+
+def _weights_read(
+    spec: ClassifierSpec, weights: SirenParams, function: SirenFunction
+) -> SirenParams:
+    if spec.inputs in PARTS:
+        return kept_part(weights, spec.inputs)
     if spec.inputs.startswith("canonical"):
-        weights = canonical_siren(weights, omega=function.omega)
-    return features.features_from_params(inner, weights)
+        return canonical_siren(weights, omega=function.omega)
+    return weights
 
 
 def equivariant_classifier(
@@ -141,8 +174,7 @@ def equivariant_classifier(
         statistics: encodings.NormalizationStatistics,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "batch classes"]:
-        if spec.inputs.startswith("canonical"):
-            weights = canonical_siren(weights, omega=function.omega)
+        weights = _weights_read(spec, weights, function)
         if spec.inputs == "invariant":
             x, extra = _invariant(inner, params.probes, weights, function), None
         else:

@@ -5,8 +5,9 @@
     lab compile --config=nfn/equivariant/configs/inr_classification.py:pod --topology=v5e:16x16
 
 Presets: demo (a small cut of cpu for `make demo`), cpu (2 cores; measured time and result in
-results/3.cpu.md), paper (one GPU; not run), pod (TPU v5e 16x16; compiled ahead of time only,
-tests/test_pods.py). The argument chooses the images too: ":paper,dataset=cifar10".
+results/3.cpu.md), night (8 hours of 2 cores; not run), paper (one GPU; not run), pod (TPU v5e
+16x16; compiled ahead of time only, tests/test_pods.py). The argument chooses the images too:
+":paper,dataset=cifar10".
 """
 
 from ml_collections import ConfigDict
@@ -15,13 +16,16 @@ from common.config import choices, require_at_least_one
 from nfn.tasks import sections
 
 CHOICES = {
-    "preset": ("cpu", "demo", "paper", "pod"),
+    "preset": ("cpu", "demo", "night", "paper", "pod"),
     "dataset": ("fashion_mnist", "mnist", "cifar10"),
     "kind": ("np", "hnp", "pt", "mlp", "mlp_aug"),
 }
 ALLOWED = {
     "model.kind": CHOICES["kind"],
-    "model.inputs": ("weights", "canonical", "invariant", "weights+probes", "canonical+probes"),
+    "model.inputs": (
+        *("weights", "canonical", "invariant", "weights+probes", "canonical+probes"),
+        *("kernels", "biases", "no_last_bias"),  # parts of the weights
+    ),
     "model.dtype": sections.FLOATS,
     "data.name": CHOICES["dataset"],
 }
@@ -44,10 +48,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.model = _model(args["dataset"])
     config.model.kind = args["kind"]
     config.optimizer = sections.optimizer("adam", 1e-4, "constant", 10_000)  # Table 14
-    if args["preset"] in ("demo", "cpu"):
+    if args["preset"] in ("demo", "cpu", "night"):
         _cpu(config)
     if args["preset"] == "demo":
         _demo(config)
+    elif args["preset"] == "night":
+        _night(config)
     elif args["preset"] == "pod":  # as one GPU of the paper
         sections.set_big_pod(config, num_steps=20_000, every=500, warmup_steps=1_000)
     return config
@@ -108,3 +114,14 @@ def _demo(config: ConfigDict) -> None:
     config.data.copies = 1
     config.num_steps, config.eval_every = 1_000, 250
     config.checkpoint_every = 500
+
+
+def _night(config: ConfigDict) -> None:
+    """As cpu with the paper's copies, and as many networks read as there; wide layers."""
+    config.data.copies = 11
+    config.num_steps = 100_000  # of 64 networks: 200,000 of 32
+    config.eval_every, config.checkpoint_every = 2_500, 500
+    config.model.channels, config.model.frequencies = 160, 16
+    config.model.head_widths = (512, 512)
+    config.optimizer.learning_rate = 1e-3  # below that of cpu, for layers seven times as wide
+    config.optimizer.warmup_steps = 1_000
