@@ -1,7 +1,8 @@
 """The plain gradient of a loss, whole or in slices that are summed in a fixed order.
 
 While the loop traces the step of a deterministic run (`common.gradients.following`), `plain` is
-`ordered`, and so is everything that wraps it.
+`ordered`, and so is everything that wraps it. `everywhere` and `in_order` are for steps that
+compute more than a gradient of rows.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 from common import precision
 from common.errors import UserError
@@ -113,6 +114,60 @@ def summed(function: Callable[[Any], PyTree], xs: PyTree) -> tuple[PyTree, PyTre
     return jax.lax.scan(add, start, xs)[0], like
 
 
+def is_ordered() -> bool:
+    """Returns whether what is traced is the step of a deterministic run."""
+    wishes = WISHES.get()
+    return wishes is not None and wishes.logical_shards > 0
+
+
+def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callable[..., PyTree]:
+    """Returns (whole, rows) -> results of all rows, on every device; for steps without a gradient.
+
+    Of a deterministic run each device computes its share of `config.logical_shards` parts of the
+    rows one by one, in programs of one shape, and gets the results of all: what is computed of them
+    then is the same on any number of devices. Otherwise all rows are one part.
+
+    Args:
+        function: (whole, rows, number of the first row) -> arrays with a leading axis of rows.
+    """
+
+    def of_all(whole: PyTree, rows: PyTree) -> PyTree:
+        wishes = WISHES.get()
+        if wishes is None or not wishes.logical_shards:
+            return function(whole, rows, jnp.zeros((), jnp.int32))
+        parts = wishes.logical_shards
+        shards = split_rows(rows, parts, "config.logical_shards")
+        size = jax.tree.leaves(shards)[0].shape[1]
+
+        def local(whole: PyTree, _: PyTree, shards: PyTree, firsts: jax.Array) -> PyTree:
+            with wishing(None):
+                return jax.lax.map(lambda x: function(whole, *x), (shards, firsts))
+
+        results = over_devices(local, parts)(whole, (), shards, size * jnp.arange(parts))
+        return jax.tree.map(lambda x: x.reshape(parts * size, *x.shape[2:]), results)
+
+    return of_all
+
+
+def everywhere(step: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Returns a step that in a deterministic run every device computes whole, as one device would.
+
+    But for what `ordered` and `in_order` divide over devices inside. Arrays that are merely on
+    every device would not do: the compiler for several devices rewrites what is computed of them
+    before it fuses it, and the program rounds otherwise.
+    """
+
+    def of_run(*arguments: PyTree) -> PyTree:
+        wishes, whole = WISHES.get(), PartitionSpec()
+        if wishes is not None:
+            wishes.is_ordered = True
+        if not is_ordered() or jax.sharding.get_abstract_mesh().empty:
+            return step(*arguments)
+        return jax.shard_map(step, in_specs=whole, out_specs=whole, check_vma=False)(*arguments)
+
+    return of_run
+
+
 def over_devices(local: Callable[..., PyTree], logical_shards: int) -> Callable[..., PyTree]:
     """Splits the leading shard axis of the last two arguments over all devices of the mesh."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -128,6 +183,13 @@ def over_devices(local: Callable[..., PyTree], logical_shards: int) -> Callable[
     def gathered(*arguments: PyTree) -> PyTree:
         return jax.lax.all_gather(local(*arguments), axes, tiled=True)
 
+    if AxisType.Manual in mesh.axis_types:  # inside `everywhere`
+        share = logical_shards // mesh.size
+
+        def mine(x: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(x, share * jax.lax.axis_index(axes), share)
+
+        return lambda *given: gathered(*given[:2], *jax.tree.map(mine, given[2:]))
     split, whole = PartitionSpec(axes), PartitionSpec()
     return jax.shard_map(
         gathered, in_specs=(whole, whole, split, split), out_specs=whole, check_vma=False

@@ -67,6 +67,7 @@ def collect(
     num_steps: int,
     *,
     axis: str | None = None,
+    first: Int[Array, ""] | int = 0,
 ) -> tuple[EnvStates, Rollout]:
     """Steps all environments `num_steps` times and resets each at its horizon.
 
@@ -80,6 +81,7 @@ def collect(
         key: Of this call.
         num_steps: How many steps.
         axis: The mesh axis that environments are split over, inside `jax.shard_map`.
+        first: The number of the first environment, where these are a part of all.
     """
     num_envs = env_states.age.shape[0]
     draw = jax.random.gumbel if env.is_discrete else jax.random.normal
@@ -92,7 +94,7 @@ def collect(
         return noise, steps, resets
 
     # All at once, before the loop: numbers drawn one step at a time cost more than the step.
-    indices = environment_indices(num_envs, axis)
+    indices = first + environment_indices(num_envs, axis)
     per_step = jax.vmap(draws, out_axes=1)(indices)  # [steps, envs, ...]
     return jax.lax.scan(lambda states, draw: _step(env, act, states, *draw), env_states, per_step)
 

@@ -24,6 +24,10 @@ from common.papers import REPOSITORY
 
 DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 POLL_SECONDS = 0.05
+CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS)
+# What XLA, JAX, Python and the C++ library say where memory could not be had.
+NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "MemoryError", "std::bad_alloc")
+LESS = "run fewer at a time (--jobs=1), lower config.batch_size or sizes in config.data"
 PYTHON = (sys.executable, "-P")  # -P: a folder `common` in the working directory is not ours
 
 
@@ -229,16 +233,37 @@ def _outcome(child: Child, *, stopped: bool) -> Outcome:
     else:
         status = FAILED
     seconds = time.monotonic() - child.start
-    return Outcome(child.job, status, code, seconds, _last_line(child.job.log, code))
+    said = _last_lines(child.job.log)
+    message = _death(said, code) if code < 0 and not killed else ""
+    return Outcome(child.job, status, code, seconds, message or _last_line(said, code))
 
 
-def _last_line(log: Path, code: int) -> str:
+def _death(said: Sequence[str], code: int) -> str:
+    """Returns what happened to a job that did not end by itself, and what to do; "" if unknown."""
+    name = signal.Signals(-code).name
+    short = next((line for line in said if any(word in line for word in NO_MEMORY)), "")
+    if short and -code in (*CRASHES, signal.SIGKILL):
+        return f"{name}: no memory left ({short[:200]}); {LESS}"
+    if -code == signal.SIGKILL:
+        return f"{name}: killed by the system, which does so when memory runs out; then {LESS}"
+    if -code in CRASHES:
+        return f"{name}: crashed, its log ends with: {said[-1][:200] if said else 'nothing'}"
+    return ""
+
+
+def _last_lines(log: Path) -> list[str]:
+    """Returns the last lines that a job wrote, stripped, without empty ones and its command."""
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 10_000))
+        file.seek(max(0, log.stat().st_size - 100_000))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     written = [line for line in lines if line]
-    if written and not written[-1].startswith("$ "):
-        return written[-1][:500]
+    begins = max((k for k, line in enumerate(written) if line.startswith("$ ")), default=-1)
+    return written[begins + 1 :]
+
+
+def _last_line(said: Sequence[str], code: int) -> str:
+    if said:
+        return said[-1][:500]
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}, nothing printed"
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, Shaped
 from ml_collections import ConfigDict
 
 from common.experiment import Metrics
+from common.plain_gradient import in_order
 from rlhf import buffer as ring
 from rlhf import raters
 from rlhf.algorithms import Agent, Algorithm
@@ -221,8 +222,7 @@ def in_turns(
 
     def turn(learner: Learner, keys: tuple[Array, Array]) -> tuple[Learner, Any]:
         (key_rollout, key_reward), key_update = jax.random.split(keys[0]), keys[1]
-        policy = partial(algorithm.act, learner.agent)
-        states, rollout = collect(parts.task.env, policy, learner.env_states, key_rollout, unroll)
+        states, rollout = act(parts, algorithm, learner, key_rollout, steps=unroll)
         rewards = standing_rewards(parts, state.judge, data, rollout, key_reward)
         agent, metrics = update(algorithm, learner, rollout, rewards, batch, key_update)
         return Learner(agent, states), (rollout, metrics)
@@ -269,11 +269,30 @@ def other_rewards(
 
 
 def act(
-    parts: Parts, algorithm: Algorithm, learner: Learner, key: PRNGKeyArray
+    parts: Parts,
+    algorithm: Algorithm,
+    learner: Learner,
+    key: PRNGKeyArray,
+    *,
+    steps: int | None = None,
 ) -> tuple[EnvStates, Rollout]:
-    """Returns the environments after a rollout of the policy as it is, and the rollout."""
-    policy = partial(algorithm.act, learner.agent)
-    return collect(parts.task.env, policy, learner.env_states, key, parts.config.learner.steps)
+    """Returns the environments after a rollout of the policy as it is, and the rollout.
+
+    Of a deterministic run every device gets the rollout of all environments, and learns from it by
+    itself: no sum is taken over a number of devices.
+    """
+    env, count = parts.task.env, steps or parts.config.learner.steps
+
+    def of_some(
+        whole: tuple[Agent, PRNGKeyArray], states: EnvStates, first: Array
+    ) -> tuple[EnvStates, Rollout]:
+        agent, key = whole
+        policy = partial(algorithm.act, agent)
+        states, rollout = collect(env, policy, states, key, count, first=first)
+        return states, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout)
+
+    states, rollout = in_order(of_some)((learner.agent, key), learner.env_states)
+    return states, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), rollout)
 
 
 def seen_in(parts: Parts, rollout: Rollout) -> Array:

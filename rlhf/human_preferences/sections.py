@@ -92,7 +92,11 @@ def check(config: ConfigDict) -> None:
     share, algorithm, unroll = labels.initial_share, learner.algorithm, learner.get("unroll", 0)
     sample, epochs = reward.get("sample", 0), reward.get("pretraining_epochs", 0)
     allowed = ", ".join(ALGORITHMS)
+    parts = config.logical_shards if config.deterministic else 1
+    whole = f"a multiple of logical_shards={parts} (deterministic=True)"
     for ok, field, value, wanted in (
+        (learner.envs % parts == 0, "learner.envs", learner.envs, whole),
+        (reward.batch_size % parts == 0, "reward.batch_size", reward.batch_size, whole),
         (algorithm in ALGORITHMS, "learner.algorithm", algorithm, f"one of {allowed}"),
         (unroll >= 0, "learner.unroll", unroll, "at least 0 steps"),
         (labels.total >= 0, "labels.total", labels.total, "a budget of at least 0 labels"),

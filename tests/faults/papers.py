@@ -1,8 +1,6 @@
-"""One experiment of eight papers, as small as it gets, for runs that move between devices.
+"""One experiment of every paper, as small as it gets, for runs that move between devices.
 
-Batches divide into the eight parts in whose order a deterministic run sums its gradients. The paper
-on preferences is not among them: its sums over environments have no fixed order, and a run that
-was tried ended with other bits on 4 devices than on 1.
+Batches divide into the eight parts in whose order a deterministic run sums its gradients.
 """
 
 from collections.abc import Mapping
@@ -80,6 +78,24 @@ PAPERS: Mapping[str, Small] = {
             "surface.images": 40,
             "surface.chunk": 20,
             "surface.products": 2,
+        },
+    ),
+    "rlhf.human_preferences": Small(
+        "rlhf/human_preferences/configs/control.py:cpu",
+        {
+            "task.horizon": 20,
+            "learner.envs": 8,
+            "learner.steps": 20,
+            "learner.hidden": "(4,)",
+            "labels.total": 6,
+            "labels.capacity": 8,
+            "labels.slots": 2,
+            "clip.length": 3,
+            "reward.hidden": "(4,)",
+            "reward.batch_size": 8,
+            "reward.steps": 2,
+            "reward.rounds": 1,
+            "evaluation.episodes": 2,
         },
     ),
     "finetune.surgical": Small(

@@ -4,6 +4,7 @@
     python -m tests.pods.budgets --out=results/pod_budgets.json --topologies=v4:4x8x8,v6e:16x16
     python -m tests.pods.budgets --out=results/pod_budgets.json --weak_scaling
     python -m tests.pods.budgets --out=results/pod_budgets.json --markdown
+    python -m tests.pods.budgets --out=results/pod_budgets.json --coverage
 
 Each is `lab compile --quick` in a process of its own, half a minute of a CPU. What is in the file
 already is left, unless the preset has changed since; so the command goes on where it was stopped.
@@ -40,6 +41,9 @@ WEAK = flags.DEFINE_boolean(
 )
 MARKDOWN = flags.DEFINE_boolean(
     "markdown", False, "Print the tables of the file", flag_values=FLAGS
+)
+COVERAGE = flags.DEFINE_boolean(
+    "coverage", False, "Print how many presets the file has, by topology", flag_values=FLAGS
 )
 
 # Rows of a batch on every chip stay the same; its pod preset has four of them on 256 chips.
@@ -130,12 +134,32 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def coverage(result: Mapping[str, Any]) -> str:
+    """Returns how many of all pod presets were compiled for each topology, and what they take."""
+    lines = ["| slice | presets compiled | largest share of a chip's memory | do not fit |"]
+    lines += ["|---|---|---|---|"]
+    specs = pod_specs()
+    found: dict[str, dict[str, Any]] = {}
+    for name, one in result["budgets"].items():
+        spec, topology = name.split()
+        found.setdefault(topology, {})[spec] = one
+    for topology, budgets in sorted(found.items(), key=lambda item: -len(item[1])):
+        fit = [one for one in budgets.values() if "refused" not in one]
+        largest = max((one["memory"] / one["memory_usable"] for one in fit), default=0.0)
+        cells = (f"{len(fit)} of {len(specs)}", f"{largest:.1%}", str(len(budgets) - len(fit)))
+        lines.append(f"| {' | '.join([topology, *cells])} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Compiles what is missing, writing the file after every program."""
     there = Path(OUT.value).exists()
     result = read_json(OUT.value) if there else {"quick": True, "budgets": {}, "weak_scaling": {}}
     if MARKDOWN.value:
         print(markdown(result))
+        return
+    if COVERAGE.value:
+        print(coverage(result))
         return
     result["environment"] = environment(["python", "-m", "tests.pods.budgets"])
     result["libtpu"] = metadata.version("libtpu")

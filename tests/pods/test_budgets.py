@@ -1,5 +1,6 @@
 """Committed budgets of pod presets are those of the presets as they are, and of their programs."""
 
+import os
 from typing import Any
 
 import pytest
@@ -60,6 +61,18 @@ def test_the_page_has_a_row_for_every_budget() -> None:
     assert len(text.splitlines()) >= 2 + len(NAMES)
     with pytest.raises(UserError):
         parse_topology("v5e:17x17")
+
+
+def test_the_page_on_pods_says_what_was_compiled() -> None:
+    page = REPOSITORY / "PODS.md"
+    head, end = "<!-- python -m tests.pods.budgets --coverage -->\n", "\n<!-- end -->"
+    before, _, rest = page.read_text().partition(head)
+    block, _, after = rest.partition(end)
+    said = budgets.coverage(COMMITTED)
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        page.write_text(before + head + said + end + after)
+    else:
+        assert block == said, "UPDATE_GOLDEN=1 writes it"
 
 
 def programs() -> list[pytest.ParameterSet]:

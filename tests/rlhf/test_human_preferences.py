@@ -177,6 +177,10 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "leak": ({"task__leak": "True"}, "config.task.leak=True: chain has no end"),
     "algorithm": ({"learner__algorithm": "dqn"}, "config.learner.algorithm='dqn'"),
     "members": ({"reward__used_members": "4"}, "config.reward.used_members=4"),
+    "envs": (
+        {"learner__envs": "6", "deterministic": "True"},
+        "config.learner.envs=6: expected a m",
+    ),
     "capacity": ({"labels__capacity": "1"}, "config.labels.capacity=1"),
     "mistake": ({"rater__mistake": "2.0"}, "mistake=2.0: expected 0 to 1"),
 }

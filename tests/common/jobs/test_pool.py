@@ -80,12 +80,30 @@ def test_a_failing_job_does_not_stop_the_others(tmp_path: Path) -> None:
     ended = {o.job.name: (o.status, o.returncode, o.message) for o in result.outcomes}
     assert ended["fails"] == (FAILED, 3, "why")
     assert ended["prints"] == (DONE, 0, "two")
-    assert ended["dies"] == (FAILED, -9, "killed by signal 9")
+    assert ended["dies"][:2] == (FAILED, -9)
+    assert ended["dies"][2].startswith("SIGKILL: killed by the system")
     assert ended["missing"][:2] == (FAILED, 1)
     assert "no-such-program: No such file" in ended["missing"][2]
     assert seen == list(result.outcomes)
     assert {o.job.name for o in result.failed} == {"fails", "dies", "missing"}
     assert not result.interrupted
+
+
+def test_a_job_that_memory_ended_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    # As XLA for CPUs does it: a line with the reason, a stack trace, and SIGABRT.
+    trace = "*** Check failure stack trace: ***\\n    @ 0x7f33e1 absl::LogMessage::Die()"
+    why = "F1130 status.cc:42] RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes."
+    aborts = f"import os; os.write(2, b'{why}\\n{trace}\\n'); os.abort()"
+    crashes = "import os; print('a bug', flush=True); os.kill(os.getpid(), 11)"
+    listed = [job(tmp_path, "aborts", aborts), job(tmp_path, "crashes", crashes)]
+
+    result = run_jobs(listed, workers=1)
+
+    assert [o.status for o in result.outcomes] == [FAILED, FAILED]
+    no_memory, crashed = (o.message for o in result.outcomes)
+    assert no_memory.startswith(f"SIGABRT: no memory left ({why})")
+    assert "--jobs=1" in no_memory and "config.batch_size" in no_memory
+    assert crashed == "SIGSEGV: crashed, its log ends with: a bug"
 
 
 def test_workers_run_at_the_same_time_on_cores_of_their_own(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from tests.processes import Child
 CODE = """
 import json, sys
 import jax
+import jax.numpy as jnp
+from common import plain_gradient, sharding
 from tests.common import toys
 
 results = {"devices": jax.device_count()}
@@ -21,6 +23,20 @@ def train(name, builder, **changes):
     results[f"{name} losses"] = [float(x) for x in metrics["loss"]]
     if name == builder:
         results[f"{name} means"] = toys.evaluate(getattr(toys, builder)(config), config, state)
+
+def means(scale, rows):
+    # Rows are computed in order, and the mean of all by every device.
+    number = lambda part, first: first + jnp.arange(len(part))
+    part = lambda scale, part, first: (number(part, first), jnp.tanh(part * scale))
+    numbers, found = plain_gradient.in_order(part)(scale, rows)
+    return numbers, found, jnp.mean(found, axis=0)
+
+wishes = plain_gradient.Wishes(8, "plain")
+rows = jnp.sin(jnp.arange(48.0)).reshape(16, 3)
+with jax.set_mesh(sharding.make_mesh({"data": -1})), plain_gradient.wishing(wishes):
+    found = jax.jit(plain_gradient.everywhere(means))(jnp.float32(0.7), rows)
+results["rows"] = toys.digest(found)
+results["rows in order"] = found[0].tolist() == [*range(16)] and wishes.is_ordered
 
 train("regression", "regression", deterministic=True)
 if "full" in sys.argv:  # what compiles for long, or as another does
@@ -64,6 +80,13 @@ def test_parameters_optimizer_state_and_metrics_have_the_same_bits_on_every_devi
             assert found == runs[1][name], f"{name} differs between 1 and {devices} devices"
         losses = [results[f"{name} losses"] for results in runs.values() if name in results]
         assert losses[0][-1] < losses[0][0], name
+
+
+def test_rows_in_order_and_what_is_computed_of_them_have_the_same_bits(
+    runs: dict[int, dict[str, Any]],
+) -> None:
+    assert {found["rows"] for found in runs.values()} == {runs[1]["rows"]}
+    assert all(found["rows in order"] for found in runs.values())
 
 
 def test_the_default_gradient_of_a_deterministic_run_is_the_ordered_one(
