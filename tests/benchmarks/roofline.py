@@ -7,22 +7,51 @@ Two limits are measured in the same processes and in turns with the pieces: floa
 1024 x 1024 matrices, and a x + y of arrays in memory. The limit of a piece is the longer of its
 least FLOPs (its products) by the first and its least bytes (what comes in and goes out) by the
 second. One core: CPU time of the process, which other load changes least; two: wall time. Freed
-memory is kept, as `lab` does. Where the time goes is from a trace on one core.
+memory is kept, as `lab` does. Where the time goes is from a trace on one core. Beside a peer: how
+many times its time is ours, from the run in which both took turns (results/*_vs_torch.json).
 """
 
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from absl import app
 
+from common.files.json_files import read_json
 from tests.benchmarks.nfn_vs_torch import CASES, REPOSITORY, ROUNDS, THREADS, Side
-from tests.measurements import record
+from tests.measurements import OUT, record
 
 FORWARD, BACKWARD, MEMORY = 0.75, 0.65, 0.60  # goals: shares of the limit
 LIMITS = ("matmul", "stream")
+PEERS = {  # piece: comparison with a peer, and its case there
+    **{
+        f"{kind} layer{', 512 channels' if size == '512' else ''} {what}": (
+            "nfn_vs_torch",
+            f"{kind} {size} {what}",
+        )
+        for kind in ("np", "hnp", "pt")
+        for size in ("64", "512")
+        for what in ("forward", "both")
+    },
+    **{
+        f"{kind} {what}": ("nft_vs_torch", f"{kind} 64 {what}")
+        for kind in ("attention", "block")
+        for what in ("forward", "both")
+    },
+    "np classifier step": ("nfn_vs_torch", "classifier"),
+    "siren fit step": ("nfn_vs_torch", "siren"),
+    **{
+        f"{size} {what}": ("sciml_vs_torch", f"{size} {what} default")
+        for size in ("fno1d", "fno2d")
+        for what in ("forward", "step")
+    },
+    "anp step": ("anp_vs_torch", "anp step"),
+    "ppo environment step": ("rlhf_vs_torch", "rl"),
+    "reward model step": ("rlhf_vs_torch", "reward 1"),
+}
 
 
 def measure(threads: int) -> dict[str, Any]:
@@ -93,6 +122,25 @@ def reason(row: Mapping[str, Any]) -> str:
     return f"products {inside:.0%}, {largest}"
 
 
+def beside_peer(name: str, results: Path) -> str:
+    """Returns how many times the peer's time is ours, "" if they were not compared.
+
+    On one core where that was measured, by CPU time; else on two, by wall time.
+    """
+    file, case = PEERS.get(name, ("", ""))
+    path = results / f"{file}.json"
+    if not file or not path.exists():
+        return ""
+    threads, part = next(iter(read_json(path)["threads"].items()))
+    sides = part["times"].get(case, {})
+    both = [sides.get(f"{who}, kept") or sides.get(who) for who in ("torch", "ours")]
+    if None in both:
+        return ""
+    clock = "cpu" if threads == "1" else "wall"
+    theirs, ours = (side[clock] for side in both)
+    return f"{theirs / ours:.2g}"
+
+
 def _first(parts: Mapping[str, float], count: int) -> Iterable[tuple[str, float]]:
     return sorted(parts.items(), key=lambda item: -item[1])[:count]
 
@@ -111,8 +159,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         "| piece | limited by | "
         + " | ".join(f"ms, {n} | limit | share" for n in threads)
-        + " | goal | what keeps it from there |",
-        "|---" * (4 + 3 * len(threads)) + "|",
+        + " | goal | peer / ours | what keeps it from there |",
+        "|---" * (5 + 3 * len(threads)) + "|",
     ]
     for name, row in threads["1"]["pieces"].items():
         sides = [part["pieces"][name] for part in threads.values()]
@@ -121,7 +169,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         )
         wanted = goal(name, row["limit"])
         why = "" if row["share"] >= wanted else reason(row)
-        lines.append(f"| {name} | {row['limit']} | {shown} | {wanted:.0%} | {why} |")
+        peer = beside_peer(name, Path(OUT.value).parent)
+        lines.append(f"| {name} | {row['limit']} | {shown} | {wanted:.0%} | {peer} | {why} |")
     return "\n".join(lines)
 
 
