@@ -1,10 +1,13 @@
 """Data sets of operator learning: states at time 0, solutions at later times, boundary data."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 from ml_collections import ConfigDict
 
 from common.data import cache
@@ -14,6 +17,7 @@ from sciml.pdes.solution import Ends, Solution, frame_times
 
 PyTree = Any
 PARTS = ("train", "valid", "test")
+SHIFTED = "shift"
 
 
 class DataSpec(NamedTuple):
@@ -75,6 +79,78 @@ def data_spec(section: ConfigDict) -> DataSpec:
     return spec
 
 
+class ShiftSpec(NamedTuple):
+    """Test samples of ranges of the random parameter that nothing was trained on.
+
+    Attributes:
+        version: Raised when `generate_shifted` changes what it returns.
+        data: The data set; its numbers are the range of training.
+        shifts: How far the range is moved, in units of its own width.
+    """
+
+    version: int
+    data: DataSpec
+    shifts: tuple[float, ...]
+
+
+def shift_spec(spec: DataSpec, shifts: Sequence[float]) -> ShiftSpec:
+    """Returns the spec of the moved test sets of a data set.
+
+    Raises:
+        ValueError: If there is no range, a shift is 0 or not finite, or it leaves where the
+            problem is defined.
+    """
+    low, high = spec.pde.low, spec.pde.high
+    if not low < high:
+        raise ValueError(
+            f"config.data.shifts={tuple(shifts)}: {spec.pde.name} has no range to move, expected "
+            "config.data.low < config.data.high"
+        )
+    for shift in shifts:
+        if shift == 0 or not math.isfinite(shift) or low + shift * (high - low) <= 0:
+            raise ValueError(
+                f"config.data.shifts={tuple(shifts)}: expected finite numbers, not 0, that leave "
+                f"{low} + shift * {high - low:g} above 0"
+            )
+    if len(set(shifts)) < max(len(shifts), 1):
+        raise ValueError(f"config.data.shifts={tuple(shifts)}: expected one or more, all different")
+    return ShiftSpec(1, spec, tuple(shifts))
+
+
+def load_shifted(spec: ShiftSpec) -> PyTree:
+    """Returns the moved test sets behind one another, in the order of the shifts: one for all."""
+    flat = cache.cached(spec, generate_shifted)
+    return _part(flat, SHIFTED, PROBLEMS[spec.data.pde.name].space_axes)
+
+
+def generate_shifted(spec: ShiftSpec) -> dict[str, np.ndarray]:
+    """Makes the test samples of every shift; sample k is at the same place of every range."""
+    data, parts = spec.data, []
+    problem, (_, _, count) = PROBLEMS[data.pde.name], data.counts
+    times = frame_times(data.final_time, stored=data.stored, kept=data.kept)
+    solve = jax.jit(problem.solve, static_argnums=(1, 3))
+    for shift in spec.shifts:
+        step = shift * (data.pde.high - data.pde.low)
+        moved = data.pde._replace(low=data.pde.low + step, high=data.pde.high + step)
+        params = problem.sample(_stream(data, PARTS.index("test")), count, moved)
+        parts.append(jax.device_get(solve(params, data.points, times, moved)))
+    return _flat(jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts), SHIFTED)
+
+
+def abstract_shifted(spec: ShiftSpec) -> PyTree:
+    """Returns the shapes of `load_shifted` without solving anything."""
+    of_one = abstract(spec.data)["test"]
+    times = len(spec.shifts)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((times * x.shape[0], *x.shape[1:]), x.dtype), of_one
+    )
+
+
+def shift_name(shift: float) -> str:
+    """Returns the name of a shift: "shift+1", "shift-0.5"."""
+    return f"{SHIFTED}{shift:+g}"
+
+
 def load(spec: DataSpec) -> PyTree:
     """Returns {"train" | "valid" | "test": arrays, "scaled": {"x2": arrays}} from the cache.
 
@@ -95,8 +171,7 @@ def generate(spec: DataSpec) -> dict[str, np.ndarray]:
     times = frame_times(spec.final_time, stored=spec.stored, kept=spec.kept)
     flat = {}
     for stream, (name, count) in enumerate(zip(PARTS, spec.counts, strict=True)):
-        key = jax.random.fold_in(jax.random.key(spec.seed), stream)
-        params = problem.sample(key, count, spec.pde)
+        params = problem.sample(_stream(spec, stream), count, spec.pde)
         grids = {name: spec.points}
         if name == "test":
             grids |= {scale_name(s): round(s * spec.points) for s in spec.scales}
@@ -145,6 +220,10 @@ def describe(spec: DataSpec) -> dict[str, Any]:
 def scale_name(scale: float) -> str:
     """Returns the name of a resolution: "x2", "x0.5"."""
     return f"x{scale:g}"
+
+
+def _stream(spec: DataSpec, stream: int) -> PRNGKeyArray:
+    return jax.random.fold_in(jax.random.key(spec.seed), stream)
 
 
 def _flat(solution: Solution, label: str) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """The experiments of the paper: learn the solution at one time, or at many times at once."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from common.evaluation import SumCount, sums_over
+from common.data import cache
+from common.evaluation import SumCount, sums_over, values_over
 from common.experiment import Experiment, Metrics
 from common.gradients import Loss
 from common.steps import TrainState
@@ -64,6 +66,43 @@ def operator_learning(config: ConfigDict) -> Experiment:
         abstract_data=lambda: data_sets.abstract(spec),
         describe=lambda: data_sets.describe(spec),
         identity=lambda: data_sets.identity(spec),
+    )
+
+
+def shifted_operator_learning(config: ConfigDict) -> Experiment:
+    """`operator_learning`, measured at the end on boundary data outside the range of training too.
+
+    The test sets of all shifts are one after the other: one program measures them all.
+    """
+    spec = data_sets.data_spec(config.data)
+    moved, model = data_sets.shift_spec(spec, config.data.shifts), model_spec(config, spec)
+    base = operator_learning(config)
+    in_range = base.final
+    assert in_range is not None
+
+    def final(state: TrainState, data: PyTree, key: jax.Array) -> dict[str, SumCount]:
+        measured = in_range(state, data, key)
+        values = _values(model, state.params)
+        for name, found in values_over(
+            values, data["shifted"], chunk=config.evaluate_chunk
+        ).items():
+            parts = jnp.split(found, len(moved.shifts))
+            for shift, part in zip(moved.shifts, parts, strict=True):
+                label = f"test_{data_sets.shift_name(shift)}_{name}"
+                measured[label] = (jnp.sum(part), jnp.float32(part.size))
+        return measured
+
+    return base._replace(
+        data=lambda: {**base.data(), "shifted": data_sets.load_shifted(moved)},
+        final=final,
+        abstract_data=lambda: {
+            **data_sets.abstract(spec),
+            "shifted": data_sets.abstract_shifted(moved),
+        },
+        identity=lambda: {
+            **data_sets.identity(spec),
+            "shifted": cache.identity(moved, data_sets.generate_shifted),
+        },
     )
 
 
@@ -124,7 +163,12 @@ def _loss(model: ModelSpec, batch_size: int) -> Loss:
 def _measure(
     model: ModelSpec, params: PyTree, rows: PyTree, prefix: str, chunk: int
 ) -> dict[str, SumCount]:
-    """Returns relative L2, and the largest and the root mean square error at the boundary."""
+    """Returns sums and counts of `_values` over all rows."""
+    return sums_over(_values(model, params), rows, chunk=chunk, prefix=prefix)
+
+
+def _values(model: ModelSpec, params: PyTree) -> Callable[[PyTree], dict[str, jax.Array]]:
+    """Returns rows -> relative L2, the largest and the root mean square error at the boundary."""
 
     def values(rows: PyTree) -> dict[str, jax.Array]:
         field = _answer(model, params, rows)
@@ -135,7 +179,7 @@ def _measure(
             "boundary_rmse": jnp.sqrt(jnp.mean(misses**2, axis=-1)),
         }
 
-    return sums_over(values, rows, chunk=chunk, prefix=prefix)
+    return values
 
 
 def _answer(model: ModelSpec, params: PyTree, rows: PyTree) -> Float[Array, " batch *grid"]:
@@ -155,4 +199,8 @@ def _grid(spec: DataSpec, model: ModelSpec) -> tuple[int, ...]:
     return (*space, spec.kept) if _has_time(model) else space
 
 
-EXPERIMENTS = {"single_step": operator_learning, "multi_step": operator_learning}
+EXPERIMENTS = {
+    "single_step": operator_learning,
+    "multi_step": operator_learning,
+    "shift": shifted_operator_learning,
+}

@@ -34,6 +34,7 @@ TITLES = {
     "stokes": "Stokes",
     "burgers": "Burgers",
     "heat": "heat",
+    "heat_flux": "heat flux",
     "burgers_periodic": "periodic Burgers",
     "wave": "wave 2-D",
     "cavity": "cavity 2-D",

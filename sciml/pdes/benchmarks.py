@@ -10,7 +10,7 @@ class PdeSpec(NamedTuple):
         name: Key of `sciml.pdes.problems.PROBLEMS`.
         nu: Viscosity or diffusivity (length²/time).
         low: Lower bound of the random parameter: frequency (stokes), velocity on the left (burgers,
-            burgers_front), half waves (heat), height (wave), lid speed (cavity).
+            burgers_front), half waves (heat), flux (heat_flux), height (wave), lid speed (cavity).
         high: Its upper bound.
         amplitude: Velocity of the wall (stokes), flux (heat), factor of the field
             (burgers_periodic).
@@ -38,6 +38,7 @@ BENCHMARKS = {
         PdeSpec("burgers_front", nu=0.02, low=0.75, high=0.85),
         PdeSpec("burgers_periodic", nu=0.1, amplitude=1.0, resolution=1024),
         PdeSpec("heat", nu=0.01, low=2.01, high=3.99, amplitude=5.0),
+        PdeSpec("heat_flux", nu=0.01, low=4.5, high=5.5),  # ours: heat, but the flux differs too
         PdeSpec("wave", low=3.0, high=4.0, speed=1.0),
         PdeSpec("cavity", nu=0.01, low=1.0, high=1.5, resolution=99),  # every second point is kept
     )

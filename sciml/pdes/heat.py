@@ -3,6 +3,8 @@
 The initial data are cos(omega pi x); they miss the flux at x = 1, so that u_x jumps at t = 0.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -54,6 +56,33 @@ def solve_heat(
     frames = jnp.where(times[None, None, :] > 0, frames, initial[..., None])
     slope = jnp.broadcast_to(wave[None, :], (omega.size, times.size))
     return Solution(initial, frames, (Ends(jnp.zeros_like(slope), slope),))
+
+
+class Heated(NamedTuple):
+    """Parameters of `solve_heat_flux`.
+
+    Attributes:
+        flux: Largest slope at x = 1.
+        omega: Half waves of the initial data per unit of length.
+    """
+
+    flux: Float[Array, " batch"]
+    omega: Float[Array, " batch"]
+
+
+def solve_heat_flux(
+    params: Heated, points: int, times: Float[Array, " time"], *, nu: float
+) -> Solution:
+    """Returns `solve_heat` where every sample has a flux of its own.
+
+    The solution is linear in initial data and flux: that without flux, plus the flux times what a
+    flux of 1 adds to it.
+    """
+    free, unit = (solve_heat(params.omega, points, times, nu=nu, flux=x) for x in (0.0, 1.0))
+    flux = params.flux[:, None]
+    frames = free.frames + flux[..., None] * (unit.frames - free.frames)
+    (ends,) = unit.boundary
+    return Solution(free.initial, frames, (Ends(flux * ends.low, flux * ends.high),))
 
 
 def _amplitudes(

@@ -14,7 +14,7 @@ from sciml.pdes.benchmarks import BENCHMARKS, PdeSpec
 from sciml.pdes.burgers import front_velocity, step_velocity
 from sciml.pdes.burgers_periodic import sample_burgers_periodic, solve_burgers_periodic
 from sciml.pdes.cavity import solve_cavity
-from sciml.pdes.heat import solve_heat
+from sciml.pdes.heat import Heated, solve_heat, solve_heat_flux
 from sciml.pdes.solution import Solution, dirichlet_solution
 from sciml.pdes.stokes import stokes_velocity
 from sciml.pdes.wave import solve_wave
@@ -126,6 +126,16 @@ def _heat(omega: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
     return solve_heat(omega, points, times, nu=spec.nu, flux=spec.amplitude)
 
 
+def _heat_flux(params: Heated, points: int, times: Array, spec: PdeSpec) -> Solution:
+    return solve_heat_flux(params, points, times, nu=spec.nu)
+
+
+def _fluxes(key: PRNGKeyArray, num: int, spec: PdeSpec) -> Heated:
+    """Draws fluxes in the range of the spec, and initial data as those of the problem "heat"."""
+    key_flux, key_omega = jax.random.split(key)
+    return Heated(_uniform(key_flux, num, spec), _uniform(key_omega, num, BENCHMARKS["heat"]))
+
+
 def _wave(amplitude: Array, points: int, times: Array, spec: PdeSpec) -> Solution:
     return solve_wave(amplitude, points, times, speed=spec.speed)
 
@@ -143,6 +153,7 @@ PROBLEMS: dict[str, Problem] = {
         "burgers_periodic", "periodic", _burgers_periodic, sample=_random_waves
     ),
     "heat": _problem("heat", "neumann", _heat),
+    "heat_flux": _problem("heat_flux", "neumann", _heat_flux, sample=_fluxes),
     "wave": _problem("wave", "neumann", _wave, space_axes=2),
     "cavity": _problem("cavity", "dirichlet", _cavity, space_axes=2),
 }

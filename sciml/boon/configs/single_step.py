@@ -14,7 +14,14 @@ from ml_collections import ConfigDict
 from common.config import choices
 from sciml.boon import sections
 
-TIMES = {"stokes": 2.0, "burgers": 1.2, "burgers_front": 1.2, "burgers_periodic": 1.0, "heat": 0.5}
+TIMES = {
+    "stokes": 2.0,
+    "burgers": 1.2,
+    "burgers_front": 1.2,
+    "burgers_periodic": 1.0,
+    "heat": 0.5,
+    "heat_flux": 0.5,
+}
 CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(TIMES), **sections.NETWORKS}
 ALLOWED = {"data.name": CHOICES["pde"], **sections.ALLOWED}
 

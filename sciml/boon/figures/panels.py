@@ -37,6 +37,10 @@ COLORS = {
     MWT: "#b8a8c8",
     BOON_MWT: "#6b4c9a",
 }
+STYLES = tuple(  # of lines that must be told apart, in gray too
+    {"marker": marker, "linestyle": line}
+    for marker, line in (("o", "-"), ("s", "-"), ("D", "--"), ("^", ":"), ("v", "-."))
+)
 FLOOR = 1e-9  # what is exactly 0 on a logarithmic axis
 
 

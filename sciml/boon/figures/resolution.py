@@ -5,15 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from common.figures import RunDirectories, band, cells, legend_below, page, rows
-from sciml.boon.figures.panels import COLORS
+from sciml.boon.figures.panels import COLORS, STYLES
 from sciml.boon.rows import ERROR, TITLES
 from sciml.boon.tables.resolution import MOVED, TRAINED, place
 from sciml.boon.tables.single_step import GIVEN
-
-STYLES = tuple(  # of lines that must be told apart, in gray too
-    {"marker": marker, "linestyle": line}
-    for marker, line in (("o", "-"), ("s", "-"), ("D", "--"), ("^", ":"), ("v", "-."))
-)
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
