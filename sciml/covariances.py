@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.banded import cholesky_bands, inverse_diagonal, solve_lower, solve_upper
+from sciml.linear_solve import cholesky
+from sciml.linear_solve import solve_lower as solve_small
 from sciml.numbers import Numbers, concrete, floating
 
 # A TPU multiplies in bfloat16 unless told not to; conservation then holds to three digits.
@@ -102,6 +104,47 @@ def marginal_variance(covariance: CovarianceLike) -> Float[Array, " n"]:
             return inverse_diagonal(cholesky_bands(bands))
         case Downdated(prior, factor):
             return jnp.maximum(marginal_variance(prior) - jnp.sum(factor**2, axis=-1), 0)
+
+
+def observed(
+    covariance: CovarianceLike, precision: Float[Array, " n"] | Numbers
+) -> Diagonal | LowRank | Dense | BandedPrecision:
+    """Returns (Σ^{-1} + diag(precision))^{-1}: what is left when every point is observed, O(n).
+
+    Of the kind that Σ is of; Σ^{-1} is never formed, so points may be certain.
+
+    Args:
+        covariance: Σ.
+        precision: One over the variance of each point's noise, 0 or more.
+
+    Raises:
+        ValueError: For a `Downdated` one, whose term has no such form: give both observations to
+            its prior.
+    """
+    precision = floating(precision)
+    match as_covariance(covariance):
+        case Diagonal(variance):
+            return Diagonal(variance / (1 + precision * variance))
+        case LowRank(variance, factor):
+            kept = 1 / (1 + precision * variance)
+            weighted = (precision * kept)[:, None] * factor
+            gram = jnp.matmul(factor.T, weighted, precision=EXACT)
+            root = cholesky(jnp.eye(gram.shape[0], dtype=gram.dtype) + gram)
+            return LowRank(variance * kept, kept[:, None] * solve_small(root, factor.T).T)
+        case Dense(matrix):
+            scale = jnp.sqrt(precision)[:, None]
+            scaled = scale * matrix
+            identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
+            root = jnp.linalg.cholesky(identity + scaled * scale[:, 0])
+            left = jax.scipy.linalg.solve_triangular(root, scaled, lower=True)
+            return Dense(matrix - jnp.matmul(left.T, left, precision=EXACT))
+        case BandedPrecision(bands):
+            return BandedPrecision(bands.at[0].add(precision))
+        case Downdated():
+            raise ValueError(
+                "observed: a Downdated covariance has been conditioned already; condition its "
+                "prior on everything at once"
+            )
 
 
 def draw(

@@ -18,6 +18,7 @@ LIKE_ANOTHER = (
     "nfn.equivariant.mlp_generalization",
     "nfn.transformer.generalization",
     "nfn.transformer.inr_classification",
+    "sciml.boon.shift",
     "sciml.boon.single_step",
 )
 WHOLE = "paper"  # the largest one-device program; other presets differ in sizes, rarely in code

@@ -39,6 +39,8 @@ class ConservationLaw(NamedTuple):
         window_mass: (param, t, x) -> ∫_low^x u ds.
         mass: (param, t) -> b(t), the window that is the domain.
         front: (param, t) -> lowest x beyond which u = 0, maybe outside the domain; or None.
+        bounds: Lowest and highest value that a solution of any parameter can have at any time, by
+            the maximum principle; None: nothing is said.
         residual: (fn, param, t, x) -> what the PDE leaves of a differentiable u = fn(t, x), all
             scalars: to be `vmap`ed, and differentiable in what `fn` closes over.
     """
@@ -56,6 +58,7 @@ class ConservationLaw(NamedTuple):
     mass: Batched
     front: Batched | None
     residual: Callable[..., Scalar]
+    bounds: tuple[float, float] | None = None
 
 
 def _batched(point: Callable[..., Array]) -> Batched:
@@ -90,6 +93,7 @@ def _law(
     valid: tuple[float, float] = (0.0, math.inf),
     final_time: float = 1.0,
     report_time: float = 0.5,
+    bounds: tuple[float, float] | None = None,
 ) -> ConservationLaw:
     """Returns the law of functions of scalars."""
     low, high = domain
@@ -107,6 +111,7 @@ def _law(
         mass=_batched(_at(window_mass, high)),
         front=None if front is None else _batched(front),
         residual=residual,
+        bounds=bounds,
     )
 
 
@@ -127,6 +132,7 @@ LAWS: dict[str, ConservationLaw] = {
         porous_medium.porous_medium_residual,
         porous_medium.porous_medium_front,
         parameter="m",
+        bounds=(0.0, math.inf),  # a density; its highest value differs from m to m
     ),
     "stefan": _law(
         stefan.stefan,
@@ -138,6 +144,7 @@ LAWS: dict[str, ConservationLaw] = {
         valid=(0.0, 1.0),
         final_time=0.1,
         report_time=0.05,
+        bounds=(0.0, 1.0),
     ),
     "advection": _law(
         shocks.advection,
@@ -147,6 +154,7 @@ LAWS: dict[str, ConservationLaw] = {
         shocks.advection_front,
         parameter="a",
         report_time=0.1,
+        bounds=(0.0, 1.0),
     ),
     "burgers_shock": _law(
         shocks.burgers_shock,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from sciml.bounds import Bounds, outside
 from sciml.conservation import trapezoid_weights
 from sciml.metrics import coverage, crps_gaussian, gaussian_log_likelihood
 from sciml.pdes.conservation import LAWS
@@ -14,6 +15,7 @@ from sciml.probconserv.anp import AnpParams, AnpSpec, predict_samples
 from sciml.probconserv.data import DataSpec, Slices
 from sciml.probconserv.normal import Normal
 from sciml.probconserv.updates import (
+    BOUNDED,
     METHODS,
     Slice,
     UpdateSpec,
@@ -65,7 +67,8 @@ def measured(
     """Returns all metrics of every test function, named "[dropout_]METHOD_METRIC".
 
     ce: Σ g μ - b, signed; abs_ce; ll: mean marginal log density; mse; crps; coverage: share inside
-    the central 90 %; sd: mean standard deviation; shock_bias, shock_sd, shock_rmse: of the
+    the central 90 %; sd: mean standard deviation; outside: by how much the mean leaves the bounds
+    of the law, if it has any, where it does so most; shock_bias, shock_sd, shock_rmse: of the
     positions of drawn profiles' shocks. `keys` has one key for each function, so that numbers do
     not depend on how functions are split over memory or devices.
     """
@@ -88,7 +91,8 @@ def predicted(params: AnpParams, rows: Slices, keys: Array, *, spec: MeasureSpec
     def one(row: Slices, key: PRNGKeyArray) -> Predicted:
         key_z, key_draws = jax.random.split(key)
         samples, known = _samples(params, row, key_z, spec, False), _slice(row, spec.data)
-        moments = {m: _moments(m, samples, known, spec.update) for m in METHODS}
+        methods = (*METHODS, *_bounded(known))
+        moments = {m: _moments(m, samples, known, spec.update) for m in methods}
         return Predicted(moments, dict(_positions(samples, known, key_draws, spec)))
 
     return jax.vmap(one)(rows, keys)
@@ -110,6 +114,8 @@ def _of_function(
         yield f"{name}_abs_ce", jnp.abs(error)
         yield f"{name}_mse", jnp.mean((mean - row.targets.values) ** 2)
         yield f"{name}_sd", jnp.mean(jnp.sqrt(variance))
+        if known.bounds is not None:
+            yield f"{name}_outside", outside(known.bounds, mean)
         for metric, function in (
             ("ll", gaussian_log_likelihood),
             ("crps", crps_gaussian),
@@ -117,7 +123,7 @@ def _of_function(
         ):
             yield f"{name}_{metric}", function(mean[None], variance[None], truth)[0]
 
-    for method in METHODS:
+    for method in (*METHODS, *_bounded(known)):
         yield from numbers(method, spec.update, method)
     for sigma in spec.sigmas:
         yield from numbers(f"sigma{sigma:g}", spec.update._replace(sigma=sigma), "probconserv")
@@ -145,8 +151,15 @@ def _samples(
 
 
 def _slice(row: Slices, data: DataSpec) -> Slice:
-    x = jnp.linspace(*LAWS[data.name].domain, data.points)
-    return Slice(x, row.mass, row.cell_masses)
+    law = LAWS[data.name]
+    x = jnp.linspace(*law.domain, data.points)
+    bounds = None if law.bounds is None else Bounds(*law.bounds)
+    return Slice(x, row.mass, row.cell_masses, bounds)
+
+
+def _bounded(known: Slice) -> tuple[str, ...]:
+    """Returns the methods that know the bounds of a law, none if it has none."""
+    return () if known.bounds is None else tuple(BOUNDED)
 
 
 def _moments(

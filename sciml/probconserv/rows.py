@@ -12,6 +12,7 @@ CONFIG = "sciml/probconserv/configs/neural_process.py"
 ANP, SOFT, HARD = "ANP", "SoftC-ANP", "HardC-ANP"
 PROBCONSERV, DIFFUSED = "ProbConserv-ANP", "ProbConserv-ANP w/diff"
 LOCAL = "ProbConserv-ANP, 4 cells"
+WITHIN, BOTH = "ANP within bounds", "ProbConserv-ANP within bounds"
 ROWS = {  # row: method in the names of its metrics, soft constraint in training
     ANP: ("anp", 0),
     SOFT: ("anp", 1),
@@ -20,7 +21,14 @@ ROWS = {  # row: method in the names of its metrics, soft constraint in training
     DIFFUSED: ("diffused", 0),
     LOCAL: ("local", 0),
 }
+BOUNDED = {  # rows of the laws that have bounds: no constraint, one of both, both
+    ANP: ROWS[ANP],
+    WITHIN: ("bounds", 0),
+    PROBCONSERV: ROWS[PROBCONSERV],
+    BOTH: ("bounded", 0),
+}
 CE, ABS_CE, LL, MSE = "CE", "|CE|", "LL", "MSE"
+OUTSIDE = "outside"
 COVERAGE, CRPS, SD = "coverage of 90 %", "CRPS", "sd"
 BIAS, SHOCK_SD, RMSE = "bias of the shock", "sd of the shock", "RMSE of the shock"
 METRICS = {
@@ -31,6 +39,7 @@ METRICS = {
     COVERAGE: "coverage",
     CRPS: "crps",
     SD: "sd",
+    OUTSIDE: "outside",
     BIAS: "shock_bias",
     SHOCK_SD: "shock_sd",
     RMSE: "shock_rmse",

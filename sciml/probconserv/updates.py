@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml import covariances
+from sciml.bounds import Bounds, most_likely
 from sciml.conservation import cell_constraint, mass_constraint, shape_correction
 from sciml.constraints import Gaussian, LinearConstraint, condition, condition_samples, project
 from sciml.covariances import Diagonal
 from sciml.probconserv.normal import Normal
 
 METHODS = ("anp", "hard", "probconserv", "diffused", "local")
+BOUNDED = {"bounds": "anp", "bounded": "probconserv"}  # method: the one whose covariance it keeps
 VARIANCE_FLOOR = 1e-8  # of the mixture, as in the released code
 
 
@@ -35,11 +37,12 @@ class UpdateSpec(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """A time slice and what is known of it."""
+    """A time slice and what is known of it; bounds of some laws only."""
 
     x: Float[Array, " n"]
     mass: Float[Array, ""]
     cell_masses: Float[Array, " cells"]
+    bounds: Bounds | None = None
 
 
 def check_update(spec: UpdateSpec, points: int) -> None:
@@ -88,7 +91,15 @@ def updated(
     Source: Hansen et al. (2023), the rows of the tables. "probconserv" is the update with the
     predicted variances, "hard" the one with Σ = 1 for the mean, its variances left as they were;
     "diffused" corrects the shape first (w/diff). "local", ours, knows the mass of every cell.
+    Ours too are "bounds", which knows `known.bounds` and no mass, and "bounded", which knows both:
+    the most likely profile within them, with the variances before the bounds were known, which are
+    not below those after it (`sciml.bounds`).
     """
+    if method in BOUNDED:
+        _, variance = updated(BOUNDED[method], predicted, known, spec)
+        rows = None if method == "bounds" else constraint_of(method, known, spec)
+        prior = prior_of(method, predicted, known.x, spec)
+        return most_likely(known.bounds or Bounds(), prior, rows), variance
     if method == "anp":
         return predicted.mean, predicted.scale**2
     constraint = constraint_of(method, known, spec)

@@ -17,9 +17,11 @@ from sciml.boon import data as data_sets
 from sciml.boon.experiments import model_spec
 from sciml.boon.model import METHODS, boundary_misses, init_model, predict
 from sciml.metrics import relative_l2
-from tests.small_runs import last_metrics, train
+from tests.small_runs import drawn, last_metrics, train
 
-SINGLE, MULTI = (f"sciml/boon/configs/{name}.py:cpu" for name in ("single_step", "multi_step"))
+SINGLE, MULTI, SHIFT = (
+    f"sciml/boon/configs/{name}.py:cpu" for name in ("single_step", "multi_step", "shift")
+)
 SMALL = {
     "data.num_train": "8",
     "data.num_valid": "4",
@@ -42,7 +44,7 @@ CAVITY = PLANE | {"data.points": "17"}
 
 
 def config_of(spec: str, **fields: str) -> Any:
-    small = SMALL if spec.startswith(SINGLE) else TIMED
+    small = SMALL if spec.startswith((SINGLE, SHIFT)) else TIMED
     if "wave" in spec or "cavity" in spec:
         small = CAVITY
     return load_config(spec, {**small, **fields})
@@ -180,6 +182,30 @@ def test_measures_are_those_of_predictions_by_definition() -> None:
         np.testing.assert_allclose(total / count, values.mean(), rtol=1e-4, err_msg=name)
 
 
+def test_moved_ranges_are_measured_apart_and_differ_in_their_range_only() -> None:
+    fields = {"data.scales": "()", "data.shifts": "(-0.5,1.0)"}
+    experiment, data, state = drawn(config_of(f"{SHIFT},pde=burgers,kind=last", **fields))
+    assert experiment.final is not None and experiment.predict is not None
+    answer = partial(experiment.predict, state, data)
+    sums, field = jax.jit(
+        lambda key: (experiment.final(state, data, key), answer(data["shifted"]))
+    )(jax.random.key(0))
+    moved, low, width = data["shifted"], 0.75, 0.1
+    left = np.asarray(moved["initial"])[:, 0]  # u_left: the step is in the middle
+
+    assert (np.abs(left[:4] - low) <= width / 2 + 1e-6).all()
+    assert (np.abs(left[4:] - (low + 3 * width / 2)) <= width / 2 + 1e-6).all()
+    inside = np.asarray(data["test"]["initial"])[:, 0]
+    for part, shift in ((left[:4], -0.5), (left[4:], 1.0)):
+        np.testing.assert_allclose(part - inside, shift * width, atol=1e-6)  # the same draws
+    true = np.asarray(moved["frames"])[..., -1]
+    error = np.linalg.norm(field - true, axis=1) / np.linalg.norm(true, axis=1)
+    for name, part in (("shift-0.5", error[:4]), ("shift+1", error[4:])):
+        total, count = sums[f"test_{name}_relative_l2"]
+        np.testing.assert_allclose(total / count, part.mean(), rtol=1e-4)
+        assert sums[f"test_{name}_boundary_error"][0] == 0
+
+
 def test_the_paper_preset_has_the_sizes_of_the_notebooks() -> None:
     config = load_config("sciml/boon/configs/single_step.py:paper,kind=plain")
     experiment = build(config)
@@ -220,6 +246,9 @@ def test_eight_devices_train_as_one_does_and_keep_the_boundary(child, tmp_path) 
         (f"{SINGLE},pde=heat,base=mwt", {"data.points": "24"}, "24 points: expected a power of 2"),
         (SINGLE, {"model.refined_axes": "(1,)"}, "refined_axes"),
         (SINGLE, {"data.scales": "(0.1,)"}, "config.data.scales"),
+        (SHIFT, {"data.shifts": "(1.0,0.0)"}, "config.data.shifts=.*not 0"),
+        (SHIFT, {"data.shifts": "(-3.0,)"}, "config.data.shifts=.*above 0"),
+        (SHIFT, {"data.shifts": "()"}, "config.data.shifts=.*one or more"),
         (MULTI, {"data.kept": "400"}, "kept=400 of stored=80"),
     ],
 )

@@ -20,6 +20,7 @@ from sciml.covariances import (
     draw,
     marginal_variance,
     num_points,
+    observed,
     times,
     to_dense,
 )
@@ -82,6 +83,25 @@ def test_every_kind_is_the_matrix_it_stands_for(kind: str, n: int) -> None:
     np.testing.assert_allclose(full, matrix, **close)
     np.testing.assert_array_equal(full, full.T)
     assert num_points(covariance) == n
+
+
+def test_an_observation_of_every_point_adds_to_the_precision() -> None:
+    cases = [case(kind, 8) for kind in KINDS[:4]]
+    precision = np.random.default_rng(2).uniform(0, 3, 8)
+    precision[0] = 0.0  # not observed
+
+    @jax.jit
+    def after(covariances: list[Covariance], precision: jax.Array) -> list[jax.Array]:
+        left = [observed(covariance, precision) for covariance in covariances]
+        assert [type(a) for a in left] == [type(b) for b in covariances]
+        return [to_dense(covariance) for covariance in left]
+
+    for found, (_, matrix) in zip(
+        after([c for c, _ in cases], jnp.asarray(precision)), cases, strict=True
+    ):
+        close(found, np.linalg.inv(np.linalg.inv(matrix) + np.diag(precision)), 1e-9)
+    with pytest.raises(ValueError, match="a Downdated covariance has been conditioned already"):
+        observed(case("downdated", 8)[0], precision)
 
 
 @pytest.mark.parametrize("kind", KINDS)

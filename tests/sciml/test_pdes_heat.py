@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.pdes.heat import solve_heat
+from sciml.pdes.heat import Heated, solve_heat, solve_heat_flux
 from sciml.pdes.solution import Solution
 
 NU, FLUX = 0.01, 5.0
@@ -124,3 +124,18 @@ def test_the_start_is_the_initial_data(coarse: Solution) -> None:
 def test_a_series_without_terms_is_refused() -> None:
     with pytest.raises(ValueError, match="terms=0"):
         solve(jnp.asarray([3.0]), 13, jnp.zeros(1), terms=0)
+
+
+def test_a_flux_of_every_sample_gives_the_solution_of_that_flux(coarse: Solution) -> None:
+    params = Heated(jnp.full(len(OMEGAS), FLUX).at[0].set(2.0), jnp.asarray(OMEGAS))
+    found = jax.jit(partial(solve_heat_flux, nu=NU), static_argnums=1)(
+        params, 51, jnp.asarray(TIMES)
+    )
+    frames, (ends,), (wanted,) = np.asarray(found.frames), found.boundary, coarse.boundary
+
+    # float32 sums of a series, of size 1.
+    np.testing.assert_allclose(frames[1:], coarse.frames[1:], atol=2e-5)
+    np.testing.assert_allclose(ends.high[1:], wanted.high[1:], rtol=1e-6)
+    np.testing.assert_allclose(ends.high[0] * FLUX / 2, wanted.high[0], rtol=1e-6)
+    assert np.abs(frames[0] - coarse.frames[0])[:, -1].max() > 0.1
+    np.testing.assert_array_equal(found.initial, coarse.initial)

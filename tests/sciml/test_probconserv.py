@@ -22,7 +22,7 @@ from sciml.probconserv.anp import init_anp, negative_elbo
 from sciml.probconserv.experiments import measure_spec, model_spec, pde_penalty
 from sciml.probconserv.measure import measured, predicted
 from sciml.probconserv.normal import Normal
-from sciml.probconserv.updates import METHODS, Slice, UpdateSpec
+from sciml.probconserv.updates import BOUNDED, METHODS, Slice, UpdateSpec
 from tests.small_runs import last_metrics, train
 
 CONFIG = "sciml/probconserv/configs/neural_process.py:cpu"
@@ -180,13 +180,12 @@ def test_a_penalty_knows_the_parameter_of_every_function() -> None:
 
 
 def numbers_of(
-    moments: tuple[np.ndarray, np.ndarray], shocks: np.ndarray, rows: data_sets.Slices
+    moments: tuple[np.ndarray, np.ndarray], shocks: np.ndarray | None, rows: data_sets.Slices
 ) -> dict[str, np.ndarray]:
     """Returns what is measured of a method's predictions, [batch] each, by definition."""
     (mean, variance), true = moments, np.asarray(rows.targets.values)
     scale, x = np.sqrt(variance), np.asarray(rows.targets.points[..., 1])
     error = np.trapezoid(mean, x, axis=1) - np.asarray(rows.mass)
-    missed = shocks - np.asarray(rows.front)[:, None]
     numbers = {
         "ce": error,
         "abs_ce": np.abs(error),
@@ -194,10 +193,15 @@ def numbers_of(
         "sd": scale,
         "ll": stats.norm.logpdf(true, mean, scale),
         "coverage": np.abs(true - mean) <= stats.norm.ppf(0.95) * scale,
-        "shock_bias": np.abs(missed.mean(axis=1)),
-        "shock_sd": shocks.std(axis=1),
-        "shock_rmse": np.sqrt((missed**2).mean(axis=1)),
+        "outside": np.maximum(0, np.maximum(-mean, mean - 1)).max(axis=1),
     }
+    if shocks is not None:
+        missed = shocks - np.asarray(rows.front)[:, None]
+        numbers |= {
+            "shock_bias": np.abs(missed.mean(axis=1)),
+            "shock_sd": shocks.std(axis=1),
+            "shock_rmse": np.sqrt((missed**2).mean(axis=1)),
+        }
     return {name: a if a.ndim == 1 else a.mean(axis=1) for name, a in numbers.items()}
 
 
@@ -217,13 +221,15 @@ def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
         return rows, numbers, predicted(params, rows, first, spec=measure)
 
     rows, found, (moments, shocks) = measured_and_predicted(jax.random.key(0))
-    assert set(moments) == set(shocks) == set(METHODS)
-    for method in METHODS:
-        mean, variance = (np.asarray(a) for a in moments[method])
-        wanted = numbers_of((mean, variance), np.asarray(shocks[method]), rows)
+    assert set(shocks) == set(METHODS) and set(moments) == {*METHODS, *BOUNDED}
+    for method, moment in moments.items():
+        mean, variance = (np.asarray(a) for a in moment)
+        positions = np.asarray(shocks[method]) if method in shocks else None
+        wanted = numbers_of((mean, variance), positions, rows)
         miss = float(found[f"{method}_abs_ce"].max())
-        assert (miss < 1e-6) == (method != "anp"), (method, miss)
-        assert wanted["mse"].min() > 1e-3 and wanted["shock_rmse"].max() > 1e-3
+        assert (miss < 1e-6) == (method not in ("anp", "bounds")), (method, miss)
+        assert wanted["mse"].min() > 1e-3 and wanted.get("shock_rmse", np.ones(1)).max() > 1e-3
+        assert (wanted["outside"].max() == 0) == (method in BOUNDED), method
         for name, values in wanted.items():
             # float32 sums of 21 numbers of size 1; likelihoods divide by variances of 0.5.
             np.testing.assert_allclose(

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from tests.processes import REPOSITORY
 
 
-def code_of(path: str) -> str:
-    """Returns the one example, which is to be short."""
-    (code,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 20
-    return code
+def code_of(path: str, *, examples: int = 1) -> str:
+    """Returns the examples, each of which is to be short, one after the other."""
+    found = re.findall(r"```python\n(.*?)```", (REPOSITORY / path).read_text(), re.DOTALL)
+    assert len(found) == examples
+    assert all(len([line for line in code.splitlines() if line.strip()]) <= 20 for code in found)
+    return "\n".join(found)
 
 
 def test_the_readme_gives_a_strangers_operator_exact_ends() -> None:
@@ -40,14 +41,21 @@ def test_the_readme_gives_a_strangers_operator_exact_ends() -> None:
 
 def test_the_readme_makes_a_strangers_prediction_conserve() -> None:
     names: dict[str, Any] = {}
-    exec(code_of("sciml/probconserv/README.md"), names)
+    exec(code_of("sciml/probconserv/README.md", examples=2), names)
     keys = jax.random.split(jax.random.key(0), 3)
     x = jnp.sort(jax.random.uniform(keys[0], (30,)))
     mean, variance = jax.random.normal(keys[1], (2, 30)) ** 2
 
-    moved, left, samples = jax.jit(names["conserve"])(x, mean, variance, jnp.asarray(0.7), keys[2])
+    @jax.jit
+    def both(mean):
+        conserved = names["conserve"](x, mean, variance, jnp.asarray(0.7), keys[2])
+        return *conserved, *names["conserve_within"](x, mean - 1, variance, jnp.asarray(0.7))
 
-    for field in (moved, *samples[:5]):
+    moved, left, samples, positive, above = both(mean)
+
+    assert positive.min() == 0 and (positive > 0).sum() > 5
+    assert jnp.allclose(above, left)
+    for field in (moved, positive, *samples[:5]):
         assert abs(float(jnp.trapezoid(field, x)) - 0.7) < 1e-6
     assert (left <= variance).all() and (left < 0.999 * variance).any()
     assert jnp.abs(moved - mean).max() > 1e-3

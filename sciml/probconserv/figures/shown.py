@@ -7,7 +7,7 @@ from common.figures import RunDirectories, first_run
 from sciml.pdes.conservation import LAWS, ConservationLaw
 from sciml.probconserv import data as data_sets
 from sciml.probconserv.measure import Predicted
-from sciml.probconserv.rows import ANP, DIFFUSED, HARD, LOCAL, PROBCONSERV, SOFT
+from sciml.probconserv.rows import ANP, BOTH, DIFFUSED, HARD, LOCAL, PROBCONSERV, SOFT, WITHIN
 
 COLORS = {
     ANP: "#9a9a9a",
@@ -16,14 +16,17 @@ COLORS = {
     PROBCONSERV: "#2f6db3",
     DIFFUSED: "#7fb0e0",
     LOCAL: "#6b4c9a",
+    WITHIN: "#d9b38c",
+    BOTH: "#173a63",
 }
 
 
 class Network:
     """The trained network of a table, the first of its seeds."""
 
-    def __init__(self, run_directories: RunDirectories):
-        self._run = first_run(run_directories, ANP)
+    def __init__(self, run_directories: RunDirectories, column: str | None = None):
+        """Restores the ANP of a column, by default of the first one."""
+        self._run = first_run(run_directories, ANP, column)
         config = self._run.config
         self.spec = data_sets.data_spec(config.data, config.constraint.cells)
 

@@ -1,0 +1,235 @@
+"""The most likely field within bounds: a solver of its own, optimality, derivatives, refusals."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import minimize
+
+from sciml.bounds import Bounds, most_likely, outside
+from sciml.conservation import mass_constraint
+from sciml.constraints import Gaussian, LinearConstraint
+from tests.sciml.conserved import N, Problem, close, kkt
+
+pytestmark = pytest.mark.usefixtures("float64")
+CASES, POINTS = 40, 12
+
+
+def solved(
+    mean: np.ndarray,
+    sigma: np.ndarray,
+    rows: np.ndarray,
+    values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> np.ndarray:
+    """Returns the same field by sequential quadratic programming in SciPy."""
+    weight = np.linalg.inv(sigma)
+    weight /= np.mean(np.diag(weight))  # of size 1, as its tolerances want
+    found = minimize(
+        lambda u: (u - mean) @ weight @ (u - mean) / 2,
+        np.clip(mean, low, high),
+        jac=lambda u: weight @ (u - mean),
+        bounds=list(zip(low, high, strict=True)),
+        constraints=[{"type": "eq", "fun": lambda u: rows @ u - values, "jac": lambda u: rows}],
+        method="SLSQP",
+        options={"ftol": 1e-16, "maxiter": 1_000},
+    )
+    return found.x
+
+
+def random_cases() -> dict[str, np.ndarray]:
+    """Returns problems of independent points with a row that can hold; a third have one-sided
+    bounds, a third of the rows have noise, and weights of either sign and 0.
+    """
+    generator = np.random.default_rng(0)
+    shape = (CASES, POINTS)
+    row = generator.normal(size=shape) * (generator.uniform(size=shape) > 0.1)
+    low, width = generator.normal(size=shape), generator.uniform(0.1, 1, shape)
+    inside = low + width * generator.uniform(size=shape)
+    high = low + width
+    high[::3] = np.inf
+    noise = np.where(np.arange(CASES) % 3 == 1, generator.uniform(0.1, 1, CASES), 0.0)
+    mean = generator.normal(size=shape)
+    return {
+        "mean": mean,
+        "variance": generator.uniform(0.1, 2, shape),
+        "row": row,
+        "value": np.sum(row * inside, axis=1),
+        "noise": noise,
+        "low": low,
+        "high": high,
+    }
+
+
+@jax.jit
+def with_row(case: dict[str, jax.Array], change: dict[str, jax.Array]) -> tuple[jax.Array, ...]:
+    """Returns the fields of all cases, and how they change along a change of their numbers."""
+
+    def one(mean, variance, row, value, noise, low, high):
+        constraint = LinearConstraint(row[None], value[None], noise[None, None])
+        return most_likely(Bounds(low, high), Gaussian(mean, variance), constraint)
+
+    over = jax.vmap(lambda case: one(**case))
+    return jax.jvp(over, (case,), (change,))
+
+
+def test_one_row_within_bounds_obeys_the_conditions_of_an_optimum() -> None:
+    case = random_cases()
+    u, _ = with_row(case, jax.tree.map(np.zeros_like, case))
+    u, low, high, row = np.asarray(u), case["low"], case["high"], case["row"]
+
+    assert ((low <= u) & (u <= high)).all()
+    force = (u - case["mean"]) / case["variance"]  # = λ row where a point is free
+    is_free = (u > low) & (u < high) & (row != 0)
+    assert is_free.any(axis=1).all() and (~is_free).sum() > CASES
+    product = np.where(is_free, row, 0)
+    weight = np.sum(product * force, axis=1) / np.sum(product**2, axis=1)
+    missed = case["value"] - np.sum(row * u, axis=1)
+    np.testing.assert_allclose(missed, case["noise"] * weight, atol=1e-12)
+    left = force - weight[:, None] * row
+    np.testing.assert_allclose(np.where(is_free, left, 0), 0, atol=1e-10)
+    # A bound only pushes inwards.
+    assert (np.where(u == low, left, 0) >= -1e-10).all()
+    assert (np.where(u == high, left, 0) <= 1e-10).all()
+
+
+def test_derivatives_of_one_row_are_those_of_finite_differences() -> None:
+    case = random_cases()
+    case["high"] = np.where(
+        np.isinf(case["high"]), 1e3, case["high"]
+    )  # a difference of inf is none
+    generator = np.random.default_rng(1)
+    change = {name: generator.normal(size=x.shape) for name, x in case.items()}
+    change["noise"] *= case["noise"] > 0
+    step = 1e-6
+    ends = ({name: x + sign * step * change[name] for name, x in case.items()} for sign in (1, -1))
+    (ahead, _), (behind, _) = (with_row(end, change) for end in ends)
+    _, slope = with_row(case, change)
+
+    # Where a point meets a bound between the two ends there is no derivative: a few cases at most.
+    difference = (np.asarray(ahead) - np.asarray(behind)) / (2 * step)
+    error = np.abs(difference - np.asarray(slope)).max(axis=1)
+    assert np.mean(error < 1e-6 * np.abs(difference).max(axis=1).clip(1)) > 0.9
+    assert np.abs(slope).max(axis=1).min() > 1e-3
+
+
+def test_one_row_agrees_with_a_solver_of_its_own() -> None:
+    case = random_cases()
+    u, _ = with_row(case, jax.tree.map(np.zeros_like, case))
+    exact = np.flatnonzero(case["noise"] == 0)[:8]
+    for k in exact:
+        part = {name: x[k] for name, x in case.items()}
+        sigma, rows = np.diag(part["variance"]), part["row"][None]
+        ends = part["low"], part["high"]
+        wanted = solved(part["mean"], sigma, rows, part["value"][None], *ends)
+        np.testing.assert_allclose(u[k], wanted, atol=1e-6)  # as far as SciPy converges
+
+
+@partial(jax.jit, static_argnames="iterations")
+def iterated(
+    mean: jax.Array, prior: Gaussian, constraint: LinearConstraint, bounds: Bounds, iterations: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the field, and the gradient of the sum of its squares by the mean."""
+
+    def loss(mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+        u = most_likely(bounds, prior._replace(mean=mean), constraint, iterations=iterations)
+        return jnp.sum(u**2), u
+
+    (_, u), slope = jax.value_and_grad(loss, has_aux=True)(mean)
+    return u, slope
+
+
+ALL = [
+    pytest.param("dense", True),
+    *(
+        pytest.param(kind, cells, marks=pytest.mark.slow)
+        for kind, cells in (
+            ("diagonal", True),
+            ("low_rank", True),
+            ("low_rank", False),
+            ("dense", False),
+            ("banded", True),
+            ("banded", False),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "cells"), ALL)
+def test_any_covariance_agrees_with_a_solver_of_its_own(kind: str, cells: bool) -> None:
+    problem = Problem(kind, cells)
+    low, high = np.full(N, -0.5), np.full(N, 0.7)
+    problem.values = problem.rows @ np.random.default_rng(2).uniform(-0.3, 0.5, N)
+    bounds = Bounds(jnp.asarray(low), jnp.asarray(high))
+    find = partial(iterated, constraint=problem.constraint(), iterations=500)
+    u, slope = (np.asarray(a) for a in find(problem.prior.mean, problem.prior, bounds=bounds))
+
+    wanted = solved(problem.mean, problem.sigma, problem.rows, problem.values, low, high)
+    np.testing.assert_allclose(u, wanted, atol=1e-6)  # as far as SciPy converges
+    close(problem.rows @ u, problem.values, 1e-12)
+    assert float(outside(bounds, jnp.asarray(u))) < 1e-9
+    assert 2 < np.sum((u < low + 1e-9) | (u > high - 1e-9)) < N - 2
+    # The nearest point of a convex set is not farther from its other points than the mean was.
+    weight, other = (
+        np.linalg.inv(problem.sigma),
+        solved(0 * problem.mean, np.eye(N), problem.rows, problem.values, low, high),
+    )
+    distance = [(x - other) @ weight @ (x - other) for x in (u, problem.mean)]
+    assert distance[0] <= distance[1]
+
+    step, along = 1e-5, np.random.default_rng(3).normal(size=N)
+    ends = (problem.prior.mean + sign * step * along for sign in (1, -1))
+    ahead, behind = (
+        np.sum(np.asarray(find(e, problem.prior, bounds=bounds)[0]) ** 2) for e in ends
+    )
+    assert slope @ along == pytest.approx((ahead - behind) / (2 * step), rel=1e-5)
+
+    wide = Bounds(jnp.full(N, -jnp.inf), jnp.full(N, jnp.inf))
+    free, _ = find(problem.prior.mean, problem.prior, bounds=wide)
+    close(free, kkt(problem.rows, problem.values, problem.mean, problem.sigma)[0], 1e-9)
+
+
+def test_without_rows_independent_points_are_clipped() -> None:
+    mean = jnp.asarray([-1.0, 0.2, 3.0])
+    found = most_likely(Bounds(0, 1), Gaussian(mean, [1, 2, 3]))
+    np.testing.assert_array_equal(found, [0, 0.2, 1])
+    assert float(outside(Bounds(0, 1), mean)) == 2 and float(outside(Bounds(0, 1), found)) == 0
+
+
+@pytest.mark.slow
+def test_a_cut_leaves_no_more_variance_and_a_mean_further_inside() -> None:
+    # What the module says of uncertainty, on draws of a cut Gaussian of two points.
+    sigma, mean, draws = np.asarray([[1.0, 0.6], [0.6, 0.5]]), np.asarray([-0.4, 0.3]), 200_000
+    field = np.random.default_rng(0).multivariate_normal(mean, sigma, draws)
+    kept = field[(field >= 0).all(axis=1)]
+    mode = most_likely(Bounds(lower=0.0), Gaussian(jnp.asarray(mean), jnp.asarray(sigma)))
+
+    assert np.linalg.eigvalsh(sigma - np.cov(kept.T)).min() > 0.1
+    assert (kept.mean(axis=0) > np.asarray(mode) + 0.1).all()
+    # The density at the mode is the highest: of all that were drawn none has a higher one.
+    density = stats.multivariate_normal(mean, sigma)
+    assert density.logpdf(np.asarray(mode)) >= density.logpdf(kept).max()
+
+
+def test_what_cannot_hold_is_refused_in_one_line_and_nan_under_jit() -> None:
+    x, prior = np.linspace(0, 1, 5), Gaussian(jnp.zeros(5), jnp.ones(5))
+    too_much = mass_constraint(x, 2.0)
+    for bounds, constraint, options, message in (
+        (Bounds(0.0, 1.0), too_much, {}, "the row cannot be .2.. within them"),
+        (Bounds([0, 0, 2, 0, 0], 1.0), None, {}, "lower 2.0 above upper 1.0 at point 2"),
+        (Bounds([0.0, 1.0]), None, {}, r"lower of shape \(2,\) for 5 points"),
+        (Bounds(0.0), None, {"iterations": 0}, "iterations=0, expected 1 or more"),
+        (Bounds(0.0), LinearConstraint(jnp.ones((1, 4)), jnp.ones(1)), {}, "field of 5 points"),
+    ):
+        with pytest.raises(ValueError, match=message) as refused:
+            most_likely(bounds, prior, constraint, **options)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(ValueError, match="4 points"):
+        most_likely(Bounds(0.0), prior._replace(covariance=jnp.ones(4)))
+
+    hidden = jax.jit(lambda value: most_likely(Bounds(0, 1), prior, mass_constraint(x, value)))
+    assert np.isnan(hidden(2.0)).all() and np.trapezoid(hidden(0.3), x) == pytest.approx(0.3)
