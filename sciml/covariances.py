@@ -135,7 +135,7 @@ def observed(
             scale = jnp.sqrt(precision)[:, None]
             scaled = scale * matrix
             identity = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-            root = jnp.linalg.cholesky(identity + scaled * scale[:, 0])
+            root = jnp.linalg.cholesky(identity + scaled * scale.T)
             left = jax.scipy.linalg.solve_triangular(root, scaled, lower=True)
             return Dense(matrix - jnp.matmul(left.T, left, precision=EXACT))
         case BandedPrecision(bands):

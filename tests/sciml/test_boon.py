@@ -185,11 +185,14 @@ def test_measures_are_those_of_predictions_by_definition() -> None:
 def test_moved_ranges_are_measured_apart_and_differ_in_their_range_only() -> None:
     fields = {"data.scales": "()", "data.shifts": "(-0.5,1.0)"}
     experiment, data, state = drawn(config_of(f"{SHIFT},pde=burgers,kind=last", **fields))
-    assert experiment.final is not None and experiment.predict is not None
-    answer = partial(experiment.predict, state, data)
-    sums, field = jax.jit(
-        lambda key: (experiment.final(state, data, key), answer(data["shifted"]))
-    )(jax.random.key(0))
+    final, predict = experiment.final, experiment.predict
+    assert final is not None and predict is not None
+
+    @jax.jit
+    def run(state: Any, data: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+        return final(state, data, key), predict(state, data, data["shifted"])
+
+    sums, field = run(state, data, jax.random.key(0))
     moved, low, width = data["shifted"], 0.75, 0.1
     left = np.asarray(moved["initial"])[:, 0]  # u_left: the step is in the middle
 

@@ -12,7 +12,7 @@ from sciml.boon.tables.shift import INSIDE, MOVED, place
 
 
 def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Path) -> None:
-    """Draws both errors of all rows over the shift, for every equation."""
+    """Draws both errors of all rows over the shift; ranges that overlap training on gray."""
     del run_directories
     shown = cells(data)
     labels = sorted((INSIDE, *MOVED), key=_distance)
@@ -27,10 +27,10 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
                         band(axis, distances, values, name=row, color=COLORS[row], **style)
                 axis.axvspan(-1, 1, color="#eeeeee", zorder=0)
                 axis.set_yscale("log")
-                note = " (rows with 0 left out)" if what == BOUNDARY else ""
+                note = " (0 left out)" if what == BOUNDARY else ""
                 axis.set_title(f"{TITLES[pde]}: {what}{note}", fontsize=10)
         for axis in axes[-1]:
-            axis.set_xlabel("shift of the range in its widths; gray: overlaps training")
+            axis.set_xlabel("shift of the range, in its widths")
         legend_below(figure)
 
 
