@@ -20,7 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from sciml.constraints import Gaussian, LinearConstraint, check_shapes, condition
+from sciml.constraints import (
+    Gaussian,
+    LinearConstraint,
+    check_shapes,
+    condition,
+    in_floats,
+)
 from sciml.covariances import (
     EXACT,
     Covariance,
@@ -101,16 +107,12 @@ def most_likely(
             f"bounds: lower {low[at]} above upper {high[at]} at point {at}, expected lower <= upper"
         )
     if constraint is not None:
-        constraint = _floats(constraint)
+        constraint = in_floats(constraint)
         check_shapes(constraint, mean.shape[-1])
     rows = 0 if constraint is None else constraint.rows.shape[0]
     if isinstance(covariance, Diagonal) and rows <= 1:
         return _exactly(covariance.variance, mean, low, high, constraint)
     return _iterated(covariance, mean, low, high, constraint, iterations)
-
-
-def _floats(constraint: LinearConstraint) -> LinearConstraint:
-    return LinearConstraint(*(None if part is None else floating(part) for part in constraint))
 
 
 def _of_points(

@@ -70,7 +70,7 @@ def residual(
     constraint: LinearConstraint, u: Float[Array, "*batch n"] | Numbers
 ) -> Float[Array, "*batch m"]:
     """Returns b - G u: what is missing. The values b are broadcast to the batch of u."""
-    constraint, u = _floats(constraint), floating(u)
+    constraint, u = in_floats(constraint), floating(u)
     found = _apply(constraint.rows, u)
     return jnp.broadcast_to(constraint.values, found.shape) - found
 
@@ -99,7 +99,7 @@ def project(
         ValueError: If shapes disagree, or (numbers known, no damping) the constraints contradict
             each other or the directions do not reach them all.
     """
-    constraint, u = _floats(constraint), floating(u)
+    constraint, u = in_floats(constraint), floating(u)
     check_shapes(constraint, u.shape[-1])
     if directions is None and not damping:
         spread = constraint.rows.T
@@ -144,7 +144,7 @@ def condition(constraint: LinearConstraint, prior: Gaussian) -> Gaussian:
         ValueError: If shapes disagree, or (numbers known) A is singular: exact constraints that
             depend on one another, or on what the prior says is certain.
     """
-    constraint, covariance = _floats(constraint), as_covariance(prior.covariance)
+    constraint, covariance = in_floats(constraint), as_covariance(prior.covariance)
     check_shapes(constraint, num_points(covariance))
     spread, root = _spread_and_root(constraint, times(covariance, constraint.rows.T))
     mean = _reach(constraint, floating(prior.mean), spread, _solver(root))
@@ -180,7 +180,7 @@ def condition_samples(
             f"condition_samples: noise is {'missing' if noise is None else 'given'}, expected it "
             "if and only if the constraint has a covariance"
         )
-    constraint, covariance = _floats(constraint), as_covariance(prior.covariance)
+    constraint, covariance = in_floats(constraint), as_covariance(prior.covariance)
     check_shapes(constraint, num_points(covariance))
     spread, root = _spread_and_root(constraint, times(covariance, constraint.rows.T))
     if noise is not None:
@@ -203,7 +203,8 @@ def condition_number(matrix: Float[Array, "*batch m m"]) -> Float[Array, "*batch
     return jnp.where(smallest > 0, values[..., 0] / jnp.where(smallest > 0, smallest, 1), math.inf)
 
 
-def _floats(constraint: LinearConstraint) -> LinearConstraint:
+def in_floats(constraint: LinearConstraint) -> LinearConstraint:
+    """Returns the constraint with integers and lists as floats."""
     noise = constraint.covariance
     noise = None if noise is None else floating(noise)
     return LinearConstraint(floating(constraint.rows), floating(constraint.values), noise)

@@ -169,7 +169,7 @@ def test_any_covariance_agrees_with_a_solver_of_its_own(
         monkeypatch.setattr("sciml.bounds.STAGES", 1)
     problem, constraint, bounds = bounded_problem(kind, cells)
     low, high = (np.asarray(bound) for bound in bounds)
-    u = np.asarray(found(problem.prior, constraint, bounds))
+    u: np.ndarray = np.asarray(found(problem.prior, constraint, bounds), np.float64)
 
     wanted = solved(problem.mean, problem.sigma, problem.rows, problem.values, low, high)
     np.testing.assert_allclose(u, wanted, atol=1e-6)  # as far as SciPy converges
