@@ -63,9 +63,9 @@ def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
     def gradient(loss: Loss) -> ValueAndGrad:
         value_and_grad = base(loss)
 
-        def local(params: PyTree, data: PyTree, shards: PyTree, keys: jax.Array) -> PyTree:
+        def one(params: PyTree, data: PyTree, shard: PyTree, key: jax.Array) -> PyTree:
             with wishing(None):  # a shard is not divided once more
-                return jax.lax.map(lambda x: value_and_grad(params, data, *x), (shards, keys))
+                return value_and_grad(params, data, shard, key)
 
         def ordered_value_and_grad(
             params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
@@ -75,7 +75,7 @@ def ordered(logical_shards: int, *, base: Gradient = plain) -> Gradient:
             shards = split_rows(batch, logical_shards, "logical_shards")
             fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
             keys = fold(key, jnp.arange(logical_shards))
-            results = over_devices(local, logical_shards)(params, data, shards, keys)
+            results = over_devices(one, logical_shards)(params, data, shards, keys)
 
             def total(parts: jax.Array) -> jax.Array:
                 first, *others = parts.astype(precision.wide(parts.dtype))
@@ -139,11 +139,11 @@ def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callabl
         shards = split_rows(rows, parts, "config.logical_shards")
         size = jax.tree.leaves(shards)[0].shape[1]
 
-        def local(whole: PyTree, _: PyTree, shards: PyTree, firsts: jax.Array) -> PyTree:
+        def one(whole: PyTree, _: PyTree, shard: PyTree, first: jax.Array) -> PyTree:
             with wishing(None):
-                return jax.lax.map(lambda x: function(whole, *x), (shards, firsts))
+                return function(whole, shard, first)
 
-        results = over_devices(local, parts)(whole, (), shards, size * jnp.arange(parts))
+        results = over_devices(one, parts)(whole, (), shards, size * jnp.arange(parts))
         return jax.tree.map(lambda x: x.reshape(parts * size, *x.shape[2:]), results)
 
     return of_all
@@ -168,32 +168,46 @@ def everywhere(step: Callable[..., PyTree]) -> Callable[..., PyTree]:
     return of_run
 
 
-def over_devices(local: Callable[..., PyTree], logical_shards: int) -> Callable[..., PyTree]:
-    """Splits the leading shard axis of the last two arguments over all devices of the mesh."""
+def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..., PyTree]:
+    """Returns (params, data, shards, keys) -> results of all shards, on every device.
+
+    Args:
+        one: Of one shard and its key. Each device computes its share one by one.
+        logical_shards: How many there are: the leading axis of the last two arguments.
+    """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return local
+        return lambda params, data, *rows: jax.lax.map(lambda x: one(params, data, *x), rows)
     if logical_shards % mesh.size:
         raise UserError(
             f"config.logical_shards={logical_shards}: expected a multiple of the number of "
             f"devices, {mesh.size} (deterministic=True)"
         )
-    axes = tuple(mesh.axis_names)
+    axes, share = tuple(mesh.axis_names), logical_shards // mesh.size
 
-    def gathered(*arguments: PyTree) -> PyTree:
-        return jax.lax.all_gather(local(*arguments), axes, tiled=True)
+    def gathered(params: PyTree, data: PyTree, *rows: PyTree) -> PyTree:
+        # One program of a shard, whatever the share of a device is. Of a single one, in arrays of
+        # one, the compiler would see that nothing in the loop changes, take it apart, fuse it with
+        # what is around it, and round otherwise. So nobody knows where it starts, and arrays are
+        # those of all shards.
+        start = share * jax.lax.axis_index(axes)
+        result = lambda number: one(params, data, *jax.tree.map(lambda x: x[number], rows))
 
-    if AxisType.Manual in mesh.axis_types:  # inside `everywhere`
-        share = logical_shards // mesh.size
+        def put(number: jax.Array, results: PyTree) -> PyTree:
+            return jax.tree.map(lambda all_, x: all_.at[number].set(x), results, result(number))
 
         def mine(x: jax.Array) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(x, share * jax.lax.axis_index(axes), share)
+            return jax.lax.dynamic_slice_in_dim(x, start, share)
 
-        return lambda *given: gathered(*given[:2], *jax.tree.map(mine, given[2:]))
-    split, whole = PartitionSpec(axes), PartitionSpec()
-    return jax.shard_map(
-        gathered, in_specs=(whole, whole, split, split), out_specs=whole, check_vma=False
-    )
+        like = jax.eval_shape(result, start)
+        blank = jax.tree.map(lambda x: jnp.zeros((logical_shards, *x.shape), x.dtype), like)
+        results = jax.lax.fori_loop(start, start + share, put, blank)
+        return jax.lax.all_gather(jax.tree.map(mine, results), axes, tiled=True)
+
+    if AxisType.Manual in mesh.axis_types:  # inside `everywhere`
+        return gathered
+    whole = PartitionSpec()
+    return jax.shard_map(gathered, in_specs=whole, out_specs=whole, check_vma=False)
 
 
 def mean_of(total: jax.Array, count: int, dtype: Any) -> jax.Array:
