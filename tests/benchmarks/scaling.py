@@ -3,7 +3,8 @@
     python -m tests.benchmarks.scaling --out=results/scaling.json
     python -m tests.benchmarks.scaling --out=results/scaling.json --markdown
 
-Processor time of one core, the least of several rounds in which the sizes take turns; of devices,
+Processor time of one core, the least of several rounds in which the sizes take turns, with freed
+memory kept as `lab` does; of devices,
 the FLOPs of one of them in the compiled program, for the same batch split over all. The exponent p
 of cost ~ n^p is that of a least-squares line through the larger half of the sizes, in logarithms.
 Beside it what the algorithm's own cost grows with. A smaller exponent means that fixed costs are
@@ -28,6 +29,7 @@ import numpy as np
 from absl import app, flags
 
 from common.config import load_config
+from common.devices.memory import keep_freed_memory
 from common.experiment import build
 from common.lab.run_list import run_list
 from common.results.report_runs import runs_html
@@ -80,8 +82,9 @@ def layer(space: WeightSpace, batch: int) -> Case:
 
 
 def operator(points: int) -> Case:
-    """Training steps of BOON-FNO at the paper's width."""
+    """Training steps of BOON-FNO."""
     fields = {"data.num_train": "40", "data.scales": "()", "data.points": str(points)}
+    fields |= {"model.width": "32"}
     experiment = build(load_config(f"{sciml_jax.SINGLE},kind=boon", fields))
     return experiment_case(experiment, random_data(experiment), steps=2)
 
@@ -261,6 +264,7 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
     jax.config.update("jax_num_cpu_devices", 8)
     app.run(main)
