@@ -31,6 +31,7 @@ from absl import app, flags
 from common.config import load_config
 from common.devices.memory import keep_freed_memory
 from common.experiment import build
+from common.keys import root_key
 from common.lab.run_list import run_list
 from common.results.report_runs import runs_html
 from common.run_folders import records
@@ -113,8 +114,9 @@ def plane(points: int) -> Case:
 def seeds(count: int) -> Case:
     """Training steps of the NP classifier in a group of seeds."""
     fields = {"data.copies": "1", "data.train_per_class": "40", "seed_group": str(count)}
-    experiment = build(load_config(CLASSIFIER, fields))
-    return experiment_case(experiment, random_data(experiment), steps=5)
+    config = load_config(CLASSIFIER, fields)
+    experiment = build(config)
+    return experiment_case(experiment, random_data(experiment), steps=5, key=root_key(config))
 
 
 def device_flops(count: int) -> float:

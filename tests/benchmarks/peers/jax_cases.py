@@ -40,11 +40,16 @@ def donated_case(run: Callable[..., Any], state: Any, *arguments: Any, units: in
     return Case(once, units=units, program=(compiled, (state, *arguments)))
 
 
-def experiment_case(experiment: Experiment, data: Any, *, steps: int) -> Case:
-    """Training steps of an experiment as the loop runs them, `steps` of them in a scan."""
+def experiment_case(
+    experiment: Experiment, data: Any, *, steps: int, key: jax.Array | None = None
+) -> Case:
+    """Training steps of an experiment as the loop runs them, `steps` of them in a scan.
+
+    A group of seeds has a `key` for each (`common.keys.root_key`).
+    """
     batches = [experiment.batch(step) for step in range(steps)]
     batches = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
-    key = jax.random.key(0)
+    key = jax.random.key(0) if key is None else key
 
     def run(state: Any, data: Any, batches: Any) -> Any:
         return jax.lax.scan(lambda s, b: experiment.step(s, data, b, key), state, batches)
