@@ -11,12 +11,14 @@ from sciml.boon.rows import (
     BOON,
     BOON_INPUTS,
     BOON_MWT,
+    BOON_RELEASED,
     BOON_VALUE,
     ERROR,
     FNO,
     INPUTS,
     LAST,
     MWT,
+    RELEASED,
     TITLES,
     WRITE,
     column,
@@ -36,6 +38,8 @@ COLORS = {
     BOON_INPUTS: "#173a63",
     MWT: "#b8a8c8",
     BOON_MWT: "#6b4c9a",
+    RELEASED: "#c9b037",
+    BOON_RELEASED: "#8c6d1f",
 }
 STYLES = tuple(  # of lines that must be told apart, in gray too
     {"marker": marker, "linestyle": line}
