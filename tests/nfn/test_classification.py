@@ -17,6 +17,7 @@ from common.keys import root_key
 from common.loop import program
 from nfn import features
 from nfn.equivariant.classification.model import kept_part
+from nfn.equivariant.classification.phases import phases
 from nfn.equivariant.tables import TABLES
 from nfn.symmetry import random_sine_symmetry
 from nfn.tasks import sirens
@@ -122,6 +123,16 @@ def test_of_a_part_of_the_weights_the_rest_is_zero(part: str, left: set[str]) ->
     zeros = {path for path, leaf in kept.items() if not leaf.any()}
     assert ones == left - ({"dense_2/bias"} if part == "no_last_bias" else set())
     assert ones | zeros == leaves_of(weights).keys()
+
+
+def test_normalized_weights_differ_by_the_scale_of_the_frequencies() -> None:
+    fields = {**SMALL, "data.normalize": "True", "model.fourier_scale": "0.25"}
+    found = phases(load_config(f"{CONFIG}:demo", fields))
+    raw = phases(load_config(f"{CONFIG}:demo", {**fields, "data.normalize": "False"}))
+
+    # A deviation of 1 in every tensor, of statistics in float32.
+    assert found == {name: pytest.approx(2 * math.pi * 0.25, rel=1e-4) for name in found}
+    assert raw["phase_least"] < raw["phase"]
 
 
 def test_training_lowers_the_loss_below_that_of_guessing() -> None:

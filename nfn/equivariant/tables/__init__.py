@@ -2,6 +2,7 @@
 
 from common.tables import named
 from nfn.equivariant.tables import (
+    ablation,
     classification,
     counts,
     editing,
@@ -18,5 +19,6 @@ TABLES = named(
         "5": tickets,
         "6": editing,
         "19": mlp_generalization,
+        "ablation": ablation,
     }
 )
