@@ -24,9 +24,8 @@ COLORS = {
 class Network:
     """The trained network of a table, the first of its seeds."""
 
-    def __init__(self, run_directories: RunDirectories, column: str | None = None):
-        """Restores the ANP of a column, by default of the first one."""
-        self._run = first_run(run_directories, ANP, column)
+    def __init__(self, run_directories: RunDirectories):
+        self._run = first_run(run_directories, ANP)
         config = self._run.config
         self.spec = data_sets.data_spec(config.data, config.constraint.cells)
 
