@@ -8,6 +8,7 @@ from nfn.equivariant.tables import (
     editing,
     generalization,
     mlp_generalization,
+    size,
     tickets,
 )
 
@@ -19,6 +20,7 @@ TABLES = named(
         "5": tickets,
         "6": editing,
         "19": mlp_generalization,
+        "size": size,
         "ablation": ablation,
     }
 )
