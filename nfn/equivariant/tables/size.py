@@ -53,7 +53,7 @@ def steps_help(results: Results) -> Verdict:
 
 @claim()
 def curves_fit(results: Results) -> Verdict:
-    """No curve misses its means by more than the spread of seeds explains (p > 0.05)."""
+    """The curve passes its means as closely as the spread of seeds allows (p > 0.05)."""
     return all_of(*(fits(curve, results) for curve in CURVES.values()))
 
 
@@ -81,7 +81,14 @@ TABLE = Table(
     source="Zhou et al. (2023), Table 3, FashionMNIST",
     config="nfn/equivariant/configs/inr_classification.py",
     cells=tuple(_cells()),
-    headline=("np_reaches_the_paper", "curves_say_something"),
+    reasons={
+        "curves_fit": "Accuracy rises faster from 500 to 1,000 steps than a power law through all "
+        "four sizes: the shortest runs spend much of their steps in the warm-up and have hardly "
+        "begun to learn.",
+        "curves_say_something": "Four sizes over less than a decade fix neither floor nor "
+        "exponent, and the paper's steps are fifty times the most of them.",
+    },
+    headline=("curves_fit", "np_reaches_the_paper", "curves_say_something"),
     split=lambda column: ("test accuracy", column),
     unit="%",
     paper_spread="standard error of 3 runs",
@@ -97,5 +104,8 @@ TABLE = Table(
         "what else the paper does: 512 channels, 495,000 networks, images of 28x28 pixels, SIRENs "
         "of 32 units, 128 frequencies, a wider head, dropout, other learning rates. NFN_HNP, "
         "channels and networks were left out for lack of time.",
+        "A check from outside: at the 8,000 steps of Table 3 the whole interval of the curve lies "
+        "above what NFN_NP reaches there, although that has six times as many networks (and other "
+        "test images). The curve promises too much before it is far from its sizes.",
     ),
 )
