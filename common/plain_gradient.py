@@ -191,7 +191,11 @@ def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..
         # what is around it, and round otherwise. So nobody knows where it starts, and arrays are
         # those of all shards.
         start = share * jax.lax.axis_index(axes)
-        result = lambda number: one(params, data, *jax.tree.map(lambda x: x[number], rows))
+        bits = jax.tree.map(_bits, rows)  # what looks for keys used twice knows no indices
+
+        def result(number: jax.Array) -> PyTree:
+            shard = jax.tree.map(lambda x, like: _as_key(x[number], like), bits, rows)
+            return one(params, data, *shard)
 
         def put(number: jax.Array, results: PyTree) -> PyTree:
             return jax.tree.map(lambda all_, x: all_.at[number].set(x), results, result(number))
@@ -208,6 +212,20 @@ def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..
         return gathered
     whole = PartitionSpec()
     return jax.shard_map(gathered, in_specs=whole, out_specs=whole, check_vma=False)
+
+
+def _is_key(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    """Returns the numbers of random keys, and other arrays as they are."""
+    return jax.random.key_data(x) if _is_key(x) else x
+
+
+def _as_key(bits: jax.Array, like: jax.Array) -> jax.Array:
+    """Undoes `_bits`: keys where `like` has keys."""
+    return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(like)) if _is_key(like) else bits
 
 
 def mean_of(total: jax.Array, count: int, dtype: Any) -> jax.Array:
