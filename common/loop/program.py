@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -132,36 +131,6 @@ def lower_evaluate(function: Any, layout: Layout) -> jax.stages.Lowered:
     whole = sharding.replicated(layout.mesh)
     with jax.set_mesh(layout.mesh):
         return jax.jit(evaluate, out_shardings=whole).lower(layout.state, layout.data, layout.key)
-
-
-class Programs(NamedTuple):
-    """What a run executes: compiled, but for `final`, which is compiled when all else is done."""
-
-    step: jax.stages.Compiled
-    evaluate: jax.stages.Compiled
-    first_nan: jax.stages.Compiled
-    final: jax.stages.Lowered | None
-
-
-def compile_all(
-    experiment: Experiment, config: ConfigDict, layout: Layout, evaluate: jax.stages.Lowered
-) -> Programs:
-    """Compiles in threads, as XLA does without Python's lock, and traces in the meantime.
-
-    Several processes compile one program after the other, in the same order.
-
-    Args:
-        experiment: Whose programs.
-        config: Of the run.
-        layout: Of the experiment.
-        evaluate: Its `evaluate`, lowered.
-    """
-    with ThreadPoolExecutor(2 if jax.process_count() == 1 else 1) as threads:
-        step = threads.submit(lower_step(experiment, config, layout).compile)
-        compiled = threads.submit(evaluate.compile)
-        first_nan = threads.submit(lower_first_nan(layout).compile)
-        final = lower_evaluate(experiment.final, layout) if experiment.final else None
-    return Programs(step.result(), compiled.result(), first_nan.result(), final)
 
 
 def evaluate(function: Any, state: PyTree, data: PyTree, key: jax.Array) -> dict[str, Any]:

@@ -65,7 +65,10 @@ class _Run(NamedTuple):
     code: source.Code
     origin: dict[str, Any]  # which weights it began from, {} for its own
     key: jax.Array
-    programs: program.Programs
+    step: Any  # compiled
+    evaluate: Any  # compiled
+    first_nan: Any  # compiled
+    final: Any  # lowered, None without one: compiled when all else is done
     undefined: stops.Undefined
     outside: Outside | None
     checkpoints: Checkpoints
@@ -155,8 +158,9 @@ def _prepare(
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
     evaluate = program.lower_evaluate(experiment.evaluate, layout)
     stops.require_best_metric(config.best_metric, list(evaluate.out_info))
-    programs = program.compile_all(experiment, config, layout, evaluate)
-    program.check_memory(programs.step, mesh.local_devices)
+    final = experiment.final and program.lower_evaluate(experiment.final, layout)
+    compiled = program.lower_step(experiment, config, layout).compile()
+    program.check_memory(compiled, mesh.local_devices)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
     if restored is not None:
@@ -174,7 +178,10 @@ def _prepare(
         code=code,
         origin={},
         key=key,
-        programs=programs,
+        step=compiled,
+        evaluate=evaluate.compile(),
+        first_nan=program.lower_first_nan(layout).compile(),
+        final=final,
         undefined=stops.Undefined(config.best_metric),
         outside=stack.enter_context(outside.opened(experiment, config, directory)),
         checkpoints=checkpoints,
@@ -210,7 +217,7 @@ def _loop(
                 run.checkpoints.wait()
                 raise Interrupted(_stopped(step, config))
             batches = program.place_batches(batch, run.layout)
-            state, metrics = run.programs.step(state, run.data, batches, run.key, np.int32(step))
+            state, metrics = run.step(state, run.data, batches, run.key, np.int32(step))
             # Metrics are fetched one call late, so that the device never waits for the host.
             if pending is not None:
                 _consume(run, pending, state, progress)
@@ -220,8 +227,8 @@ def _loop(
                 _consume(run, pending, state, progress)
                 pending, is_best = None, False
                 if evaluates:
-                    stops.require_finite_state(state, run.programs.first_nan, end)
-                    values = _evaluate(run, run.programs.evaluate, state)
+                    stops.require_finite_state(state, run.first_nan, end)
+                    values = _evaluate(run, run.evaluate, state)
                     run.undefined.note(values, end, partial(_labels, run, state))
                     _write(run, end, "eval", values)
                     best, is_best = _improve(best, end, values, config.best_metric)
@@ -243,7 +250,7 @@ def _consume(run: _Run, pending: tuple[int, Any], state: PyTree, progress: Progr
     host = {name: np.asarray(value) for name, value in jax.device_get(arrays).items()}
     steps = len(next(iter(host.values()))) if host else run.config.steps_per_call
     values: Values = {}
-    lost = cache(lambda: stops.nan_in(state, run.programs.first_nan))
+    lost = cache(lambda: stops.nan_in(state, run.first_nan))
     for offset in range(steps):
         step = first + offset + 1
         values = {name: rows[offset].tolist() for name, rows in host.items()}
@@ -280,7 +287,7 @@ def _improve(best: Best | None, step: int, values: Values, metric: str) -> tuple
 def _save(
     run: _Run, step: int, state: PyTree, best: Best | None, is_best: bool, started: float
 ) -> None:
-    stops.require_finite_state(state, run.programs.first_nan, step)
+    stops.require_finite_state(state, run.first_nan, step)
     extra = {
         "metrics_offset": run.logs[0].flush() if run.logs else 0,
         "best": best._asdict() if best else None,
@@ -295,9 +302,9 @@ def _save(
 
 def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Values]:
     """Evaluates the last and the best state, `final` included."""
-    compiled = [run.programs.evaluate]
-    if run.programs.final is not None:
-        compiled.append(run.programs.final.compile())
+    compiled = [run.evaluate]
+    if run.final is not None:
+        compiled.append(run.final.compile())
     states = {"last": state}
     if best is not None:
         try:  # by its number: of a damaged folder, what is still marked best may be an older one
