@@ -9,20 +9,22 @@ CURVES = (
 TABLE = Table(..., curves=CURVES)
 
 A curve is fitted to committed cells whenever a table is judged (`common.power_laws`), so that its
-numbers are in the table's JSON and on its page, and nobody types them.
+numbers are in the table's JSON and on its page, and nobody types them. Nothing here loads NumPy
+before a curve is fitted: every command reads the tables.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from common.aggregates import NotMeasured, Results
-from common.power_laws import SIZES, Axis, Extrapolated, Interval, extrapolate
 from common.verdicts import HOLDS, MISSED, Part, Verdict
+
+if TYPE_CHECKING:
+    from common.power_laws import Extrapolated, Interval
 
 Place = tuple[str, str]  # row and column
 LINE_POINTS = 24
+SIZES = 3  # that a curve needs at least, for its three parameters
 DOES_NOT_FIT = 0.05  # p-value below which a curve does not fit
 
 
@@ -59,13 +61,15 @@ class Curve(NamedTuple):
     along: tuple[Along, ...]
 
 
-def fitted(curve: Curve, results: Results) -> Extrapolated:
+def fitted(curve: Curve, results: Results) -> "Extrapolated":
     """Returns the fits of a curve, of errors: distances from `curve.best`.
 
     Raises:
         NotMeasured: If a cell lacks a seed.
         ValueError: If a number is at `curve.best` or beyond, or a size has fewer than two seeds.
     """
+    from common.power_laws import Axis, extrapolate
+
     axes, sign = [], _sign(curve, results)
     for along in curve.along:
         found = [results[place] for place in along.cells.values()]
@@ -74,14 +78,14 @@ def fitted(curve: Curve, results: Results) -> Extrapolated:
     return extrapolate(tuple(axes))
 
 
-def value_at(curve: Curve, results: Results) -> Interval:
+def value_at(curve: Curve, results: Results) -> "Interval":
     """Returns the number at the sizes asked for, in the unit of the table, in four digits.
 
     Raises:
         NotMeasured, ValueError: As `fitted`.
     """
     shown = _shown(curve, results, fitted(curve, results).error)
-    return Interval(*map(_digits, shown))  # what follows from it is the same on every machine
+    return type(shown)(*map(_digits, shown))  # what follows from it is the same on every machine
 
 
 def reaches(curve: Curve, results: Results) -> Verdict:
@@ -171,11 +175,11 @@ def _curve_json(curve: Curve, results: Results) -> dict[str, Any]:
     published = curve.published._asdict() if curve.published else None
     found = {"name": curve.name, "published": published, "all": None, "along": [], "problem": ""}
     try:
-        fits = fitted(curve, results)
+        found_fits = fitted(curve, results)
     except (NotMeasured, ValueError) as error:
         return {**found, "problem": str(error)}
 
-    def shown(error: Interval) -> dict[str, float]:
+    def shown(error: "Interval") -> dict[str, float]:
         return _rounded(_shown(curve, results, error))
 
     along = [
@@ -188,22 +192,23 @@ def _curve_json(curve: Curve, results: Results) -> dict[str, Any]:
             "misfit": None if fit.misfit is None else _digits(fit.misfit),
             "line": [{"size": _digits(x), **shown(fit.at(x))} for x in _line(one)],
         }
-        for one, fit in zip(curve.along, fits.axes, strict=True)
+        for one, fit in zip(curve.along, found_fits.axes, strict=True)
     ]
-    return {**found, "all": shown(fits.error), "along": along}
+    return {**found, "all": shown(found_fits.error), "along": along}
 
 
 def _line(along: Along) -> list[float]:
     """Returns sizes from the smallest to the one asked for, or to the largest."""
-    ends = min(along.cells), max(*along.cells, along.at)
-    return np.geomspace(*ends, LINE_POINTS).tolist()
+    first, last = min(along.cells), max(*along.cells, along.at)
+    steps = LINE_POINTS - 1
+    return [first * (last / first) ** (k / steps) for k in range(steps + 1)]
 
 
-def _shown(curve: Curve, results: Results, error: Interval) -> Interval:
+def _shown(curve: Curve, results: Results, error: "Interval") -> "Interval":
     """Returns a distance from the best as a number of the table, its interval in order."""
     sign = _sign(curve, results)
     ends = sorted((curve.best + sign * error.low, curve.best + sign * error.high))
-    return Interval(curve.best + sign * error.value, *ends)
+    return type(error)(curve.best + sign * error.value, *ends)
 
 
 def _sign(curve: Curve, results: Results) -> int:
@@ -212,7 +217,7 @@ def _sign(curve: Curve, results: Results) -> int:
     return 1 if first.mean > curve.best else -1
 
 
-def _rounded(interval: Interval) -> dict[str, float]:
+def _rounded(interval: "Interval") -> dict[str, float]:
     return {name: _digits(number) for name, number in interval._asdict().items()}
 
 

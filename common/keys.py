@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -33,3 +34,18 @@ def split_apart(key: jax.Array, count: int) -> list[jax.Array]:
     impl = jax.random.key_impl(keys)
     rows = np.asarray(jax.random.key_data(keys))
     return [jax.random.wrap_key_data(row, impl=impl) for row in rows]
+
+
+def is_key(leaf: Any) -> bool:
+    """Returns whether an array, or the shape of one, holds typed random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def bits_of(leaf: Any) -> Any:
+    """Returns the bits of typed random keys; other arrays, old keys among them, as they are."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
+
+
+def with_bits(bits: Any, like: Any) -> Any:
+    """Undoes `bits_of`: typed keys where `like` has them."""
+    return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(like)) if is_key(like) else bits

@@ -17,6 +17,7 @@ from jax.sharding import AxisType, PartitionSpec
 from common import precision
 from common.errors import UserError
 from common.gradient_types import Gradient, Loss, ValueAndGrad, carrying
+from common.keys import bits_of, with_bits
 from common.sharding import path_name
 
 PyTree = Any
@@ -133,7 +134,7 @@ def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callabl
 
     def of_all(whole: PyTree, rows: PyTree) -> PyTree:
         wishes = WISHES.get()
-        if wishes is None or not wishes.logical_shards:
+        if wishes is None or not is_ordered():
             return function(whole, rows, jnp.zeros((), jnp.int32))
         parts = wishes.logical_shards
         shards = split_rows(rows, parts, "config.logical_shards")
@@ -191,10 +192,10 @@ def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..
         # what is around it, and round otherwise. So nobody knows where it starts, and arrays are
         # those of all shards.
         start = share * jax.lax.axis_index(axes)
-        bits = jax.tree.map(_bits, rows)  # what looks for keys used twice knows no indices
+        bits = jax.tree.map(bits_of, rows)  # what looks for keys used twice knows no indices
 
         def result(number: jax.Array) -> PyTree:
-            shard = jax.tree.map(lambda x, like: _as_key(x[number], like), bits, rows)
+            shard = jax.tree.map(lambda x, like: with_bits(x[number], like), bits, rows)
             return one(params, data, *shard)
 
         def put(number: jax.Array, results: PyTree) -> PyTree:
@@ -212,20 +213,6 @@ def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..
         return gathered
     whole = PartitionSpec()
     return jax.shard_map(gathered, in_specs=whole, out_specs=whole, check_vma=False)
-
-
-def _is_key(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _bits(x: jax.Array) -> jax.Array:
-    """Returns the numbers of random keys, and other arrays as they are."""
-    return jax.random.key_data(x) if _is_key(x) else x
-
-
-def _as_key(bits: jax.Array, like: jax.Array) -> jax.Array:
-    """Undoes `_bits`: keys where `like` has keys."""
-    return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(like)) if _is_key(like) else bits
 
 
 def mean_of(total: jax.Array, count: int, dtype: Any) -> jax.Array:

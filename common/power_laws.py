@@ -14,7 +14,7 @@ import numpy as np
 EXPONENTS = np.geomspace(0.02, 4.0, 120)  # neighbours differ by 4.6 %
 DRAWS = 500
 LOW, HIGH = 0.05, 0.95  # ends of the interval, as shares of the draws
-SIZES, PARAMETERS = 3, 3  # sizes that a curve needs at least; what is fitted
+PARAMETERS = 3  # what is fitted, so that as many sizes are needed
 
 
 class PowerLaw(NamedTuple):
@@ -109,9 +109,9 @@ def fit_power_law(
             positive.
     """
     x, y = np.asarray(sizes, np.float64), np.asarray(errors, np.float64)
-    if len(set(x.tolist())) < SIZES or x.ndim != 1 or y.shape[-1] != len(x):
+    if len(set(x.tolist())) < PARAMETERS or x.ndim != 1 or y.shape[-1] != len(x):
         raise ValueError(
-            f"a power law needs {SIZES} different sizes and an error of each, got sizes "
+            f"a power law needs {PARAMETERS} different sizes and an error of each, got sizes "
             f"{x.tolist()} and errors of shape {y.shape}"
         )
     if not (np.all(x > 0) and np.all(y > 0) and np.all(np.isfinite(x)) and np.all(np.isfinite(y))):
@@ -124,10 +124,7 @@ def fit_power_law(
     determinant = s11 * s22 - s12**2  # positive: the sizes differ
     floor = (t1 * s22 - t2 * s12) / determinant
     amplitude = (t2 * s11 - t1 * s12) / determinant
-    sinks, rises = (
-        (floor < 0) & floor_from_zero,
-        amplitude < 0,
-    )  # never both: all errors are positive
+    sinks, rises = (floor < 0) & floor_from_zero, amplitude < 0  # never both: errors are positive
     floor, amplitude = (
         np.where(sinks, 0.0, np.where(rises, t1 / s11, floor)),
         np.where(rises, 0.0, np.where(sinks, t2 / s22, amplitude)),

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.random import key_data, key_impl, wrap_key_data
 
 from common import precision
 from common.batch_before import apart
@@ -38,6 +37,7 @@ from common.gradient_types import (
     WithState,
     carrying,
 )
+from common.keys import bits_of, with_bits
 from common.plain_gradient import plain
 from common.sam_groups import in_groups
 from common.subtrees import at_gaps, is_gap, join, split_by_path
@@ -196,18 +196,8 @@ def _again(keys: Any) -> Callable[[], Any]:
     It holds their bits: a conditional that the seeds of a group decide differently selects among
     all that its branches hold, and a key that is used already must not be selected.
     """
-    bits = jax.tree.map(_bits, keys)
-
-    def again(key: Any, bits: Any) -> Any:
-        return bits if bits is key else wrap_key_data(bits, impl=key_impl(key))
-
-    return lambda: jax.tree.map(again, keys, bits)
-
-
-def _bits(key: Any) -> Any:
-    """Returns the bits of a key; of one of the old kind that is the key itself."""
-    is_typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return key_data(key) if is_typed else key
+    bits = jax.tree.map(bits_of, keys)
+    return lambda: jax.tree.map(with_bits, bits, keys)
 
 
 def _ahead(

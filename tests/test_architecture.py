@@ -317,6 +317,11 @@ def test_the_command_line_and_config_errors_load_nothing_heavy(imported: Importe
     assert imported.heavy == []
 
 
+def test_a_command_begins_without_numpy(child: Child) -> None:
+    done = child("import sys, common.lab.cli, common.tables; print('numpy' in sys.modules)")
+    assert done.stdout.split() == ["False"], done.stderr
+
+
 def test_importing_a_module_queries_no_device_and_writes_no_file(imported: Imported) -> None:
     assert not imported.devices
     assert imported.files == []

@@ -14,6 +14,7 @@ import numpy as np
 
 from common.checkpoints.manifest import Leaf
 from common.errors import UserError, nearest
+from common.keys import bits_of, is_key
 
 PyTree = Any
 
@@ -45,14 +46,14 @@ def take(state: PyTree) -> tuple[tuple[Leaf, ...], dict[str, Any]]:
     for path, leaf in flat.items():
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float):
             raise UserError(f"state/{path} is a {type(leaf).__name__}; a state holds arrays only")
-        if isinstance(leaf, jax.Array) and not _is_key(leaf):
+        if isinstance(leaf, jax.Array) and not is_key(leaf):
             leaf.copy_to_host_async()
     leaves, arrays = [], {}
     for path, leaf in flat.items():
         array = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
         leaves.append(Leaf(path, tuple(array.shape), str(array.dtype)))
         if array.size:
-            arrays[path] = _copy(jax.random.key_data(array) if _is_key(array) else array)
+            arrays[path] = _copy(bits_of(array))
     return tuple(leaves), arrays
 
 
@@ -117,7 +118,7 @@ def _copy(array: Any) -> np.ndarray | jax.Array:
 
 
 def _target(leaf: Any) -> jax.ShapeDtypeStruct:
-    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    data = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
     return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=_sharding(leaf))
 
 
@@ -125,7 +126,7 @@ def _rebuilt(leaf: Any, array: jax.Array | None) -> jax.Array:
     if array is None:
         zeros, target = np.zeros(_target(leaf).shape, _target(leaf).dtype), _sharding(leaf)
         array = jax.make_array_from_callback(zeros.shape, target, lambda index: zeros[index])
-    if not _is_key(leaf):
+    if not is_key(leaf):
         return array
     impl = jax.random.key_impl(jnp.empty((), leaf.dtype))
     return jax.device_put(jax.random.wrap_key_data(array, impl=impl), _sharding(leaf))
@@ -134,7 +135,3 @@ def _rebuilt(leaf: Any, array: jax.Array | None) -> jax.Array:
 def _sharding(leaf: Any) -> jax.sharding.Sharding:
     given = getattr(leaf, "sharding", None)
     return given or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

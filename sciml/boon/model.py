@@ -255,13 +255,15 @@ def check_model(spec: ModelSpec) -> None:
         ValueError: Naming the field, the value and what is allowed.
     """
     num_space, num_axes = len(spec.conditions), len(spec.operator.modes)
-    if spec.kind.endswith("_released") and (num_axes > 1 or spec.operator.base != "fno"):
+    method = METHODS[spec.kind]
+    is_released = method.discards_last or method.target == "released"
+    if is_released and (num_axes > 1 or spec.operator.base != "fno"):
         raise ValueError(
             f"config.model.kind={spec.kind}: the released single-step code has an FNO on one axis "
             f"only; the data have {num_axes}, config.model.base={spec.operator.base}"
         )
     padded = [axis for axis in range(num_space) if spec.operator.padding[axis] > 0]
-    if METHODS[spec.kind].writes_layers and padded:
+    if method.writes_layers and padded:
         raise ValueError(
             f"config.model.padding={spec.operator.padding}: {spec.kind} constrains both ends of "
             f"every space axis in all layers, so only time may be padded"

@@ -78,9 +78,11 @@ def cells(
     )
 
 
-def at_most_half(results: Results, row: str, other: str, pdes: Sequence[str]) -> Verdict:
-    """Returns whether a row has at most half of another's mean relative L2 on all equations."""
-    return every(at_most_times, results, row, other, 0.5, on=[column(pde, ERROR) for pde in pdes])
+def at_most(
+    results: Results, row: str, other: str, pdes: Sequence[str], *, times: float
+) -> Verdict:
+    """Returns whether a row has at most `times` another's mean relative L2 on all equations."""
+    return every(at_most_times, results, row, other, times, on=[column(p, ERROR) for p in pdes])
 
 
 def lower_error(
@@ -129,7 +131,7 @@ def claims_on_all(pdes: Sequence[str]) -> tuple[Claim, ...]:
     """Returns what both tables claim of every equation."""
 
     def halves(results: Results) -> Verdict:
-        return at_most_half(results, BOON, FNO, pdes)
+        return at_most(results, BOON, FNO, pdes, times=0.5)
 
     return (
         lower_error(

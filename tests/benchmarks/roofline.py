@@ -28,14 +28,12 @@ FORWARD, BACKWARD, MEMORY = 0.75, 0.65, 0.60  # goals: shares of the limit
 LIMITS = ("matmul", "stream")
 PEERS = {  # piece: comparison with a peer, and its case there
     **{
-        f"{kind} layer{', 512 channels' if size == '512' else ''} {what}": (
-            "nfn_vs_torch",
-            f"{kind} {size} {what}",
-        )
+        f"{kind} layer {what}": ("nfn_vs_torch", f"{kind} 64 {what}")
         for kind in ("np", "hnp", "pt")
-        for size in ("64", "512")
         for what in ("forward", "both")
     },
+    "np layer, 512 channels forward": ("nfn_vs_torch", "np 512 forward"),
+    "np layer, 512 channels both": ("nfn_vs_torch", "np 512 both"),
     **{
         f"{kind} {what}": ("nft_vs_torch", f"{kind} 64 {what}")
         for kind in ("attention", "block")

@@ -4,11 +4,10 @@
     python -m tests.benchmarks.scaling --out=results/scaling.json --markdown
 
 Processor time of one core, the least of several rounds in which the sizes take turns, with freed
-memory kept as `lab` does; of devices,
-the FLOPs of one of them in the compiled program, for the same batch split over all. The exponent p
-of cost ~ n^p is that of a least-squares line through the larger half of the sizes, in logarithms.
-Beside it what the algorithm's own cost grows with. A smaller exponent means that fixed costs are
-not yet small.
+memory kept as `lab` does; of devices, the FLOPs of one of them in the compiled program, for the
+same batch split over all. The exponent p of cost ~ n^p is that of a least-squares line through the
+larger half of the sizes, in logarithms. Beside it what the algorithm's own cost grows with. A
+smaller exponent means that fixed costs are not yet small.
 """
 
 import json
@@ -25,7 +24,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import app, flags
 
 from common.config import load_config
@@ -43,7 +41,7 @@ from nfn.siren import siren_space
 from nfn.weights import WeightSpace
 from tests.benchmarks import update_scaling
 from tests.benchmarks.peers import landscape_case, rlhf_jax, sciml_jax
-from tests.benchmarks.peers.jax_cases import experiment_case, random_features
+from tests.benchmarks.peers.jax_cases import experiment_case, random_data, random_features
 from tests.benchmarks.peers.timed_cases import Case
 from tests.measurements import record
 
@@ -84,19 +82,14 @@ def layer(space: WeightSpace, batch: int) -> Case:
 
 def operator(points: int) -> Case:
     """Training steps of BOON-FNO."""
-    fields = {"data.num_train": "40", "data.scales": "()", "data.points": str(points)}
-    fields |= {"model.width": "32"}
+    fields = {**sciml_jax.FIELDS["fno1d"], "data.points": str(points), "model.width": "32"}
     experiment = build(load_config(f"{sciml_jax.SINGLE},kind=boon", fields))
     return experiment_case(experiment, random_data(experiment), steps=2)
 
 
 def update(points: int) -> Case:
     """A conservation update with one row."""
-    generator = np.random.default_rng(0)
-    x = np.sort(generator.uniform(size=points))
-    mean, spread = generator.normal(size=(2, points))
-    arrays = [jnp.asarray(leaf, jnp.float32) for leaf in (x, mean, 0.1 + spread**2)]
-    compiled = jax.jit(update_scaling.of_mass)
+    arrays, compiled = update_scaling.inputs_of(points), jax.jit(update_scaling.of_mass)
     return Case(lambda: jax.block_until_ready(compiled(*arrays)))
 
 
@@ -138,15 +131,6 @@ def device_flops(count: int) -> float:
     counted = compiled.lower(params, x).compile().cost_analysis()
     assert counted is not None
     return float(counted["flops"])
-
-
-def random_data(experiment: Any) -> Any:
-    """Returns random numbers in place of an experiment's data."""
-    generator = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(np.abs(generator.normal(size=leaf.shape)), leaf.dtype),
-        experiment.abstract_data(),
-    )
 
 
 def environments(count: int) -> Case:

@@ -84,16 +84,20 @@ CASES: dict[str, Callable[..., Posterior]] = {
 }
 
 
+def inputs_of(points: int) -> list[Array]:
+    """Returns a grid, a mean and variances, float32 [points] each."""
+    generator = np.random.default_rng(0)
+    x = np.sort(generator.uniform(size=points))
+    mean, spread = generator.normal(size=(2, points))
+    return [jnp.asarray(leaf, jnp.float32) for leaf in (x, mean, 0.1 + spread**2)]
+
+
 def measure(points: int) -> dict[str, float]:
     """Returns milliseconds of every case at one size."""
-    generator = np.random.default_rng(0)
-    x = jnp.asarray(np.sort(generator.uniform(size=points)), jnp.float32)
-    mean, spread = generator.normal(size=(2, points))
-    inputs = (x, jnp.asarray(mean, jnp.float32), jnp.asarray(0.1 + spread**2, jnp.float32))
     compiled = {
         name: jax.jit(case) for name, case in CASES.items() if points <= MOST.get(name, points)
     }
-    return in_turns(compiled, *inputs, rounds=ROUNDS.value)
+    return in_turns(compiled, *inputs_of(points), rounds=ROUNDS.value)
 
 
 def exponent(times: Mapping[int, float]) -> float:

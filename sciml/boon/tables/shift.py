@@ -118,7 +118,7 @@ TABLE = Table(
         "On Stokes and Burgers the initial state moves along with the boundary data, and says what "
         "they are. On the heat equation it does not: its initial states are those of table "
         "single_step, and only rows that are given the flux can know it.",
-        "The claims were written before the numbers were seen.",
+        "The claims were written before the numbers were seen; two sentences were reworded after.",
     ),
     reasons={
         "unconstrained_networks_collapse": "On the heat equation a flux one width off is a small "

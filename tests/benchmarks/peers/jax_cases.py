@@ -30,6 +30,16 @@ def random_features(space: WeightSpace, channels: int, batch: int) -> Features:
     }
 
 
+def random_data(experiment: Experiment) -> Any:
+    """Returns positive random numbers in place of an experiment's data."""
+    assert experiment.abstract_data is not None
+    generator = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(np.abs(generator.normal(size=leaf.shape)), leaf.dtype),
+        experiment.abstract_data(),
+    )
+
+
 def donated_case(run: Callable[..., Any], state: Any, *arguments: Any, units: int) -> Case:
     """Calls `run(state, *arguments) -> (state, output)` again and again with donated state."""
     compiled, held = jax.jit(run, donate_argnums=0), [state]

@@ -19,7 +19,12 @@ from nfn.siren import fit_siren, siren_space
 from nfn.weights import WeightSpace, hidden_only
 from nfn.zoo import train_networks, zoo_images
 from nfn.zoo_recipes import Recipe, draw_hyperparameters
-from tests.benchmarks.peers.jax_cases import experiment_case, random_features, serve_jax
+from tests.benchmarks.peers.jax_cases import (
+    experiment_case,
+    random_data,
+    random_features,
+    serve_jax,
+)
 from tests.benchmarks.peers.timed_cases import Case
 
 CONFIG = "nfn/equivariant/configs/inr_classification.py:cpu"
@@ -112,14 +117,7 @@ def classifier_case() -> Case:
     """Training steps of the NP classifier of Table 3 at preset cpu, as many as it takes a call."""
     config = load_config(CONFIG, {"data.copies": "1", "data.train_per_class": "200"})
     experiment, steps = build(config), config.steps_per_call
-    generator = np.random.default_rng(0)
-
-    def fill(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        return jnp.asarray(np.abs(generator.normal(size=leaf.shape)), leaf.dtype)
-
-    assert experiment.abstract_data is not None
-    data = jax.tree.map(fill, experiment.abstract_data())
-    return experiment_case(experiment, data, steps=steps)
+    return experiment_case(experiment, random_data(experiment), steps=steps)
 
 
 def main() -> None:

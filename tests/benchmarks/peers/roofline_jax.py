@@ -92,11 +92,7 @@ def hessian_case() -> Case:
 
 def update_case(name: str) -> Case:
     """A conservation update of `update_scaling`."""
-    generator = np.random.default_rng(0)
-    x = np.sort(generator.uniform(size=POINTS))
-    mean, spread = generator.normal(size=(2, POINTS))
-    inputs = [jnp.asarray(leaf, jnp.float32) for leaf in (x, mean, 0.1 + spread**2)]
-    return compiled_case(update_scaling.CASES[name], *inputs)
+    return compiled_case(update_scaling.CASES[name], *update_scaling.inputs_of(POINTS))
 
 
 def pieces() -> dict[str, Callable[[], Case]]:

@@ -5,13 +5,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from common.config import load_config
 from common.experiment import build
 from common.loop.program import count_parameters
-from tests.benchmarks.peers.jax_cases import experiment_case, serve_jax
+from tests.benchmarks.peers.jax_cases import experiment_case, random_data, serve_jax
 from tests.benchmarks.peers.timed_cases import Case
 
 STEPS = 10
@@ -33,13 +31,7 @@ def experiment_of(size: str, kind: str) -> tuple[Any, Any]:
     """Returns the experiment at the paper's sizes and random numbers in place of its data."""
     spec = SINGLE if size == "fno1d" else MULTI
     experiment = build(load_config(f"{spec},kind={kind}", FIELDS[size]))
-    assert experiment.abstract_data is not None
-    generator = np.random.default_rng(0)
-    data = jax.tree.map(
-        lambda leaf: jnp.asarray(generator.normal(size=leaf.shape), leaf.dtype),
-        experiment.abstract_data(),
-    )
-    return experiment, data
+    return experiment, random_data(experiment)
 
 
 def step_case(size: str, kind: str, *, steps: int = STEPS) -> Case:
