@@ -219,7 +219,9 @@ def test_a_cut_leaves_no_more_variance_and_a_mean_further_inside() -> None:
     kept = field[(field >= 0).all(axis=1)]
     mode = most_likely(Bounds(lower=0.0), Gaussian(jnp.asarray(mean), jnp.asarray(sigma)))
 
-    assert np.linalg.eigvalsh(sigma - np.cov(kept.T)).min() > 0.1
+    removed = np.linalg.eigvalsh(sigma - np.cov(kept.T))
+    noise = 4 * np.sqrt(2 / len(kept)) * np.trace(sigma)  # of a sampled variance
+    assert removed.min() > -noise and removed.max() > 0.5 * np.trace(sigma)
     assert (kept.mean(axis=0) > np.asarray(mode) + 0.1).all()
     # The density at the mode is the highest: of all that were drawn none has a higher one.
     density = stats.multivariate_normal(mean, sigma)
