@@ -1,8 +1,7 @@
 """The plain gradient of a loss, whole or in slices that are summed in a fixed order.
 
 While the loop traces the step of a deterministic run (`common.gradients.following`), `plain` is
-`ordered`, and so is everything that wraps it. `everywhere` and `in_order` are for steps that
-compute more than a gradient of rows.
+`ordered`, and so is everything that wraps it. `in_order` is for what steps compute of rows besides.
 """
 
 import contextlib
@@ -12,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from common import precision
 from common.errors import UserError
@@ -115,12 +114,6 @@ def summed(function: Callable[[Any], PyTree], xs: PyTree) -> tuple[PyTree, PyTre
     return jax.lax.scan(add, start, xs)[0], like
 
 
-def is_ordered() -> bool:
-    """Returns whether what is traced is the step of a deterministic run."""
-    wishes = WISHES.get()
-    return wishes is not None and wishes.logical_shards > 0
-
-
 def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callable[..., PyTree]:
     """Returns (whole, rows) -> results of all rows, on every device; for steps without a gradient.
 
@@ -134,9 +127,9 @@ def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callabl
 
     def of_all(whole: PyTree, rows: PyTree) -> PyTree:
         wishes = WISHES.get()
-        if wishes is None or not is_ordered():
+        if wishes is None or not wishes.logical_shards:
             return function(whole, rows, jnp.zeros((), jnp.int32))
-        parts = wishes.logical_shards
+        wishes.is_ordered, parts = True, wishes.logical_shards
         shards = split_rows(rows, parts, "config.logical_shards")
         size = jax.tree.leaves(shards)[0].shape[1]
 
@@ -148,25 +141,6 @@ def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callabl
         return jax.tree.map(lambda x: x.reshape(parts * size, *x.shape[2:]), results)
 
     return of_all
-
-
-def everywhere(step: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Returns a step that in a deterministic run every device computes whole, as one device would.
-
-    But for what `ordered` and `in_order` divide over devices inside. Arrays that are merely on
-    every device would not do: the compiler for several devices rewrites what is computed of them
-    before it fuses it, and the program rounds otherwise.
-    """
-
-    def of_run(*arguments: PyTree) -> PyTree:
-        wishes, whole = WISHES.get(), PartitionSpec()
-        if wishes is not None:
-            wishes.is_ordered = True
-        if not is_ordered() or jax.sharding.get_abstract_mesh().empty:
-            return step(*arguments)
-        return jax.shard_map(step, in_specs=whole, out_specs=whole, check_vma=False)(*arguments)
-
-    return of_run
 
 
 def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..., PyTree]:
@@ -209,8 +183,6 @@ def over_devices(one: Callable[..., PyTree], logical_shards: int) -> Callable[..
         results = jax.lax.fori_loop(start, start + share, put, blank)
         return jax.lax.all_gather(jax.tree.map(mine, results), axes, tiled=True)
 
-    if AxisType.Manual in mesh.axis_types:  # inside `everywhere`
-        return gathered
     whole = PartitionSpec()
     return jax.shard_map(gathered, in_specs=whole, out_specs=whole, check_vma=False)
 

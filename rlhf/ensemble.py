@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from common.gradient_types import Gradient
-from common.plain_gradient import is_ordered, plain
+from common.plain_gradient import plain
 from common.steps import Metrics, TrainState, init_train_state, stateful_step
 from rlhf import buffer as ring
 from rlhf.l2_controller import adjust
@@ -283,7 +283,6 @@ def _train(
 
 def _over_members(how: Fit, function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns `function` of one member as one of all, side by side or one after the other."""
-    # Side by side XLA compiles Adam in other ways for other numbers of devices.
-    if not (how.is_mapped or is_ordered()):
+    if not how.is_mapped:
         return jax.vmap(function)
     return lambda *members: jax.lax.map(lambda rows: function(*rows), members)

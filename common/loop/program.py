@@ -20,6 +20,10 @@ from common.keys import EVALUATE, INIT, STEP, root_key, stream
 
 PyTree = Any
 
+# XLA merges common subexpressions before it simplifies a program of several devices, and after it
+# in one of a single device: what it then simplifies is another program, which rounds otherwise.
+_SAME_ON_ANY_NUMBER = {"xla_disable_hlo_passes": "cse"}
+
 
 class Layout(NamedTuple):
     """Abstract values (with shardings) of everything a program takes."""
@@ -95,7 +99,8 @@ def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> ja
     """Lowers (state, data, batches, root key, step) -> (state, metrics [steps_per_call]).
 
     The state is donated. Step i of the run sees the key fold_in(fold_in(root, 1), i). With
-    `config.deterministic` its gradients are summed in a fixed order, see `common.gradients`.
+    `config.deterministic` its gradients are summed in a fixed order, see `common.gradients`, and
+    XLA:CPU merges no common subexpressions.
 
     Raises:
         UserError: If `config.deterministic` or `config.gradient` asks for what the step ignores.
@@ -116,10 +121,14 @@ def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> ja
         )
 
     out = (_shardings(layout.state), sharding.replicated(layout.mesh))
+    options = _SAME_ON_ANY_NUMBER if config.deterministic and _is_cpu(layout.mesh) else None
+    jitted = jax.jit(call, donate_argnums=0, out_shardings=out, compiler_options=options)
     with jax.set_mesh(layout.mesh), gradients.following(config):
-        return jax.jit(call, donate_argnums=0, out_shardings=out).lower(
-            layout.state, layout.data, layout.batches, layout.key, layout.step
-        )
+        return jitted.lower(layout.state, layout.data, layout.batches, layout.key, layout.step)
+
+
+def _is_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def lower_evaluate(function: Any, layout: Layout) -> jax.stages.Lowered:

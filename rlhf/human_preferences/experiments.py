@@ -10,7 +10,6 @@ from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from common.experiment import Batch, Experiment
-from common.plain_gradient import everywhere
 from rlhf.human_preferences import interview, learning, measures
 from rlhf.human_preferences import people as persons
 from rlhf.human_preferences.numbers import as_data, identity, numbers_of
@@ -37,7 +36,7 @@ def control(config: ConfigDict) -> Experiment:
     return Experiment(
         data=partial(as_data, numbers),
         init=partial(learning.init, parts),
-        step=everywhere(partial(learning.step, parts)),
+        step=partial(learning.step, parts),
         batch=batch,
         evaluate=partial(measures.evaluate, parts),
         rules=_rules(config),
@@ -107,7 +106,7 @@ def people(config: ConfigDict) -> Experiment:
     predict = beside.predict
     return beside._replace(
         init=partial(persons.init, parts),
-        step=everywhere(partial(persons.step, parts)),
+        step=partial(persons.step, parts),
         batch=batch,
         evaluate=lambda state, *rest: beside.evaluate(as_in_control(state), *rest),
         predict=lambda state, *rest: predict(as_in_control(state), *rest),

@@ -67,6 +67,43 @@ def regression(config: ConfigDict) -> Experiment:
     return _experiment(config, data, init_params, loss, values)
 
 
+def attention(config: ConfigDict) -> Experiment:
+    """Sums the four numbers of an input that exceed their mean, by attention and a norm."""
+
+    def data() -> PyTree:
+        x = np.random.default_rng(2).standard_normal((NUM_EXAMPLES, 4)).astype(np.float32)
+        return {"x": x, "y": np.maximum(x - x.mean(1, keepdims=True), 0).sum(1)}
+
+    def init_params(key: jax.Array) -> PyTree:
+        one, two, three = jax.random.split(key, 3)
+        return {
+            "token": jax.random.normal(one, (4, 8)),
+            "qkv": jax.random.normal(two, (3, 8, 8)) / 3,
+            "out": jax.random.normal(three, (8,)) / 3,
+        }
+
+    def normalized(tokens: jax.Array) -> jax.Array:
+        centered = tokens - jnp.mean(tokens, axis=-1, keepdims=True)
+        return centered / jnp.sqrt(jnp.mean(centered**2, axis=-1, keepdims=True) + 1e-5)
+
+    def errors(params: PyTree, x: jax.Array, y: jax.Array) -> jax.Array:
+        tokens = normalized(x[..., None] * params["token"][None])
+        query, key, value = jnp.einsum("btc,kcd->kbtd", tokens, params["qkv"])
+        looks = jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", query, key))
+        mixed = normalized(tokens + jnp.einsum("bqk,bkd->bqd", looks, value))
+        return (jnp.mean(mixed, axis=1) @ params["out"] - y) ** 2
+
+    def loss(params: PyTree, data: PyTree, batch: Batch, key: jax.Array) -> Any:
+        del key
+        x, y = data["x"][batch["index"]], data["y"][batch["index"]]
+        return jnp.mean(errors(params, x, y)), {}
+
+    def values(params: PyTree, rows: PyTree) -> dict[str, jax.Array]:
+        return {"error": errors(params, rows["x"], rows["y"])}
+
+    return _experiment(config, data, init_params, loss, values)
+
+
 def weights(config: ConfigDict) -> Experiment:
     """Classifies random weights by an NFN_NP with dropout, as the first paper does."""
     space = mlp_space((2, 5, 3))

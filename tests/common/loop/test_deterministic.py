@@ -34,11 +34,12 @@ def means(scale, rows):
 wishes = plain_gradient.Wishes(8, "plain")
 rows = jnp.sin(jnp.arange(48.0)).reshape(16, 3)
 with jax.set_mesh(sharding.make_mesh({"data": -1})), plain_gradient.wishing(wishes):
-    found = jax.jit(plain_gradient.everywhere(means))(jnp.float32(0.7), rows)
+    found = jax.jit(means)(jnp.float32(0.7), rows)
 results["rows"] = toys.digest(found)
 results["rows in order"] = found[0].tolist() == [*range(16)] and wishes.is_ordered
 
 train("regression", "regression", deterministic=True)
+train("attention", "attention", deterministic=True)  # has common subexpressions
 if "full" in sys.argv:  # what compiles for long, or as another does
     train("weights", "weights", deterministic=True)
     masked = {"name": "masked", "paths": "hidden"}
@@ -72,7 +73,7 @@ def test_parameters_optimizer_state_and_metrics_have_the_same_bits_on_every_devi
 ) -> None:
     kept = [name for name in runs[1] if f"{name} losses" in runs[1]]
     names = [name for name in kept if name not in ("plain", "ordered")]
-    assert {"regression", "four steps a call", "sam"} <= {*names}
+    assert {"regression", "attention", "four steps a call", "sam"} <= {*names}
     for name in names:
         assert len(set(runs[1][name])) == 3, name  # params, opt_state, metrics
         for devices, results in runs.items():
