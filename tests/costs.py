@@ -30,6 +30,9 @@ _PROPERTY = "cpu_seconds"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--costs", action="store_true", help="print CPU seconds by topic and file")
+    parser.addoption(
+        "--costly", type=int, default=0, metavar="N", help="and of the N costliest tests"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,13 +52,12 @@ def topic(path: str) -> str:
     return folder if folder in TOPICS else "common"
 
 
-def table(seconds: dict[str, float], *, whole: float, files: int = 12) -> list[str]:
-    """Returns the costs by topic, and the most expensive files, as lines.
+def table(seconds: dict[str, float], *, whole: float) -> list[str]:
+    """Returns the costs by topic as lines.
 
     Args:
         seconds: CPU seconds by test file.
         whole: CPU seconds of all processes: starting them and collecting tests included.
-        files: How many files to list.
     """
     by_topic: dict[str, float] = defaultdict(float)
     for path, cost in seconds.items():
@@ -66,8 +68,13 @@ def table(seconds: dict[str, float], *, whole: float, files: int = 12) -> list[s
         lines.append(f"{name:12}{by_topic[name]:8.0f}{share:8}{over}")
     lines.append(f"{'start-up':12}{whole - sum(seconds.values()):8.0f}")
     lines.append(f"{'all':12}{whole:8.0f}{sum(SHARES.values()):8}")
-    costly = sorted(seconds, key=lambda path: -seconds[path])[:files]
-    return [*lines, "", *(f"{seconds[path]:8.1f}  {path}" for path in costly)]
+    return lines
+
+
+def costliest(seconds: dict[str, float], *, most: int) -> list[str]:
+    """Returns the most expensive files, or tests, as lines below an empty one."""
+    names = sorted(seconds, key=lambda name: -seconds[name])[:most]
+    return ["", *(f"{seconds[name]:8.1f}  {name}" for name in names)]
 
 
 class _Costs:
@@ -76,6 +83,7 @@ class _Costs:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.seconds: dict[str, float] = defaultdict(float)
+        self.tests: dict[str, float] = {}
         self.workers = 0.0
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -103,14 +111,18 @@ class _Costs:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == _PROPERTY and report.when == "teardown":
-                self.seconds[report.location[0]] += float(str(value))
+                self.tests[report.nodeid] = float(str(value))
+                self.seconds[report.location[0]] += self.tests[report.nodeid]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         # The children of the process that reports are its workers, who said it themselves.
         whole = cpu_seconds(children=self.workers == 0.0) + self.workers
         lines = table(self.seconds, whole=whole)
         over = [line for line in lines if line.endswith("over its share")]
-        if self.config.getoption("--costs"):
+        lines += costliest(self.seconds, most=12)
+        costly = self.config.getoption("--costly")
+        lines += costliest(self.tests, most=costly) if costly else []
+        if self.config.getoption("--costs") or costly:
             terminalreporter.section("CPU seconds")
             for line in lines:
                 terminalreporter.write_line(line)
