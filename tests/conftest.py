@@ -39,6 +39,7 @@ HEAVY = (
     "tests/nfn/test_editing.py",
     "tests/sciml/test_refinement.py",
 )
+OPTIMIZED = ("faults", "pods")  # folders whose tests compile as users do
 MAX_RESIDENT_BYTES = 1_000_000_000  # of a worker between two files; below 2 GB within one
 TERMINAL_SIGNALS = {
     signal.SIGINT: signal.default_int_handler,
@@ -50,7 +51,6 @@ PACKAGES = sorted(path.parent.name for path in REPOSITORY.glob("*/__init__.py"))
 _hook = install_import_hook(PACKAGES, "tests.annotations.check")
 
 from common.devices.jax_start import programs_folder
-from common.papers import TOPICS
 
 pytest_plugins = ["tests.costs"]
 
@@ -83,17 +83,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Tests of papers and of networks run small programs once: without most optimizations.
+    """Tests run small programs once: without most optimizations, which is half of the compiling.
 
-    Module fixtures, too. So do files marked `quick`; not files marked `optimized`, which run for
-    longer than they compile.
+    Module fixtures and children, too. Not files marked `optimized`, which run for longer than they
+    compile or look at what is compiled, and not budgets and faults of programs as users have them.
     """
-    marked = lambda name: request.node.get_closest_marker(name) is not None
-    quick = request.path.parent.name in (*TOPICS, "nets") or marked("quick")
-    quick = quick and not marked("optimized")
+    marked = request.node.get_closest_marker("optimized") is not None
+    quick = not marked and request.path.parent.name not in OPTIMIZED
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(quick)  # of children
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "False"
 
 
 @pytest.fixture

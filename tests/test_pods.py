@@ -8,6 +8,7 @@ import pytest
 from rlhf.trpo import TRPOSettings
 from tests.variants import pod_specs
 
+pytestmark = pytest.mark.optimized
 NFN, BOON = "nfn/equivariant/configs", "sciml/boon/configs"
 HNP = ("inr_classification", "editing", "generalization", "mlp_generalization")
 PLANES = "landscape/visualizing"

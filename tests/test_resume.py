@@ -22,6 +22,8 @@ from common.checkpoints import manifest
 from common.lab import cli
 from tests.processes import REPOSITORY, run_child
 
+pytestmark = pytest.mark.optimized  # bits are those of programs as users have them
+
 CONFIG = "tests/tiny/slow.py:cpu"
 NUM_STEPS = 100
 SECONDS = 120.0

@@ -14,7 +14,7 @@ from tests.common.bowl import MATRIX, START, bowl, entries, leaves, slope
 from tests.common.small_problem import close
 from tests.common.toys import toy_config
 
-pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("float64")]
+pytestmark = pytest.mark.usefixtures("float64")
 OLD, NEW = np.array([2.0, -1.0, 0.5]), np.array([0.0, -3.0, 1.0])
 BATCH = {"shift": NEW, "before/shift": OLD}
 

@@ -18,7 +18,6 @@ from tests.common.bowl import MATRIX, START, bowl, entries, leaves, slope
 from tests.common.small_problem import KEY, close, differ, loss, noisy_loss, problem
 from tests.processes import Child
 
-pytestmark = pytest.mark.quick
 PyTree = Any
 Array = np.ndarray
 

@@ -26,7 +26,6 @@ from tests.common.bowl import START, bowl, entries, leaves, slope
 from tests.common.small_problem import KEY, close, differ, loss, noisy_loss, problem
 from tests.common.toys import toy_config
 
-pytestmark = pytest.mark.quick
 double = pytest.mark.usefixtures("float64")  # rounding must not hide a wrong term
 
 

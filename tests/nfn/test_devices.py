@@ -17,7 +17,7 @@ from tests.processes import Child
 
 MLP = CNN._replace(channels=(36,), dense=(5, 3))  # less to compile than a CNN
 
-pytestmark = pytest.mark.optimized  # as the child, which has no setting of the tests
+pytestmark = pytest.mark.optimized  # bits are those of programs as users have them
 
 
 def made() -> dict[str, Any]:

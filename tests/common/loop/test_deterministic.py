@@ -7,6 +7,8 @@ import pytest
 
 from tests.processes import Child
 
+pytestmark = pytest.mark.optimized  # bits are those of programs as users have them
+
 CODE = """
 import json, sys
 import jax
