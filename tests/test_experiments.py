@@ -1,8 +1,10 @@
 """Every experiment of every paper keeps the contract, traced at full size without its data."""
 
 import json
+from operator import attrgetter
 
 import pytest
+from ml_collections import ConfigDict
 
 from common import gradients, sharding
 from common.config import load_config
@@ -22,6 +24,17 @@ LIKE_ANOTHER = (
     "sciml.boon.single_step",
 )
 WHOLE = "paper"  # the largest one-device program; other presets differ in sizes, rarely in code
+# Layers that repeat are traced one by one: one of each is enough by default, all of them are slow.
+REPEATED = {
+    "model.num_layers": "1",
+    "model.num_blocks": "1",
+    "model.image.layers": "1",
+    "model.text.layers": "1",
+    "watch.layers": "(1,)",
+    "model.blocks": "(1, 1, 1)",
+    "source.model.blocks": "(1, 1, 1)",
+}
+DEPTHS = {"resnet": "8"}  # of `model.kind`: one block in every stage
 
 
 def parameters(*, slow: bool = False) -> list[pytest.ParameterSet]:
@@ -35,9 +48,24 @@ def parameters(*, slow: bool = False) -> list[pytest.ParameterSet]:
     return [pytest.param(variant, id=variant.name, marks=marks) for variant in chosen]
 
 
-def conforms(variant: Variant) -> None:
+def repeated_once(config: ConfigDict) -> dict[str, str]:
+    """Returns the fields of a config that take one of each of its layers, with their values."""
+
+    def has(name: str) -> bool:
+        try:
+            return attrgetter(name)(config) is not None
+        except AttributeError:
+            return False
+
+    fields = {name: value for name, value in REPEATED.items() if has(name)}
+    kind = config.model.kind if has("model.kind") else ""
+    return fields | ({"model.depth": DEPTHS[kind]} if kind in DEPTHS else {})
+
+
+def conforms(variant: Variant, *, whole: bool = True) -> None:
     # The contract is that of one seed; a group of them is made from it by the loop.
-    config = load_config(variant.spec, {"seed_group": "1", "gradient.name": "sam"})
+    fields = {} if whole else repeated_once(loaded(variant.spec))
+    config = load_config(variant.spec, {"seed_group": "1", "gradient.name": "sam", **fields})
     try:
         experiment = build(config)
     except MissingPackage as missing:  # of an extra
@@ -50,8 +78,14 @@ def conforms(variant: Variant) -> None:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("variant", [*parameters(), *parameters(slow=True)])
+@pytest.mark.parametrize("variant", parameters())
 def test_the_experiment_conforms(variant: Variant) -> None:
+    conforms(variant, whole=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [*parameters(), *parameters(slow=True)])
+def test_the_experiment_conforms_at_its_whole_depth(variant: Variant) -> None:
     conforms(variant)
 
 
