@@ -1,6 +1,7 @@
 """Committed results: the Markdown is what its JSON renders to, the claims what the code says."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from common.results.table_files import read_table
 from common.tables import Table, check_table
 
 ROWS = table_rows()
+read = cache(read_table)  # nobody changes what is read
 RESULTS = [(row, preset) for row in ROWS for preset in row.results]
 NAMES = [str(row.results[preset].relative_to(REPOSITORY)) for row, preset in RESULTS]
 TABLES = [(paper.name, table) for paper in papers() for table in tables(paper).values()]
@@ -43,12 +45,12 @@ def test_every_paper_has_cells_that_other_machines_train_again() -> None:
 def test_markdown_is_rendered_from_its_json(row: TableRow, preset: str) -> None:
     path = row.results[preset]
 
-    assert path.with_suffix(".md").read_text() == render(read_table(path))
+    assert path.with_suffix(".md").read_text() == render(read(path))
 
 
 @pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
 def test_judged_again_a_table_is_what_is_committed(row: TableRow, preset: str) -> None:
-    data = read_table(row.results[preset])
+    data = read(row.results[preset])
     again = judged(data, row.table.at.get(preset, row.table))
 
     assert json_files.sealed(again) == data
@@ -56,7 +58,7 @@ def test_judged_again_a_table_is_what_is_committed(row: TableRow, preset: str) -
 
 @pytest.mark.parametrize(("row", "preset"), RESULTS, ids=NAMES)
 def test_cells_are_those_of_the_table_today(row: TableRow, preset: str) -> None:
-    data = read_table(row.results[preset])
+    data = read(row.results[preset])
     declared = [
         (cell.row, cell.column, cell.metric, cell.paper and json.loads(json.dumps(cell.paper)))
         for cell in row.table.at.get(preset, row.table).cells
@@ -73,7 +75,7 @@ def test_cells_are_those_of_the_table_today(row: TableRow, preset: str) -> None:
 @pytest.mark.smoke
 def test_a_cell_that_is_no_training_comes_out_again() -> None:
     (row,) = (r for r in ROWS if (r.paper.name, r.table.name) == ("nfn.equivariant", "1"))
-    committed = {(c["row"], c["column"]): c for c in read_table(row.results["cpu"])["cells"]}
+    committed = {(c["row"], c["column"]): c for c in read(row.results["cpu"])["cells"]}
     cell = next(cell for cell in row.table.cells if cell.run)
     config = load_config(
         config_spec(cell.config or row.table.config, "cpu", cell.variant), texts(cell.overrides)
@@ -90,7 +92,7 @@ def test_a_named_figure_is_committed_and_no_path_of_a_machine_is(
     row: TableRow, preset: str
 ) -> None:
     path: Path = row.results[preset]
-    data = read_table(path)
+    data = read(path)
 
     assert data["figure"] is None or (path.parent / data["figure"]).is_file()
     for home in ("/home/", "/root/", "/tmp/", str(REPOSITORY)):

@@ -90,7 +90,10 @@ def digest(content: Mapping[str, Any]) -> str:
 
     What is not finite counts as the string that stands for it (`nonfinite`).
     """
-    canonical = json.dumps(nonfinite.to_json(dict(content)), sort_keys=True, separators=(",", ":"))
+    try:
+        canonical = _canonical(dict(content))
+    except ValueError:  # few hold what is not finite, and walking all of one takes long
+        canonical = _canonical(nonfinite.to_json(dict(content)))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -99,7 +102,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
     Tuples become lists, and what is not finite the strings "NaN", "Infinity" and "-Infinity".
     """
-    plain = nonfinite.to_json(json.loads(json.dumps(dict(content))))
+    plain = json.loads(json.dumps(dict(content)), parse_constant=str)
     return {**plain, SEAL: digest(plain)}
 
 
@@ -107,6 +110,10 @@ def is_edited(content: Mapping[str, Any]) -> bool:
     """Returns whether an object has a digest that is not its own."""
     rest = {name: value for name, value in content.items() if name != SEAL}
     return SEAL in content and content[SEAL] != digest(rest)
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _fault(value: Any, form: Any, name: str) -> str:
@@ -151,13 +158,17 @@ def _meant(value: Any, forms: tuple[Any, ...]) -> int:
 
 def _fault_of_text(value: Any) -> str:
     """Returns what keeps a value from being written or shown."""
-    if isinstance(value, dict | list):
-        parts = [*value, *value.values()] if isinstance(value, dict) else value
-        return next((text for part in parts if (text := _fault_of_text(part))), "")
-    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
-        return f"it holds half a character: {_shown(value)}"
-    if isinstance(value, int) and abs(value) >= LARGEST:
-        return "it holds a number that is too large"
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict | list):
+            parts = [*part, *part.values()] if isinstance(part, dict) else part
+            waiting.extend(reversed(parts))
+        elif isinstance(part, str):
+            if not part.isascii() and any("\ud800" <= letter <= "\udfff" for letter in part):
+                return f"it holds half a character: {_shown(part)}"
+        elif isinstance(part, int) and abs(part) >= LARGEST:
+            return "it holds a number that is too large"
     return ""
 
 
@@ -167,7 +178,12 @@ def _shown(value: Any) -> str:
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return True
-    items = value.values() if isinstance(value, dict) else value
-    return levels > 0 and all(_is_shallow(item, levels - 1) for item in items)
+    nested = [value]
+    for _ in range(levels):
+        nested = [
+            item
+            for one in nested
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+    return not any(isinstance(one, dict | list) for one in nested)
