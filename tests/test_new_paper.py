@@ -20,7 +20,7 @@ def lab(*words):
     assert cli.main([*words]) == 0, words
 lab("new", "{NAME}")
 tests = ("experiments", "configs", "results", "architecture", "cli", "setup")
-files = [f"tests/test_{{name}}.py" for name in tests] + ["tests/landscape"]
+files = [f"tests/test_{{name}}.py" for name in tests] + ["tests/landscape/test_toy.py"]
 chosen = "toy or documents or imports_go or subject or same_shape or owner or settings"
 assert pytest.main(["-q", "-p", "no:cacheprovider", *files, "-k", chosen]) == 0
 for kind in ("cubic", "line"):
