@@ -32,7 +32,7 @@ SMALL = {
     "data.valid_per_class": "2",
     "data.test_per_class": "2",
     "data.fit_steps": "20",
-    "data.widths": "(2, 6, 6, 1)",
+    "data.widths": "(2, 6, 1)",
     "model.channels": "4",
     "model.num_layers": "1",
     "model.frequencies": "3",

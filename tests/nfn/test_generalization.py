@@ -24,7 +24,7 @@ CONFIG = "nfn/equivariant/configs/generalization.py"
 MLP_CONFIG = "nfn/equivariant/configs/mlp_generalization.py"
 PARTS = ("train", "valid", "test")
 SMALL = {
-    "data.channels": "(1, 4, 4)",
+    "data.channels": "(1, 4)",
     "data.zoo_steps": "30",
     "data.zoo_batch_size": "16",
     "data.runs": "60",

@@ -31,12 +31,19 @@ def test_a_reader_is_the_head_of_the_pooled_trunk_and_drops_channels_with_a_key_
     @jax.jit
     def everything(x: Features) -> dict[str, jax.Array]:
         features = {"plain": trunk.apply(params.stack, x)}
-        # The trunk gets the first of two keys, the head the second.
         answers = {"plain": reader.apply(params, x)}
-        for seed in (1, 2):
+
+        @jax.vmap
+        def keyed(seed: jax.Array) -> tuple[Features, jax.Array]:
+            # The trunk gets the first of two keys, the head the second.
             key_trunk, _ = jax.random.split(jax.random.key(seed))
-            features[f"key {seed}"] = trunk.apply(params.stack, x, None, key_trunk)
-            answers[f"key {seed}"] = reader.apply(params, x, None, jax.random.key(seed))
+            y = trunk.apply(params.stack, x, None, key_trunk)
+            return y, reader.apply(params, x, None, jax.random.key(seed))
+
+        dropped, answered = keyed(jnp.array([1, 2]))
+        for place, name in enumerate(("key 1", "key 2")):
+            features[name] = {path: leaf[place] for path, leaf in dropped.items()}
+            answers[name] = answered[place]
         pooled = {
             name: invariant_pool(refold(SPACE, hidden_only(SPACE), y), space=hidden_only(SPACE))
             for name, y in features.items()

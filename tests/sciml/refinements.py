@@ -55,46 +55,44 @@ def layer_of(base: str, grid: tuple[int, ...], modes: tuple[int, ...]) -> tuple[
 
 def cases(chosen: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
     for base, grid, modes, refined in chosen:
-        structured, products = layer_of(base, grid, modes)
-        v = jax.random.normal(jax.random.key(1), (*grid, BATCH, C))
         for case in refined:
             number, kind, target, ends = case.split()
             axis = int(number)
             condition = BoundaryCondition(kind, axis, ends, order=2)
-            shape = (2, *grid[:axis], *grid[axis + 1 :], BATCH, 1)
-            data = FaceData(*jax.random.normal(jax.random.key(2), shape))
             how = Refinement(target, 0.0, (axis,))
             name = f"{base} {len(grid)}-D axis {axis} {kind} {target} {ends}"
-            found = evaluate(structured, products, v, condition, data, how)
+            found = evaluate(base, grid, modes, condition, how)
             yield {"case": name} | {key: float(value) for key, value in found.items()}
 
 
+@partial(jax.jit, static_argnums=range(5))
 def evaluate(
-    structured: Layer,
-    products: Layer,
-    v: jax.Array,
+    base: str,
+    grid: tuple[int, ...],
+    modes: tuple[int, ...],
     condition: BoundaryCondition,
-    data: FaceData,
     how: Refinement,
 ) -> dict[str, jax.Array]:
     """Returns how the refined layers differ, and what they miss before and after ends are written.
 
     What is refined of the second layer is taken apart, so that it is made once.
     """
+    structured, products = layer_of(base, grid, modes)
+    v = jax.random.normal(jax.random.key(1), (*grid, BATCH, C))
+    shape = (2, *grid[: condition.axis], *grid[condition.axis + 1 :], BATCH, 1)
+    data = FaceData(*jax.random.normal(jax.random.key(2), shape))
 
-    @jax.jit
-    def run(v: jax.Array) -> dict[str, jax.Array]:
-        rest = (v, [(condition, data)], how)
-        ours, bare = refine(structured, *rest), eliminate(products, *rest)
-        reference = impose(bare, condition, data)
-        return {
-            "difference": jnp.abs(ours - reference).max() / jnp.abs(ours).max(),
-            "violation": violation(ours, condition, data).max(),
-            "unwritten": violation(bare, condition, data).max(),
-            "changes": jnp.abs(ours - v).max(),
-        }
-
-    return run(v)
+    ours, bare = (
+        function(layer, v, [(condition, data)], how)
+        for function, layer in ((refine, structured), (eliminate, products))
+    )
+    reference = impose(bare, condition, data)
+    return {
+        "difference": jnp.abs(ours - reference).max() / jnp.abs(ours).max(),
+        "violation": violation(ours, condition, data).max(),
+        "unwritten": violation(bare, condition, data).max(),
+        "changes": jnp.abs(ours - v).max(),
+    }
 
 
 def dense() -> dict[str, float]:

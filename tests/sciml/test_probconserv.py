@@ -23,7 +23,7 @@ from sciml.probconserv.experiments import measure_spec, model_spec, pde_penalty
 from sciml.probconserv.measure import measured, predicted
 from sciml.probconserv.normal import Normal
 from sciml.probconserv.updates import BOUNDED, METHODS, Slice, UpdateSpec
-from tests.small_runs import last_metrics, train
+from tests.small_runs import draws_like, last_metrics, train
 
 CONFIG = "sciml/probconserv/configs/neural_process.py:cpu"
 SMALL = {
@@ -165,16 +165,17 @@ def test_a_penalty_knows_the_parameter_of_every_function() -> None:
     spec = spec_of("advection")
     model = model_spec(small().model)
 
+    params = draws_like(jax.eval_shape(partial(init_anp, spec=model), jax.random.key(0)))
+
     @jax.jit
-    def penalties(key):
-        params = init_anp(key, spec=model)
+    def penalties(params):
         param, rows = data_sets.functions(jnp.arange(2), spec=spec, stream=data_sets.TRAIN)
         some = jnp.stack([param, param[::-1], 100 * param])
         part = lambda p: pde_penalty(params, rows, p, jax.random.key(1), spec=spec, model=model)
         return jax.vmap(part)(some)
 
     # A broadcast of all parameters against all functions would not see the order.
-    right, swapped, fast = (float(x) for x in penalties(jax.random.key(0)))
+    right, swapped, fast = (float(x) for x in penalties(params))
     assert abs(right - swapped) > 1e-3 * right > 0
     assert fast > 100 * right  # u_t + a u_x
 
@@ -206,13 +207,15 @@ def numbers_of(
 
 
 def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
-    config = small(f"{CONFIG},pde=stefan", **{"constraint.shock_samples": "3"})
+    fields = {"constraint.shock_samples": "3", "model.inference_dropouts": "(0,)"}
+    config = small(f"{CONFIG},pde=stefan", **fields)
     spec, model = spec_of("stefan"), model_spec(config.model)
     measure = measure_spec(config, spec, model)
 
+    params = draws_like(jax.eval_shape(partial(init_anp, spec=model), jax.random.key(0)))
+
     @jax.jit
-    def measured_and_predicted(key):
-        params = init_anp(key, spec=model)
+    def measured_and_predicted(params):
         rows = data_sets.slices_at(0.6, 0.05, spec=spec)
         keys = jax.random.split(jax.random.key(1), spec.counts[2])
         # Numbers are measured with a key of their own for every mode, the first of which is 0.
@@ -220,7 +223,7 @@ def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
         numbers = measured(params, rows, keys, spec=measure)
         return rows, numbers, predicted(params, rows, first, spec=measure)
 
-    rows, found, (moments, shocks) = measured_and_predicted(jax.random.key(0))
+    rows, found, (moments, shocks) = measured_and_predicted(params)
     assert set(shocks) == set(METHODS) and set(moments) == {*METHODS, *BOUNDED}
     for method, moment in moments.items():
         mean, variance = (np.asarray(a) for a in moment)
@@ -263,7 +266,7 @@ def test_the_validation_loss_is_the_negative_elbo_of_a_target_without_dropout() 
     experiment = build(config)
     rows = jax.tree.map(jnp.asarray, experiment.data()["valid"])
     key = jax.random.key(4)
-    params = experiment.init(jax.random.key(0)).params
+    params = draws_like(jax.eval_shape(experiment.init, jax.random.key(0)).params)
     quiet = model_spec(config.model)._replace(dropout=0.0)
 
     @jax.jit
