@@ -1,4 +1,4 @@
-"""One experiment of every paper, as small as it gets, for runs that move between devices.
+"""One small experiment of every paper, and a chain, for runs that move between devices.
 
 Batches divide into the eight parts in whose order a deterministic run sums its gradients.
 """
@@ -20,6 +20,21 @@ _ZOO = {
     "evaluate_chunk": 4,
 }
 _IMAGES = {"data.size": 7, "data.num_train": 80, "data.num_test": 40, "evaluate_chunk": 40}
+_PREFERENCES = {
+    "task.horizon": 20,
+    "learner.envs": 8,
+    "learner.steps": 20,
+    "learner.hidden": "(4,)",
+    "labels.total": 6,
+    "labels.capacity": 8,
+    "labels.slots": 2,
+    "clip.length": 3,
+    "reward.hidden": "(4,)",
+    "reward.batch_size": 8,
+    "reward.steps": 2,
+    "reward.rounds": 1,
+    "evaluation.episodes": 2,
+}
 
 
 class Small(NamedTuple):
@@ -80,23 +95,9 @@ PAPERS: Mapping[str, Small] = {
             "surface.products": 2,
         },
     ),
-    "rlhf.human_preferences": Small(
-        "rlhf/human_preferences/configs/control.py:cpu",
-        {
-            "task.horizon": 20,
-            "learner.envs": 8,
-            "learner.steps": 20,
-            "learner.hidden": "(4,)",
-            "labels.total": 6,
-            "labels.capacity": 8,
-            "labels.slots": 2,
-            "clip.length": 3,
-            "reward.hidden": "(4,)",
-            "reward.batch_size": 8,
-            "reward.steps": 2,
-            "reward.rounds": 1,
-            "evaluation.episodes": 2,
-        },
+    "rlhf.human_preferences": Small("rlhf/human_preferences/configs/control.py:cpu", _PREFERENCES),
+    "rlhf.human_preferences of a chain": Small(  # discrete actions
+        "rlhf/human_preferences/configs/control.py:cpu,task=chain", _PREFERENCES
     ),
     "finetune.surgical": Small(
         "finetune/surgical/configs/source.py:cpu",
