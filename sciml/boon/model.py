@@ -40,7 +40,7 @@ class Method(NamedTuple):
         writes_last: The output's end values are replaced.
         writes_layers: So are those of every layer's output.
         target: What kernel layers are refined to ("kernel", "value"), "released": as the released
-            code does it, "": they are not.
+            code does it, "released_ends": so, but for its elimination, "": they are not.
         discards_last: The last layer is not used, as in the released base operator.
     """
 
@@ -61,8 +61,10 @@ METHODS = {
     "boon_inputs": Method(inputs=True, writes_last=True, writes_layers=True, target="kernel"),
     # One dimension, for audits:
     "plain_released": Method(discards_last=True),
+    "write_released": Method(writes_last=True, writes_layers=True, target="released_ends"),
     "boon_released": Method(writes_last=True, writes_layers=True, target="released"),
 }
+RELEASED_TARGETS = ("released", "released_ends")
 
 
 class ModelSpec(NamedTuple):
@@ -138,9 +140,12 @@ def constrained_layer(spec: ModelSpec, given: Given) -> ApplyLayer:
     Source: Saad et al. (2023), released code: the refinement in every layer of the operator.
     """
     method = METHODS[spec.kind]
-    if method.target == "released":
+    if method.target in RELEASED_TARGETS:
         (condition, faces), *_ = given
-        return lambda made, v, activation: released_layer(made, v, condition, faces, activation)
+        eliminates = method.target == "released"
+        return lambda made, v, activation: released_layer(
+            made, v, condition, faces, activation, eliminates=eliminates
+        )
     refinement = _refinement(spec)
 
     def layer(made: Layer, v: Array, activation: Activation) -> Array:
@@ -175,7 +180,7 @@ def worst_conditioning(
 
     1 if none is.
     """
-    if METHODS[spec.kind].target in ("", "released"):
+    if METHODS[spec.kind].target in ("", *RELEASED_TARGETS):
         return jnp.ones(())
     inner = _internal_grid(padded_grid(spec.operator, grid))
     refinement = _refinement(spec)
@@ -256,7 +261,7 @@ def check_model(spec: ModelSpec) -> None:
     """
     num_space, num_axes = len(spec.conditions), len(spec.operator.modes)
     method = METHODS[spec.kind]
-    is_released = method.discards_last or method.target == "released"
+    is_released = method.discards_last or method.target in RELEASED_TARGETS
     if is_released and (num_axes > 1 or spec.operator.base != "fno"):
         raise ValueError(
             f"config.model.kind={spec.kind}: the released single-step code has an FNO on one axis "

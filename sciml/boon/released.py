@@ -24,6 +24,8 @@ def released_layer(
     condition: BoundaryCondition,
     faces: FaceData,
     activation: Callable[[Array], Array],
+    *,
+    eliminates: bool = True,
 ) -> Float[Array, "points batch c"]:
     """Returns the activated output of a layer whose two branches are corrected one by one.
 
@@ -36,8 +38,10 @@ def released_layer(
         condition: Of the axis.
         faces: Values or slopes at its ends.
         activation: Acts on all points, ends included.
+        eliminates: The kernel gets sources at the ends; without them only end values are written.
     """
-    spread = layer.kernel.evaluate(_eliminated(layer.kernel, v, condition))
+    kernel = layer.kernel
+    spread = kernel.evaluate(_eliminated(kernel, v, condition) if eliminates else kernel.analyse(v))
     # Its pointwise branch is eliminated too, which changes nothing: what a source does there stays
     # at the end, where it is overwritten.
     local = finish_layer(layer, jnp.zeros_like(spread), v)

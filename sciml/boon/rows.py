@@ -15,6 +15,7 @@ BOON, BOON_VALUE = "BOON-FNO", "BOON-FNO, direct target"
 BOON_INPUTS = "BOON-FNO + boundary inputs"
 BOON_MWT = "BOON-MWT"
 RELEASED, BOON_RELEASED = "FNO, as released", "BOON-FNO, as released"
+WRITE_RELEASED = "BOON-FNO, as released, no elimination"
 
 VARIANTS = {  # row: argument of the config files
     FNO: "kind=plain",
@@ -27,9 +28,13 @@ VARIANTS = {  # row: argument of the config files
     MWT: "kind=plain,base=mwt",
     BOON_MWT: "kind=boon,base=mwt",
     RELEASED: "kind=plain_released",
+    WRITE_RELEASED: "kind=write_released",
     BOON_RELEASED: "kind=boon_released",
 }
-CONSTRAINED = (LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT, BOON_RELEASED)
+CONSTRAINED = (
+    *(LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT),
+    *(WRITE_RELEASED, BOON_RELEASED),
+)
 TITLES = {
     "stokes": "Stokes",
     "burgers": "Burgers",

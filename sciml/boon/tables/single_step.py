@@ -20,6 +20,7 @@ from sciml.boon.rows import (
     MWT,
     RELEASED,
     WRITE,
+    WRITE_RELEASED,
     column,
 )
 
@@ -163,7 +164,9 @@ AS_RELEASED = ("burgers",)
 FULL_ROWS = {
     FNO: TRAINED_IN_FULL,
     BOON: TRAINED_IN_FULL,
+    WRITE: AS_RELEASED,
     RELEASED: AS_RELEASED,
+    WRITE_RELEASED: AS_RELEASED,
     BOON_RELEASED: AS_RELEASED,
 }
 IN_FULL = (
