@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from sciml.boon.refinement import Refinement, conditioning, eliminate
-from sciml.boon.released import released_layer
+from sciml.boon.released import no_elimination, released_layer, scalar_elimination
 from sciml.boundary import BoundaryCondition, FaceData, Given, impose_all, violation
-from sciml.kernels import Layer
+from sciml.kernels import Layer, LinearKernel
 from sciml.numbers import floating
 from sciml.operators import (
     Activation,
@@ -39,8 +39,10 @@ class Method(NamedTuple):
         inputs: They are input channels.
         writes_last: The output's end values are replaced.
         writes_layers: So are those of every layer's output.
-        target: What kernel layers are refined to ("kernel", "value"), "released": as the released
-            code does it, "released_ends": so, but for its elimination, "": they are not.
+        target: What kernel layers are refined to ("kernel", "value"), "": they are not.
+        as_released: Layers are those of the released code, end values written before the
+            activation, whose kernels have its "scalar" elimination, "none", or that of the paper
+            ("exact"); "": they are not.
         discards_last: The last layer is not used, as in the released base operator.
     """
 
@@ -48,6 +50,7 @@ class Method(NamedTuple):
     writes_last: bool = False
     writes_layers: bool = False
     target: str = ""
+    as_released: str = ""
     discards_last: bool = False
 
 
@@ -61,10 +64,12 @@ METHODS = {
     "boon_inputs": Method(inputs=True, writes_last=True, writes_layers=True, target="kernel"),
     # One dimension, for audits:
     "plain_released": Method(discards_last=True),
-    "write_released": Method(writes_last=True, writes_layers=True, target="released_ends"),
-    "boon_released": Method(writes_last=True, writes_layers=True, target="released"),
+    "write_released": Method(writes_last=True, writes_layers=True, as_released="none"),
+    "exact_released": Method(
+        writes_last=True, writes_layers=True, as_released="exact", target="kernel"
+    ),
+    "boon_released": Method(writes_last=True, writes_layers=True, as_released="scalar"),
 }
-RELEASED_TARGETS = ("released", "released_ends")
 
 
 class ModelSpec(NamedTuple):
@@ -140,13 +145,19 @@ def constrained_layer(spec: ModelSpec, given: Given) -> ApplyLayer:
     Source: Saad et al. (2023), released code: the refinement in every layer of the operator.
     """
     method = METHODS[spec.kind]
-    if method.target in RELEASED_TARGETS:
-        (condition, faces), *_ = given
-        eliminates = method.target == "released"
-        return lambda made, v, activation: released_layer(
-            made, v, condition, faces, activation, eliminates=eliminates
-        )
     refinement = _refinement(spec)
+    if method.as_released:
+        (condition, faces), *_ = given
+
+        def exact(kernel: LinearKernel, v: Array, condition: BoundaryCondition) -> Array:
+            del condition
+            return eliminate(Layer(kernel), v, given, refinement)
+
+        every = {"scalar": scalar_elimination, "none": no_elimination, "exact": exact}
+        correct = every[method.as_released]
+        return lambda made, v, activation: released_layer(
+            made, v, condition, faces, activation, correct=correct
+        )
 
     def layer(made: Layer, v: Array, activation: Activation) -> Array:
         if method.target:
@@ -180,7 +191,7 @@ def worst_conditioning(
 
     1 if none is.
     """
-    if METHODS[spec.kind].target in ("", *RELEASED_TARGETS):
+    if not METHODS[spec.kind].target:
         return jnp.ones(())
     inner = _internal_grid(padded_grid(spec.operator, grid))
     refinement = _refinement(spec)
@@ -261,7 +272,7 @@ def check_model(spec: ModelSpec) -> None:
     """
     num_space, num_axes = len(spec.conditions), len(spec.operator.modes)
     method = METHODS[spec.kind]
-    is_released = method.discards_last or method.target in RELEASED_TARGETS
+    is_released = method.discards_last or bool(method.as_released)
     if is_released and (num_axes > 1 or spec.operator.base != "fno"):
         raise ValueError(
             f"config.model.kind={spec.kind}: the released single-step code has an FNO on one axis "

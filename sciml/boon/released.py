@@ -15,7 +15,23 @@ from jaxtyping import Array, Float
 from sciml.boundary import BoundaryCondition, FaceData, apply_functionals, functionals, impose
 from sciml.kernels import Layer, LinearKernel, add_states, finish_layer
 
+Correct = Callable[[LinearKernel, Array, BoundaryCondition], Array]
 TOLERANCE = 1e-7  # released code: smaller scalars are replaced by it
+
+
+def scalar_elimination(
+    kernel: LinearKernel, v: Float[Array, "points batch c"], condition: BoundaryCondition
+) -> Float[Array, "points batch c"]:
+    """Returns the kernel's output for sources at the ends; of slopes at the last point only."""
+    return kernel.evaluate(_sourced(kernel, v, condition))
+
+
+def no_elimination(
+    kernel: LinearKernel, v: Float[Array, "points batch c"], condition: BoundaryCondition
+) -> Float[Array, "points batch c"]:
+    """Returns the kernel's output: end values are written into it, and that is all."""
+    del condition
+    return kernel.evaluate(kernel.analyse(v))
 
 
 def released_layer(
@@ -25,7 +41,7 @@ def released_layer(
     faces: FaceData,
     activation: Callable[[Array], Array],
     *,
-    eliminates: bool = True,
+    correct: Correct = scalar_elimination,
 ) -> Float[Array, "points batch c"]:
     """Returns the activated output of a layer whose two branches are corrected one by one.
 
@@ -38,10 +54,9 @@ def released_layer(
         condition: Of the axis.
         faces: Values or slopes at its ends.
         activation: Acts on all points, ends included.
-        eliminates: The kernel gets sources at the ends; without them only end values are written.
+        correct: What becomes of the kernel before its end values are written.
     """
-    kernel = layer.kernel
-    spread = kernel.evaluate(_eliminated(kernel, v, condition) if eliminates else kernel.analyse(v))
+    spread = correct(layer.kernel, v, condition)
     # Its pointwise branch is eliminated too, which changes nothing: what a source does there stays
     # at the end, where it is overwritten.
     local = finish_layer(layer, jnp.zeros_like(spread), v)
@@ -49,8 +64,7 @@ def released_layer(
     return activation(out / 2 if condition.kind == "neumann" else out)
 
 
-def _eliminated(kernel: LinearKernel, v: Array, condition: BoundaryCondition) -> Array:
-    """Returns the kernel's state with sources at the ends; of slopes at the last point only."""
+def _sourced(kernel: LinearKernel, v: Array, condition: BoundaryCondition) -> Array:
     state = kernel.analyse(v)
     if condition.kind == "periodic":
         return state

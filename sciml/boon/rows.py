@@ -16,6 +16,7 @@ BOON_INPUTS = "BOON-FNO + boundary inputs"
 BOON_MWT = "BOON-MWT"
 RELEASED, BOON_RELEASED = "FNO, as released", "BOON-FNO, as released"
 WRITE_RELEASED = "BOON-FNO, as released, no elimination"
+EXACT_RELEASED = "BOON-FNO, as released, exact elimination"
 
 VARIANTS = {  # row: argument of the config files
     FNO: "kind=plain",
@@ -29,11 +30,12 @@ VARIANTS = {  # row: argument of the config files
     BOON_MWT: "kind=boon,base=mwt",
     RELEASED: "kind=plain_released",
     WRITE_RELEASED: "kind=write_released",
+    EXACT_RELEASED: "kind=exact_released",
     BOON_RELEASED: "kind=boon_released",
 }
 CONSTRAINED = (
     *(LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT),
-    *(WRITE_RELEASED, BOON_RELEASED),
+    *(WRITE_RELEASED, EXACT_RELEASED, BOON_RELEASED),
 )
 TITLES = {
     "stokes": "Stokes",

@@ -8,7 +8,7 @@ from sciml.pdes.benchmarks import BENCHMARKS
 NETWORKS = {  # as every config file offers them
     "kind": (
         *("boon", "plain", "inputs", "last", "write", "boon_value", "boon_inputs"),
-        *("plain_released", "write_released", "boon_released"),
+        *("plain_released", "write_released", "exact_released", "boon_released"),
     ),
     "base": ("fno", "mwt"),
 }

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sciml.boon.released import released_layer
+from sciml.boon.released import no_elimination, released_layer, scalar_elimination
 from sciml.boundary import BoundaryCondition, FaceData, Kind, stencil
 from sciml.initialization import draw
 from sciml.kernels import Layer
@@ -61,9 +61,8 @@ def test_a_released_layer_is_its_recipe_by_calls(kind: Kind, eliminates: bool) -
         weights = np.asarray(params.re + 1j * params.im, complex).reshape(MODES, CHANNELS, CHANNELS)
         condition, data = BoundaryCondition(kind), FaceData(jnp.asarray(low), jnp.asarray(high))
         layer = Layer(spectral_kernel(params, (POINTS,)), jnp.asarray(w), jnp.asarray(b))
-        ours = released_layer(
-            layer, jnp.asarray(x), condition, data, jax.nn.relu, eliminates=eliminates
-        )
+        correct = scalar_elimination if eliminates else no_elimination
+        ours = released_layer(layer, jnp.asarray(x), condition, data, jax.nn.relu, correct=correct)
 
         def spread(v):
             modes = np.einsum("kbi,kio->kbo", np.fft.rfft(v, axis=0)[:MODES], weights)
