@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sciml.boon.model import ModelSpec, constrained_layer
+from sciml.boon.refinement import Refinement, refine
 from sciml.boon.released import no_elimination, released_layer, scalar_elimination
 from sciml.boundary import BoundaryCondition, FaceData, Kind, stencil
 from sciml.initialization import draw
@@ -74,6 +76,29 @@ def test_a_released_layer_is_its_recipe_by_calls(kind: Kind, eliminates: bool) -
         )
     # Sources are divided by scalars of size 0.1 twice: rounding of float64 times a hundred.
     np.testing.assert_allclose(ours, np.maximum(theirs, 0), rtol=1e-11, atol=1e-11 * theirs.std())
+
+
+def test_exact_elimination_in_a_released_layer_is_the_refinement_of_its_kernel() -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=(POINTS, BATCH, CHANNELS))
+    low, high = random.normal(size=(2, BATCH, 1))
+    w = random.normal(size=(CHANNELS, CHANNELS))
+    with jax.enable_x64(True):
+        init = partial(init_spectral, modes=(MODES,), c_in=CHANNELS, c_out=CHANNELS)
+        kernel = spectral_kernel(draw(jax.random.key(1), init), (POINTS,))
+        condition, data = BoundaryCondition("dirichlet"), FaceData(*map(jnp.asarray, (low, high)))
+        given = [(condition, data)]
+        size = OperatorSpec("fno", (MODES,), CHANNELS, 1, 8, (0.0,))
+        spec = ModelSpec("exact_released", size, (condition,), (0,), 1e-3)
+        layer = constrained_layer(spec, given)
+        ours = layer(Layer(kernel, jnp.asarray(w)), jnp.asarray(x), lambda v: v)
+        branch = refine(Layer(kernel), jnp.asarray(x), given, Refinement("kernel", 1e-3))
+    # Rounding of float64, through a solve whose condition is at most that of the damping.
+    np.testing.assert_allclose(
+        ours[1:-1], (np.asarray(branch) + x @ w)[1:-1], rtol=1e-11, atol=1e-11
+    )
+    for end, value in ((0, low), (-1, high)):  # one from each branch
+        np.testing.assert_allclose(ours[end], 2 * np.broadcast_to(value, x.shape[1:]), rtol=1e-14)
 
 
 def test_a_base_that_discards_its_last_layer_does_not_read_it() -> None:
