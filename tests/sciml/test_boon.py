@@ -15,7 +15,9 @@ from common.experiment import build
 from common.loop.program import count_parameters
 from sciml.boon import data as data_sets
 from sciml.boon.experiments import model_spec
+from sciml.boon.figures.panels import COLORS
 from sciml.boon.model import METHODS, boundary_misses, init_model, predict
+from sciml.boon.rows import VARIANTS
 from sciml.metrics import relative_l2
 from tests.small_runs import drawn, last_metrics, train
 
@@ -263,3 +265,8 @@ def test_bad_input_is_refused_in_one_line(spec: str, fields: dict[str, str], mes
 
     assert re.search(message, str(refused.value)), str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_every_row_has_a_color() -> None:
+    assert COLORS.keys() == VARIANTS.keys()
+    assert len({*COLORS.values()}) == len(COLORS)

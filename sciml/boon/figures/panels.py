@@ -14,6 +14,7 @@ from sciml.boon.rows import (
     BOON_RELEASED,
     BOON_VALUE,
     ERROR,
+    EXACT_RELEASED,
     FNO,
     INPUTS,
     LAST,
@@ -21,6 +22,7 @@ from sciml.boon.rows import (
     RELEASED,
     TITLES,
     WRITE,
+    WRITE_RELEASED,
     column,
 )
 from sciml.boundary import stencil
@@ -39,6 +41,8 @@ COLORS = {
     MWT: "#b8a8c8",
     BOON_MWT: "#6b4c9a",
     RELEASED: "#c9b037",
+    WRITE_RELEASED: "#e3c7a8",
+    EXACT_RELEASED: "#b58a3a",
     BOON_RELEASED: "#8c6d1f",
 }
 STYLES = tuple(  # of lines that must be told apart, in gray too
