@@ -178,10 +178,9 @@ IN_FULL = (
 )
 
 SCALARS = (
-    "What helps is not elimination, which scalars of one channel do not do: they are added to the "
-    "ends, and the kernel carries them into the whole domain, where what BOON's exact sources "
-    "leave of a boundary row is prescribed. That sources of any size help is how we read these "
-    "rows, not something measured."
+    "The scalars of one channel eliminate nothing. As sources at the ends they have any size, and "
+    "the kernel carries them through the domain; exact sources are what the boundary rows need and "
+    "no more. That this is why they help is how we read the rows, not something measured."
 )
 
 
@@ -268,7 +267,7 @@ TABLE = TABLE._replace(
                 "boon_is_better": f"{IN_FULL} {BURGERS} {PERIODIC} One seed does not tell "
                 "the two apart.",
                 "a_fourth_layer_helps": "A front of one shape that moves asks for no fourth layer.",
-                "exact_elimination_helps": f"{SCALARS} One seed is little.",
+                "exact_elimination_helps": SCALARS,
                 "end_values_before_the_activation_help": "Where end values are written is not what "
                 "helps: the activation changes them, and the output's are written once more.",
                 "exact_sources_halve_the_error": SCALARS,
