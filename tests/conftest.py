@@ -34,6 +34,8 @@ from tests.processes import REPOSITORY, Child, run_child
 # Files that take longest start first: a worker that gets one last keeps the other waiting.
 HEAVY = (
     "tests/test_experiments.py",
+    "tests/rlhf/test_labelling_training.py",
+    "tests/faults/test_faults.py",
     "tests/sciml/test_probconserv.py",
     "tests/nfn/test_generalization.py",
     "tests/nfn/test_editing.py",
