@@ -13,9 +13,6 @@ from common.errors import NumericalError
 from nfn.sine import SineMethod
 from nfn.siren import FittedSirens, coordinate_grid, fit_sirens, init_siren, render, siren
 
-# Fixtures of a module run before `quick_compilation`: all of it must be compiled as they are.
-pytestmark = pytest.mark.optimized
-
 WIDTHS = (2, 8, 8, 1)
 FIT: dict[str, Any] = {
     "widths": WIDTHS,

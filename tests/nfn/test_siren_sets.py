@@ -12,9 +12,6 @@ from nfn import siren_sets
 from nfn.siren import render
 from nfn.siren_sets import TEST, TRAIN, VALID, SirenSetSpec, siren_set, stacked_params
 
-# Fixtures of a module run before `quick_compilation`: all of it must be compiled as they are.
-pytestmark = pytest.mark.optimized
-
 Arrays = dict[str, np.ndarray]
 
 
