@@ -23,6 +23,7 @@ from typing import Any
 from absl import flags
 
 from common.config import config_hash, load_config
+from common.errors import DoesNotFit
 from common.files.json_files import read_json, write_json
 from common.papers import REPOSITORY
 from common.provenance.environment import environment
@@ -52,7 +53,11 @@ SLICES = {"v5e:1x1": 1, "v5e:2x2": 4, "v5e:4x4": 16, "v5e:8x8": 64, "v5e:16x16":
 
 
 def budget(spec: str, topology: str, *overrides: str) -> dict[str, Any]:
-    """Compiles one preset for one slice; returns what it costs, or the line that says why not."""
+    """Compiles one preset for one slice; returns what it costs, or why it does not fit.
+
+    Raises:
+        SystemExit: With the last line of `lab compile`, if it could not find that out.
+    """
     words = ["compile", f"--config={spec}", f"--topology={topology}", "--quick", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "common.lab.cli", *words, *overrides],
@@ -63,8 +68,11 @@ def budget(spec: str, topology: str, *overrides: str) -> dict[str, Any]:
     )
     config = load_config(str(REPOSITORY / spec))
     facts: dict[str, Any] = {"config_hash": config_hash(config)}
-    if done.returncode:
-        return {**facts, "refused": done.stderr.strip().splitlines()[-1]}
+    said = done.stderr.strip().splitlines()
+    if done.returncode == DoesNotFit.exit_code:
+        return {**facts, "refused": said[-1]}
+    if done.returncode:  # no compiler, or a fault: nothing is known of the preset
+        raise SystemExit(said[-1])
     report = json.loads(done.stdout)
     step = report["programs"][0]
     seconds = step["roofline"]["step"]

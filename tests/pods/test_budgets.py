@@ -56,6 +56,11 @@ def test_the_command_goes_on_with_what_is_missing_or_has_changed() -> None:
     assert budgets.missing(known, [spec], ["v5e:4x4"]) == [f"{spec} v5e:4x4"]
 
 
+def test_what_could_not_be_compiled_is_no_budget() -> None:
+    with pytest.raises(SystemExit, match="v5e:17x17"):
+        budgets.budget(budgets.WEAK_SPEC, "v5e:17x17")
+
+
 def test_the_page_has_a_row_for_every_budget() -> None:
     text = budgets.markdown(COMMITTED)
     assert len(text.splitlines()) >= 2 + len(NAMES)
