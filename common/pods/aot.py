@@ -172,10 +172,9 @@ def _bytes_on_device(leaf: jax.ShapeDtypeStruct) -> int:
 
 def _compile(lowered: Any, name: str, topology: Topology, device: str, quick: bool) -> Any:
     try:
-        options = _QUICK if quick else None
-        return lowered.compile(
-            compiler_options=gpus.COMPILER_OPTIONS if topology.platform == "gpu" else options
-        )
+        if topology.platform == "gpu":
+            return gpus.compiled(lowered)
+        return lowered.compile(compiler_options=_QUICK if quick else None)
     except jax.errors.JaxRuntimeError as error:
         sizes = _out_of_memory(str(error))
         if sizes is None:

@@ -8,6 +8,8 @@ in `aot`.
 
 from typing import Any
 
+import jax
+
 # What XLA asks of a device, as its driver says it: an H100 of 80 GB (SXM). In the form of XLA's
 # GpuTargetConfigProto; cuDNN and CUDA are versions that JAX's plugin can be used with.
 TARGETS = {
@@ -39,7 +41,10 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 }
 # There is nothing to try kernels on.
-COMPILER_OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": "0"}
+_OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": "0"}
+# Of some products XLA's Triton has a kernel only where it may try several; cuBLAS has one.
+_WITHOUT_TRITON = {**_OPTIONS, "xla_gpu_enable_triton_gemm": False}
+_NO_KERNEL = "No supported config found"
 
 
 def topology_arguments(generation: str, count: int) -> dict[str, str]:
@@ -47,3 +52,13 @@ def topology_arguments(generation: str, count: int) -> dict[str, str]:
     return dict(
         platform="cuda", target_config=TARGETS[generation], topology=f"1x1x{count}"
     )  # slices, hosts, GPUs of a host
+
+
+def compiled(lowered: Any) -> Any:
+    """Compiles a `jax.stages.Lowered` without trying kernels."""
+    try:
+        return lowered.compile(compiler_options=_OPTIONS)
+    except jax.errors.JaxRuntimeError as error:
+        if _NO_KERNEL not in str(error):
+            raise
+        return lowered.compile(compiler_options=_WITHOUT_TRITON)

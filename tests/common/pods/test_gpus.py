@@ -1,9 +1,13 @@
 """Programs for GPUs that are not here, against hand counts; needs JAX's plugin, but no GPU."""
 
 import importlib.util
+from types import SimpleNamespace
+from typing import Any
 
+import jax
 import pytest
 
+from common.pods import gpus
 from tests.common.pods.test_aot import MATMUL_FLOPS, ROWS, STATE_BYTES, D, H, reports
 
 
@@ -36,3 +40,21 @@ report("temporaries", two_matmuls(rows=2**18, h=2**19, loss=huge))
     assert found["both"]["programs"][0]["memory"]["aliased"] == STATE_BYTES // 4
     for name in ("arguments", "temporaries"):
         assert found[name]["code"] == 3 and "h100:8" in found[name]["message"]
+
+
+def test_a_product_that_triton_has_no_kernel_for_is_left_to_cublas() -> None:
+    asked = []
+
+    def one(text: str, *, compiler_options: dict[str, Any]) -> dict[str, Any]:
+        asked.append(compiler_options)
+        if compiler_options.get("xla_gpu_enable_triton_gemm", True):
+            raise jax.errors.JaxRuntimeError(text)
+        return compiler_options
+
+    lowered = lambda text: SimpleNamespace(compile=lambda **options: one(text, **options))
+    done = gpus.compiled(lowered("INTERNAL: No supported config found for HLO"))
+    assert [*asked[0].items(), ("xla_gpu_enable_triton_gemm", False)] == [*asked[1].items()]
+    assert done is asked[1]
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        gpus.compiled(lowered("RESOURCE_EXHAUSTED: out of memory"))
+    assert len(asked) == 3
