@@ -1,7 +1,7 @@
 """The tables of the paper: one for each conservation law, and what else its text compares."""
 
 from common.tables import named
-from sciml.probconserv.tables import bounds, calibration, dropout, laws, precision, shock
+from sciml.probconserv.tables import bounds, calibration, dropout, laws, precision, shock, size
 
 TABLES = named(
     {
@@ -11,5 +11,6 @@ TABLES = named(
         "dropout": dropout,
         "precision": precision,
         "bounds": bounds,
+        "size": size,
     }
 )
