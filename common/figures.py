@@ -203,6 +203,33 @@ def size_curve(
     axis.set_xlabel(one["name"])
 
 
+def size_curves(
+    data: Mapping[str, Any],
+    out_path: Path,
+    colors: Mapping[str, str],
+    *,
+    ylabel: str,
+    yscale: str = "linear",
+) -> None:
+    """Draws the first size of every curve of a table's JSON on one axis, and writes the file.
+
+    Args:
+        data: The table's JSON.
+        out_path: The file.
+        colors: Of every curve, by name.
+        ylabel: Of the axis.
+        yscale: Of the axis, as Matplotlib names it.
+    """
+    with page(out_path, (6, 4)) as figure:
+        axis = figure.subplots()
+        for curve in data["curves"]:
+            size_curve(axis, data, curve["name"], 0, color=colors[curve["name"]])
+        axis.set_yscale(yscale)
+        axis.set_ylabel(ylabel)
+        axis.set_title(f"{heading(data)}; star: the paper", fontsize=9)
+        axis.legend(fontsize=8)
+
+
 def legend_below(part: "Figure | SubFigure") -> None:
     """Names what the first axis shows, once for all axes and below them."""
     handles, names = part.axes[0].get_legend_handles_labels()
