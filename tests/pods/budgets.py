@@ -23,9 +23,10 @@ from typing import Any
 from absl import flags
 
 from common.config import config_hash, load_config
-from common.errors import DoesNotFit
+from common.errors import DoesNotFit, UserError
 from common.files.json_files import read_json, write_json
 from common.papers import REPOSITORY
+from common.pods.chips import parse_topology, require_compiler
 from common.provenance.environment import environment
 from tests.variants import pod_specs
 
@@ -53,10 +54,10 @@ SLICES = {"v5e:1x1": 1, "v5e:2x2": 4, "v5e:4x4": 16, "v5e:8x8": 64, "v5e:16x16":
 
 
 def budget(spec: str, topology: str, *overrides: str) -> dict[str, Any]:
-    """Compiles one preset for one slice; returns what it costs, or why it does not fit.
+    """Compiles one preset for one slice; returns what it costs, or the line that says why not.
 
     Raises:
-        SystemExit: With the last line of `lab compile`, if it could not find that out.
+        SystemExit: With the last line of `lab compile`, if that has a fault.
     """
     words = ["compile", f"--config={spec}", f"--topology={topology}", "--quick", "--json"]
     done = subprocess.run(
@@ -69,9 +70,9 @@ def budget(spec: str, topology: str, *overrides: str) -> dict[str, Any]:
     config = load_config(str(REPOSITORY / spec))
     facts: dict[str, Any] = {"config_hash": config_hash(config)}
     said = done.stderr.strip().splitlines()
-    if done.returncode == DoesNotFit.exit_code:
+    if done.returncode in (UserError.exit_code, DoesNotFit.exit_code):
         return {**facts, "refused": said[-1]}
-    if done.returncode:  # no compiler, or a fault: nothing is known of the preset
+    if done.returncode:  # a fault of ours: nothing is known of the preset
         raise SystemExit(said[-1])
     report = json.loads(done.stdout)
     step = report["programs"][0]
@@ -93,6 +94,16 @@ def budget(spec: str, topology: str, *overrides: str) -> dict[str, Any]:
         "roofline_seconds": seconds,
         "chip_hours": seconds * config.num_steps * report["num_chips"] / 3600,
     }
+
+
+def check(topologies: list[str]) -> None:
+    """Checks that all of these can be compiled for.
+
+    Raises:
+        UserError: If one is no topology, or its compiler is not installed.
+    """
+    for topology in topologies:
+        require_compiler(parse_topology(topology))
 
 
 def is_current(known: Mapping[str, Any], spec: str) -> bool:
@@ -178,6 +189,7 @@ def main() -> None:
                 result["weak_scaling"][topology] = budget(WEAK_SPEC, topology, rows)
                 write_json(OUT.value, result)
         return
+    check(TOPOLOGIES.value)
     specs = [spec for spec in pod_specs() if ONLY.value in spec]
     for name in missing(result, specs, TOPOLOGIES.value):
         result["budgets"][name] = budget(*name.split())

@@ -1,12 +1,14 @@
 """Committed budgets of pod presets are those of the presets as they are, and of their programs."""
 
 import os
+import subprocess
 from typing import Any
 
 import pytest
 
 from common.errors import UserError
 from common.files.json_files import read_json
+from common.pods import chips
 from common.pods.chips import parse_topology
 from tests.pods import budgets
 from tests.processes import REPOSITORY
@@ -56,9 +58,25 @@ def test_the_command_goes_on_with_what_is_missing_or_has_changed() -> None:
     assert budgets.missing(known, [spec], ["v5e:4x4"]) == [f"{spec} v5e:4x4"]
 
 
-def test_what_could_not_be_compiled_is_no_budget() -> None:
-    with pytest.raises(SystemExit, match="v5e:17x17"):
-        budgets.budget(budgets.WEAK_SPEC, "v5e:17x17")
+def test_a_preset_that_is_refused_is_a_budget_and_a_fault_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = 3
+    said = "a warning\nlab: error: does not fit\n"
+    end = lambda *_, **__: subprocess.CompletedProcess([], code, "", said)
+    monkeypatch.setattr(budgets.subprocess, "run", end)
+    assert budgets.budget(budgets.WEAK_SPEC, "v5e:1x1")["refused"] == "lab: error: does not fit"
+    code = 1
+    with pytest.raises(SystemExit, match="lab: error: does not fit"):
+        budgets.budget(budgets.WEAK_SPEC, "v5e:1x1")
+
+
+def test_a_missing_compiler_is_said_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chips, "_is_installed", lambda _: False)
+    with pytest.raises(UserError, match="GPU compiler"):
+        budgets.check(["h100:8"])
 
 
 def test_the_page_has_a_row_for_every_budget() -> None:
