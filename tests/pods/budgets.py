@@ -155,7 +155,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def coverage(result: Mapping[str, Any]) -> str:
     """Returns how many of all pod presets were compiled for each topology, and what they take."""
-    lines = ["| slice | presets compiled | largest share of a chip's memory | do not fit |"]
+    lines = ["| slice | presets compiled | largest share of a chip's memory | refused |"]
     lines += ["|---|---|---|---|"]
     specs = pod_specs()
     found: dict[str, dict[str, Any]] = {}
