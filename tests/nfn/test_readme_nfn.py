@@ -30,10 +30,10 @@ def networks(key: jax.Array) -> tuple[Any, jax.Array]:
     key_params, key_scale = jax.random.split(key)
     model, image = StrangersCNN(), jnp.zeros((1, 8, 8, 1))
     init = jax.vmap(lambda k: model.init(k, image)["params"])
-    params = init(jax.random.split(key_params, NUM_NETWORKS))
+    params: Any = init(jax.random.split(key_params, NUM_NETWORKS))
     scale = jax.random.uniform(key_scale, (NUM_NETWORKS,), minval=0.5, maxval=1.5)
-    params["Conv_1"]["kernel"] *= scale[:, None, None, None, None]
-    return params, scale
+    kernel = params["Conv_1"]["kernel"] * scale[:, None, None, None, None]
+    return {**params, "Conv_1": {**params["Conv_1"], "kernel": kernel}}, scale
 
 
 def test_the_readme_predicts_from_the_weights_of_networks_it_has_not_seen() -> None:

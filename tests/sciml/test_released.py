@@ -71,9 +71,8 @@ def test_a_released_layer_is_its_recipe_by_calls(kind: Kind, eliminates: bool) -
             return np.fft.irfft(modes, n=POINTS, axis=0)
 
         branches = (spread, lambda v: v @ w + b)
-        theirs = sum(
-            recipe(branch, x, condition, low, high, eliminates=eliminates) for branch in branches
-        )
+        one = partial(recipe, x=x, condition=condition, low=low, high=high, eliminates=eliminates)
+        theirs = np.sum([one(branch) for branch in branches], axis=0)
     # Sources are divided by scalars of size 0.1 twice: rounding of float64 times a hundred.
     np.testing.assert_allclose(ours, np.maximum(theirs, 0), rtol=1e-11, atol=1e-11 * theirs.std())
 
