@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from common import contract
 from common.batch_before import with_before
 from common.errors import LabError, UserError, from_machine, nearest, place
+from common.keys import is_key
 from common.papers import builder_folder
 from common.provenance import source
 from common.seeds import is_group, seeds_of
@@ -273,9 +273,5 @@ def _constant_bytes(jaxpr: Any) -> int:
                         visit(item)
 
     visit(jaxpr)
-    found = [np.asarray(x) for x in arrays.values() if hasattr(x, "nbytes") and not _is_key(x)]
+    found = [np.asarray(x) for x in arrays.values() if hasattr(x, "nbytes") and not is_key(x)]
     return sum({(x.shape, x.dtype, x.tobytes()): x.nbytes for x in found}.values())
-
-
-def _is_key(value: Any) -> bool:
-    return jnp.issubdtype(getattr(value, "dtype", np.float32), jax.dtypes.prng_key)

@@ -115,7 +115,7 @@ def summed(function: Callable[[Any], PyTree], xs: PyTree) -> tuple[PyTree, PyTre
 
 
 def in_order(function: Callable[[PyTree, PyTree, jax.Array], PyTree]) -> Callable[..., PyTree]:
-    """Returns (whole, rows) -> results of all rows, on every device; for steps without a gradient.
+    """Returns (whole, rows) -> results of all rows, on every device; for what has no gradient.
 
     Of a deterministic run each device computes its share of `config.logical_shards` parts of the
     rows one by one, in programs of one shape, and gets the results of all: what is computed of them

@@ -1,5 +1,6 @@
 """Size curves of a table: through its cells, in its JSON, on its page, and judged by claims."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -134,3 +135,10 @@ def test_a_curve_that_does_not_belong_to_its_table_is_refused(change: dict, wron
     along = (CURVE.along[0]._replace(**change),)
     with pytest.raises(ValueError, match=wrong):
         check_table(TABLE._replace(curves=(CURVE._replace(along=along),)))
+
+
+@pytest.mark.parametrize("paper", ["nfn.equivariant", "sciml.probconserv"])
+def test_every_size_curve_of_a_paper_has_a_color(paper: str) -> None:
+    table = importlib.import_module(f"{paper}.tables.size").TABLE
+    colors = importlib.import_module(f"{paper}.figures.size").COLORS
+    assert {curve.name for curve in table.curves} == colors.keys()
