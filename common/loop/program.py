@@ -1,6 +1,7 @@
 """The compiled programs of an experiment: the same ones for the loop and for `lab compile`."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from common import gradients, sharding
-from common.devices import memory
+from common.devices import accelerators, memory
 from common.errors import DoesNotFit
 from common.evaluation import means
 from common.experiment import Experiment, abstract, data_shapes
@@ -34,6 +35,16 @@ class Layout(NamedTuple):
     batches: PyTree
     key: jax.ShapeDtypeStruct
     step: jax.ShapeDtypeStruct
+
+
+def mesh_of(config: ConfigDict) -> Mesh:
+    """Returns the mesh of a config, and says which devices it is made of."""
+    mesh = sharding.make_mesh(dict(config.mesh))
+    logging.info("running on %s", sharding.describe(mesh))
+    unused = accelerators.overlooked(mesh.devices.flat[0].platform)
+    if unused and "JAX_PLATFORMS" not in os.environ:
+        logging.warning("%s", unused)
+    return mesh
 
 
 def place_key(config: ConfigDict, mesh: Mesh) -> jax.Array:

@@ -1,7 +1,6 @@
 """The only training loop: any Experiment becomes a sharded, checkpointed, resumable run."""
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from common import contract, metric_names, sharding
 from common.checkpoints import manifest
 from common.checkpoints.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
-from common.devices import accelerators, distributed
+from common.devices import distributed
 from common.devices.interrupts import first_signal, saved
 from common.errors import DataError, Interrupted
 from common.evaluation import means, strange_labels
@@ -26,6 +25,7 @@ from common.experiment import Experiment, Outside
 from common.files.json_files import write_json
 from common.fingerprint import Fingerprint, fingerprint, from_record, to_record
 from common.loop import outside, program, stops, warm_start
+from common.loop.meanwhile import Make, Meanwhile
 from common.loop.metrics import open_logs
 from common.loop.run_results import FitResult, write_results
 from common.progress import Progress
@@ -66,9 +66,10 @@ class _Run(NamedTuple):
     origin: dict[str, Any]  # which weights it began from, {} for its own
     key: jax.Array
     step: Any  # compiled
-    evaluate: Any  # compiled
+    meanwhile: Meanwhile
+    evaluate: Make  # gives the compiled program
     first_nan: Any  # compiled
-    final: Any  # lowered, None without one: compiled when all else is done
+    final: Make | None  # gives the lowered program: it is compiled when all else is done
     undefined: stops.Undefined
     outside: Outside | None
     checkpoints: Checkpoints
@@ -117,7 +118,7 @@ def fit(
     contract.check_batches(experiment.batch, config.num_steps)
     code = _going_on(directory, config, code)
     started = time.monotonic()
-    mesh = _mesh(config)
+    mesh = program.mesh_of(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(claim(directory))
         # Several processes stop together, at a step; one alone ends at once up to its first.
@@ -156,9 +157,10 @@ def _prepare(
     host_data = program.host_data(experiment)
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
-    evaluate = program.lower_evaluate(experiment.evaluate, layout)
-    stops.require_best_metric(config.best_metric, list(evaluate.out_info))
-    final = experiment.final and program.lower_evaluate(experiment.final, layout)
+    evaluate = partial(program.lower_evaluate, experiment.evaluate, layout)
+    if config.best_metric:
+        evaluate = cache(evaluate)
+        stops.require_best_metric(config.best_metric, list(evaluate().out_info))
     compiled = program.lower_step(experiment, config, layout).compile()
     program.check_memory(compiled, mesh.local_devices)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
@@ -169,33 +171,38 @@ def _prepare(
     logs = _open_logs(directory, restored, config, tensorboard=tensorboard, wandb=wandb)
     for log in logs:
         stack.callback(log.close)
+    found = fingerprint(host_data, experiment.identity() if experiment.identity else None)
+    if restored is None:
+        state = program.lower_init(experiment, layout).compile()(key)
+        state, origin = warm_start.warm_start(state, config, code.may_change)
+        start = _Start(state)
+    else:
+        stops.require_same_data(from_record(restored.extra), found)
+        logging.info("continuing from step %d of %d", restored.step, config.num_steps)
+        origin = {k: v for k, v in restored.extra.items() if k == WEIGHTS}
+        start = _Start(restored.state, restored.step, _best(restored), restored.extra["seconds"])
+    meanwhile = stack.enter_context(contextlib.closing(Meanwhile()))
+    final = experiment.final and partial(program.lower_evaluate, experiment.final, layout)
     run = _Run(
         experiment=experiment,
         config=config,
         layout=layout,
         data=data,
-        fingerprint=fingerprint(host_data, experiment.identity() if experiment.identity else None),
+        fingerprint=found,
         code=code,
-        origin={},
+        origin=origin,
         key=key,
         step=compiled,
-        evaluate=evaluate.compile(),
+        meanwhile=meanwhile,
+        evaluate=meanwhile.make(lambda: evaluate().compile()),
         first_nan=program.lower_first_nan(layout).compile(),
-        final=final,
+        final=final and meanwhile.make(final),
         undefined=stops.Undefined(config.best_metric),
         outside=stack.enter_context(outside.opened(experiment, config, directory)),
         checkpoints=checkpoints,
         logs=logs,
     )
-    if restored is None:
-        state = program.lower_init(experiment, layout).compile()(key)
-        state, origin = warm_start.warm_start(state, config, code.may_change)
-        return run._replace(origin=origin), _Start(state)
-    stops.require_same_data(from_record(restored.extra), run.fingerprint)
-    logging.info("continuing from step %d of %d", restored.step, config.num_steps)
-    origin = {k: v for k, v in restored.extra.items() if k == WEIGHTS}
-    start = _Start(restored.state, restored.step, _best(restored), restored.extra["seconds"])
-    return run._replace(origin=origin), start
+    return run, start
 
 
 def _loop(
@@ -218,6 +225,7 @@ def _loop(
                 raise Interrupted(_stopped(step, config))
             batches = program.place_batches(batch, run.layout)
             state, metrics = run.step(state, run.data, batches, run.key, np.int32(step))
+            run.meanwhile.check()
             # Metrics are fetched one call late, so that the device never waits for the host.
             if pending is not None:
                 _consume(run, pending, state, progress)
@@ -228,7 +236,7 @@ def _loop(
                 pending, is_best = None, False
                 if evaluates:
                     stops.require_finite_state(state, run.first_nan, end)
-                    values = _evaluate(run, run.evaluate, state)
+                    values = _evaluate(run, run.evaluate(), state)
                     run.undefined.note(values, end, partial(_labels, run, state))
                     _write(run, end, "eval", values)
                     best, is_best = _improve(best, end, values, config.best_metric)
@@ -302,9 +310,9 @@ def _save(
 
 def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Values]:
     """Evaluates the last and the best state, `final` included."""
-    compiled = [run.evaluate]
+    compiled = [run.evaluate()]
     if run.final is not None:
-        compiled.append(run.final.compile())
+        compiled.append(run.final().compile())
     states = {"last": state}
     if best is not None:
         try:  # by its number: of a damaged folder, what is still marked best may be an older one
@@ -371,16 +379,6 @@ def _write_start(directory: Path, config: ConfigDict, command: Sequence[str]) ->
     place = relative_to_run(config, directory)
     write_json(directory / "config.json", {**config.to_dict(), **place})
     record_environment(directory, command)
-
-
-def _mesh(config: ConfigDict) -> jax.sharding.Mesh:
-    """Returns the mesh of a config, and says which devices it is made of."""
-    mesh = sharding.make_mesh(dict(config.mesh))
-    logging.info("running on %s", sharding.describe(mesh))
-    unused = accelerators.overlooked(mesh.devices.flat[0].platform)
-    if unused and "JAX_PLATFORMS" not in os.environ:
-        logging.warning("%s", unused)
-    return mesh
 
 
 def _stopped(step: int, config: ConfigDict) -> str:

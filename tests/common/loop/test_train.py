@@ -248,15 +248,17 @@ def test_a_bad_warm_start_names_the_field(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unfit_final_fails_before_training(tmp_path: Path) -> None:
-    config = tiny()
+def test_an_unfit_final_fails_while_training_begins(tmp_path: Path) -> None:
+    longest = 10_000  # steps: it is noticed long before
+    config = tiny(num_steps=longest, checkpoint_every=longest, eval_every=0)
 
     def final(state: Any, data: Any, key: Any) -> Any:
         return {"error": (jnp.zeros(3) + jnp.zeros(2), jnp.float32(1))}
 
     with pytest.raises(TypeError):
         fit(tmp_path, config, build(config)._replace(final=final))
-    assert steps(tmp_path) == []
+    assert steps(tmp_path) == []  # not even the last checkpoint, and no result
+    assert not (tmp_path / "result.json").exists()
 
 
 def test_tensorboard_files_hold_the_metrics(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Programs that the first steps do not need, made on a thread while these run.
+
+Tracing what is measured at the end of a run takes as long as tracing its step, and steps leave
+Python idle. So it is not waited for; what is wrong with it still comes out within seconds.
+"""
+
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+from common.devices import distributed
+
+Make = Callable[[], Any]
+
+
+class Meanwhile:
+    """One thread, which makes one thing after the other; closing waits for the one it makes.
+
+    In a run of several processes each thing is made at once: they compile in the same order.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "meanwhile") if distributed.is_single() else None
+        self._made: list[Future[Any]] = []
+
+    def make(self, function: Make) -> Make:
+        """Has something made, as in the context of the caller; returns what waits for it."""
+        if self._thread is None:
+            made = function()
+            return lambda: made
+        x64 = bool(jax.config.jax_enable_x64)  # of this thread only, if set by a context manager
+
+        def there() -> Any:
+            with jax.enable_x64(x64):
+                return function()
+
+        future = self._thread.submit(contextvars.copy_context().run, there)
+        self._made.append(future)
+        return future.result
+
+    def check(self) -> None:
+        """Raises what went wrong so far; takes no time."""
+        for future in self._made:
+            if future.done():
+                future.result()
+
+    def close(self) -> None:
+        """Waits for what is being made; of the rest nothing is."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
