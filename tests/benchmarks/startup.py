@@ -5,12 +5,14 @@
 
 Data are made before (`--prepare`), a source that an experiment starts from included. Cold: no
 compiled program is kept anywhere; again: the same command in another folder. A run is ended at
-the line that says that its step is compiled, after which it makes the first one. CPU time is that
-of the process and its threads, which other load changes least; imports are what a process needs
-to have JAX, Flax, Optax and Orbax.
+the line that says that its step is compiled, after which it draws its parameters and makes the
+first one. CPU time is that of the process and its threads, which other load changes least; imports
+are what a process needs to have JAX, Flax, Optax and Orbax. What JAX says of its own seconds
+(JAX_LOG_COMPILES): tracing, lowering to MLIR, and compiling, or finding kept programs.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,16 @@ LIMIT = flags.DEFINE_integer("limit", 300, "Seconds after which a start is given
 
 LAB = (sys.executable, "-m", "common.lab.cli")
 READY = "step compiled"
+# What JAX logs when it has done a part of the work on a program.
+PARTS = {
+    "tracing": "tracing",
+    "jaxpr to MLIR module conversion": "lowering",
+    "XLA compilation of": "compiling",
+}
+FINISHED = re.compile(rf"Finished ({'|'.join(PARTS)}) .* in ([0-9.]+) sec")
 IMPORTS = "import jax, flax, optax, orbax.checkpoint"
+STARTS = ("cold", "again")
+CLOCKS = {"s": "wall", "CPU-s": "cpu", **{f"{part}, s": part for part in PARTS.values()}}
 
 
 def experiments() -> dict[str, str]:
@@ -43,9 +54,10 @@ def experiments() -> dict[str, str]:
 
 
 def start(config: str, folder: Path, programs: Path) -> dict[str, float] | None:
-    """Returns wall and CPU seconds until the first step; None: there is none in time."""
+    """Returns seconds until the first step, by clock and by part; None: there is none in time."""
     command = [*LAB, "train", f"--config={config}", f"--workdir={folder}"]
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(programs)}
+    environment["JAX_LOG_COMPILES"] = "1"
     began = time.perf_counter()
     with (folder / "log").open("w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -53,13 +65,22 @@ def start(config: str, folder: Path, programs: Path) -> dict[str, float] | None:
             while time.perf_counter() - began < LIMIT.value and process.poll() is None:
                 taken = cpu_seconds(process.pid)
                 wall = time.perf_counter() - began
-                if READY in (folder / "log").read_text():
-                    return {"wall": wall, "cpu": taken}
+                text = (folder / "log").read_text()
+                if READY in text:
+                    return {"wall": wall, "cpu": taken, **parts(text)}
                 time.sleep(0.05)
         finally:
             process.kill()
             process.wait()
     return None
+
+
+def parts(log: str) -> dict[str, float]:
+    """Returns wall seconds that JAX says it took to trace, lower and compile what came so far."""
+    seconds = dict.fromkeys(PARTS.values(), 0.0)
+    for part, value in FINISHED.findall(log.partition(READY)[0]):
+        seconds[PARTS[part]] += float(value)
+    return seconds
 
 
 def cpu_seconds(pid: int) -> float:
@@ -109,13 +130,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{facts['cpu']}, jax {facts['packages']['jax']}, load average "
         f"{result['load_before']:.1f}; imports {result['imports']:.1f} CPU-s.",
         "",
-        "| experiment | cold, s | cold, CPU-s | again, s | again, CPU-s |",
-        "|---|---|---|---|---|",
+        f"| experiment | {' | '.join(f'{which}, {what}' for which in STARTS for what in CLOCKS)} |",
+        "|---" * (1 + len(STARTS) * len(CLOCKS)) + "|",
     ]
     for name, row in result["seconds"].items():
-        shown = [
-            f"{row[which][clock]:.1f}" for which in ("cold", "again") for clock in ("wall", "cpu")
-        ]
+        shown = [f"{row[which][name]:.1f}" for which in STARTS for name in CLOCKS.values()]
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return "\n".join([*lines, "", f"Not started: {', '.join(result['left_out']) or 'none'}."])
 
