@@ -153,6 +153,17 @@ def lower_evaluate(function: Any, layout: Layout) -> jax.stages.Lowered:
         return jax.jit(evaluate, out_shardings=whole).lower(layout.state, layout.data, layout.key)
 
 
+def compile_evaluate(lowered: jax.stages.Lowered, layout: Layout, left: int | None) -> Any:
+    """Returns a compiled evaluation.
+
+    Raises:
+        DoesNotFit: If this machine cannot hold it, see `check_memory`.
+    """
+    compiled = lowered.compile()
+    check_memory(compiled, layout.mesh.local_devices, left, is_step=False)
+    return compiled
+
+
 def evaluate(function: Any, state: PyTree, data: PyTree, key: jax.Array) -> dict[str, Any]:
     """Returns the means that `evaluate` or `final` gives for placed state and data."""
     compiled = jax.jit(lambda s, d, k: function(s, d, stream(k, EVALUATE)))
@@ -178,10 +189,18 @@ def host_data(experiment: Experiment) -> PyTree:
     return jax.tree.map(np.asarray, experiment.data())
 
 
-def check_memory(compiled: Any, devices: Sequence[Any]) -> None:
-    """Logs the memory that a compiled step takes, and refuses one that this machine cannot hold.
+def check_memory(
+    compiled: Any, devices: Sequence[Any], left: int | None, *, is_step: bool = True
+) -> None:
+    """Refuses a compiled program that this machine cannot hold; logs the memory of a step.
 
     Where devices are CPUs, that is: else the kernel would kill this process, or another one.
+
+    Args:
+        compiled: A step, or an evaluation.
+        devices: Those of this machine that run it.
+        left: Bytes that were left before the first program ran: what one frees the next one takes.
+        is_step: Of training; else an evaluation.
 
     Raises:
         DoesNotFit: If temporaries and results on all devices here are more than is left.
@@ -189,14 +208,16 @@ def check_memory(compiled: Any, devices: Sequence[Any]) -> None:
     sizes = compiled.memory_analysis()
     if sizes is None:  # the compiler does not say
         return
-    peak = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
-    logging.info("step compiled: %.1f MiB a device", peak / 2**20)
-    left, cpus = memory.left(), sum(x.platform == "cpu" for x in devices)
+    if is_step:
+        peak = sizes.argument_size_in_bytes + sizes.temp_size_in_bytes
+        logging.info("step compiled: %.1f MiB a device", peak / 2**20)
+    cpus = sum(x.platform == "cpu" for x in devices)
     needed = cpus * (sizes.temp_size_in_bytes + sizes.output_size_in_bytes)
     if left is not None and needed > left:
+        what, size = ("a step", "batch_size") if is_step else ("an evaluation", "evaluate_chunk")
         raise DoesNotFit(
-            f"a step needs {needed / 2**30:.2f} GiB of memory besides its data, and this machine "
-            f"has {left / 2**30:.2f} GiB left; lower config.batch_size, or end what else runs"
+            f"{what} needs {needed / 2**30:.2f} GiB of memory besides its data, and this machine "
+            f"has {left / 2**30:.2f} GiB left; lower config.{size}, or end what else runs"
         )
 
 

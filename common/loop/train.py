@@ -17,7 +17,7 @@ from common import contract, metric_names, sharding
 from common.checkpoints import manifest
 from common.checkpoints.checkpoint import Checkpoints, Restored
 from common.config import canonical_json, config_hash
-from common.devices import distributed
+from common.devices import distributed, memory
 from common.devices.interrupts import first_signal, saved
 from common.errors import DataError, Interrupted
 from common.evaluation import means, strange_labels
@@ -67,6 +67,7 @@ class _Run(NamedTuple):
     key: jax.Array
     step: Any  # compiled
     meanwhile: Meanwhile
+    left: int | None  # bytes of memory before anything ran
     evaluate: Make  # gives the compiled program
     first_nan: Any  # compiled
     final: Make | None  # gives the lowered program: it is compiled when all else is done
@@ -157,12 +158,13 @@ def _prepare(
     host_data = program.host_data(experiment)
     layout = program.layout(experiment, config, mesh, data=host_data)
     data = sharding.place(host_data, jax.tree.map(lambda x: x.sharding, layout.data))
-    evaluate = partial(program.lower_evaluate, experiment.evaluate, layout)
+    left = memory.left()
+    lower = partial(program.lower_evaluate, layout=layout)
+    evaluate = cache(partial(lower, experiment.evaluate))
     if config.best_metric:
-        evaluate = cache(evaluate)
         stops.require_best_metric(config.best_metric, list(evaluate().out_info))
     compiled = program.lower_step(experiment, config, layout).compile()
-    program.check_memory(compiled, mesh.local_devices)
+    program.check_memory(compiled, mesh.local_devices, left)
     checkpoints = stack.enter_context(Checkpoints(directory / "checkpoints", keep_last=config.keep))
     restored = checkpoints.restore(layout.state)
     if restored is not None:
@@ -179,10 +181,8 @@ def _prepare(
     else:
         stops.require_same_data(from_record(restored.extra), found)
         logging.info("continuing from step %d of %d", restored.step, config.num_steps)
-        origin = {k: v for k, v in restored.extra.items() if k == WEIGHTS}
-        start = _Start(restored.state, restored.step, _best(restored), restored.extra["seconds"])
+        start, origin = _continued(restored)
     meanwhile = stack.enter_context(contextlib.closing(Meanwhile()))
-    final = experiment.final and partial(program.lower_evaluate, experiment.final, layout)
     run = _Run(
         experiment=experiment,
         config=config,
@@ -194,9 +194,10 @@ def _prepare(
         key=key,
         step=compiled,
         meanwhile=meanwhile,
-        evaluate=meanwhile.make(lambda: evaluate().compile()),
+        left=left,
+        evaluate=meanwhile.make(lambda: program.compile_evaluate(evaluate(), layout, left)),
         first_nan=program.lower_first_nan(layout).compile(),
-        final=final and meanwhile.make(final),
+        final=experiment.final and meanwhile.make(partial(lower, experiment.final)),
         undefined=stops.Undefined(config.best_metric),
         outside=stack.enter_context(outside.opened(experiment, config, directory)),
         checkpoints=checkpoints,
@@ -312,7 +313,7 @@ def _final_metrics(run: _Run, state: PyTree, best: Best | None) -> dict[str, Val
     """Evaluates the last and the best state, `final` included."""
     compiled = [run.evaluate()]
     if run.final is not None:
-        compiled.append(run.final().compile())
+        compiled.append(program.compile_evaluate(run.final(), run.layout, run.left))
     states = {"last": state}
     if best is not None:
         try:  # by its number: of a damaged folder, what is still marked best may be an older one
@@ -351,9 +352,12 @@ def _going_on(directory: Path, config: ConfigDict, code: source.Code) -> source.
     return code
 
 
-def _best(restored: Restored) -> Best | None:
-    best = restored.extra["best"]
-    return Best(**best) if best else None
+def _continued(restored: Restored) -> tuple[_Start, dict[str, Any]]:
+    """Returns where a run goes on, and which weights it began from."""
+    extra = restored.extra
+    best = Best(**extra["best"]) if extra["best"] else None
+    origin = {k: v for k, v in extra.items() if k == WEIGHTS}
+    return _Start(restored.state, restored.step, best, extra["seconds"]), origin
 
 
 def _is_due(every: int, step: int) -> bool:

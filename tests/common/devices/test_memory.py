@@ -106,22 +106,21 @@ def test_a_limit_of_the_process_counts(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_a_step_that_cannot_be_held_is_refused_on_cpus(
-    platform: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_program_that_cannot_be_held_is_refused_on_cpus(platform: str) -> None:
     sizes = SimpleNamespace(
         argument_size_in_bytes=1, temp_size_in_bytes=3 * 2**28, output_size_in_bytes=2**28
     )
     step = SimpleNamespace(memory_analysis=lambda: sizes)
     devices = [SimpleNamespace(platform=platform)] * 2
-    monkeypatch.setattr(memory, "left", lambda: 2**31)
-    program.check_memory(step, devices)  # as much as there is
-    monkeypatch.setattr(memory, "left", lambda: 2**31 - 1)
-    if platform == "tpu":
-        program.check_memory(step, devices)
-        return
-    with pytest.raises(DoesNotFit, match=r"needs 2\.00 GiB of memory .* has 2\.00 GiB left; lower"):
-        program.check_memory(step, devices)
+    for is_step, names in ((True, ("a step", "batch_size")), (False, ("evalu", "evaluate_chunk"))):
+        program.check_memory(step, devices, 2**31, is_step=is_step)  # as much as there is
+        program.check_memory(step, devices, None, is_step=is_step)  # nobody says how much there is
+        if platform == "tpu":
+            program.check_memory(step, devices, 2**31 - 1, is_step=is_step)
+            continue
+        said = rf"{names[0]}.* needs 2\.00 GiB of memory .* has 2\.00 GiB left; .*\.{names[1]}"
+        with pytest.raises(DoesNotFit, match=said):
+            program.check_memory(step, devices, 2**31 - 1, is_step=is_step)
 
 
 def test_data_that_cannot_be_held_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
