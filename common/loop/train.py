@@ -180,8 +180,7 @@ def _prepare(
         start = _Start(state)
     else:
         stops.require_same_data(from_record(restored.extra), found)
-        logging.info("continuing from step %d of %d", restored.step, config.num_steps)
-        start, origin = _continued(restored)
+        start, origin = _continued(restored, config)
     meanwhile = stack.enter_context(contextlib.closing(Meanwhile()))
     run = _Run(
         experiment=experiment,
@@ -352,8 +351,9 @@ def _going_on(directory: Path, config: ConfigDict, code: source.Code) -> source.
     return code
 
 
-def _continued(restored: Restored) -> tuple[_Start, dict[str, Any]]:
+def _continued(restored: Restored, config: ConfigDict) -> tuple[_Start, dict[str, Any]]:
     """Returns where a run goes on, and which weights it began from."""
+    logging.info("continuing from step %d of %d", restored.step, config.num_steps)
     extra = restored.extra
     best = Best(**extra["best"]) if extra["best"] else None
     origin = {k: v for k, v in extra.items() if k == WEIGHTS}
