@@ -129,6 +129,27 @@ def test_a_mesh_that_does_not_fit_the_devices_is_named_with_their_number(
         sharding.make_mesh(sizes, jax.devices() * 3)
 
 
+class Chip:
+    """What a mesh asks of a chip of a TPU slice that is not here."""
+
+    device_kind, platform = "TPU v4", "tpu"
+    core_on_chip = process_index = slice_index = 0
+
+    def __init__(self, coords: tuple[int, ...]) -> None:
+        self.coords = coords
+
+
+def test_a_mesh_of_16_x_16_splits_a_side_of_a_torus_of_4_x_8_x_8_chips() -> None:
+    chips = [Chip((x, y, z)) for z in range(8) for y in range(8) for x in range(4)]
+    mesh = sharding.make_mesh({"data": 16, "seeds": 16}, chips)
+
+    assert mesh.shape == {"data": 16, "seeds": 16}
+    assert len({chip.coords for chip in mesh.devices.flat}) == 256
+    for along in (mesh.devices[0], mesh.devices[:, 0]):  # a box of chips, which are neighbors
+        sides = [len({chip.coords[axis] for chip in along}) for axis in range(3)]
+        assert sorted(sides) == [1, 2, 8]
+
+
 PLACED = """
 import jax
 import numpy as np
