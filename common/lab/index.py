@@ -62,8 +62,7 @@ def places(paper: PaperInfo) -> list[Place]:
     sources' words, so that one paper's equations stand together.
     """
     topic = paper.name.partition(".")[0]
-    starts = sorted(paper.folder.glob("*.py"))
-    files = {path: None for start in starts for path in source.imported(start, (topic,))}
+    files = source.imported(sorted(paper.folder.glob("*.py")), (topic,))
     found = [place for path in files for place in _sources(path)]
     return sorted(found, key=lambda place: (_natural(place.source), str(place.path), place.name))
 

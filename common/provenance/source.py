@@ -102,18 +102,18 @@ def digests(config: ConfigDict, function: str | None = None) -> Digests:
     if place.endswith(".py"):
         base = Path(config.config_dir)
         start = base / place
-        files = _closure(start, (start.parent, base), lambda root: root not in OURS)
+        files = _closure([start], (start.parent, base), lambda root: root not in OURS)
     else:
         base, topic = REPOSITORY, place.partition(".")[0]
         start = base / f"{place.replace('.', '/')}.py" if function else builder(config)
-        files = _closure(start, (base,), lambda root: root == topic) if start else ()
+        files = _closure([start], (base,), lambda root: root == topic) if start else ()
     named = {Path(os.path.relpath(path, base)).as_posix(): path for path in files}
     return {name: hashlib.sha256(named[name].read_bytes()).hexdigest() for name in sorted(named)}
 
 
-def imported(start: Path, roots: Sequence[str]) -> tuple[Path, ...]:
-    """Returns a file of this repository and all that it imports of the packages `roots`."""
-    return _closure(start, (REPOSITORY,), lambda root: root in roots)
+def imported(starts: Sequence[Path], roots: Sequence[str]) -> tuple[Path, ...]:
+    """Returns files of this repository and all that they import of the packages `roots`."""
+    return _closure(starts, (REPOSITORY,), lambda root: root in roots)
 
 
 def builder(config: ConfigDict) -> Path | None:
@@ -222,11 +222,11 @@ def _is_installed(root: str) -> bool:
 
 
 def _closure(
-    start: Path, folders: Sequence[Path], follows: Callable[[str], bool]
+    starts: Sequence[Path], folders: Sequence[Path], follows: Callable[[str], bool]
 ) -> tuple[Path, ...]:
-    """Returns a file and the files in `folders` that it imports, directly or not."""
+    """Returns files and the files in `folders` that they import, directly or not."""
     found: dict[Path, None] = {}
-    waiting = [start] if start.is_file() else []
+    waiting = [start for start in starts if start.is_file()]
     while waiting:
         path = waiting.pop()
         if path in found:
