@@ -35,11 +35,11 @@ from tests.processes import REPOSITORY, Child, run_child
 HEAVY = (
     "tests/test_experiments.py",
     "tests/rlhf/test_labelling_training.py",
-    "tests/faults/test_faults.py",
-    "tests/sciml/test_probconserv.py",
-    "tests/nfn/test_generalization.py",
-    "tests/nfn/test_editing.py",
+    "tests/rlhf/test_human_preferences.py",
+    "tests/sciml/test_boon.py",
     "tests/sciml/test_refinement.py",
+    "tests/landscape/test_sharpening.py",
+    "tests/nfn/test_classification.py",
 )
 OPTIMIZED = ("faults", "pods")  # folders whose tests compile as users do
 MAX_RESIDENT_BYTES = 1_000_000_000  # of a worker between two files; below 2 GB within one

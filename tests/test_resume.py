@@ -136,7 +136,7 @@ def test_a_run_that_is_killed_ends_with_the_bits_of_one_left_alone(
 @pytest.mark.parametrize(
     ("stops", "toy"),
     [
-        pytest.param([(8, 40)], "regression", id="8-1"),
+        pytest.param([(8, 40)], "regression", id="8-1", marks=SLOW),  # bits: test_deterministic.py
         pytest.param([(8, 40), (2, 70)], "weights", id="8-2-1", marks=SLOW),
     ],
 )
@@ -158,7 +158,13 @@ def test_deterministic_runs_have_the_same_bits_on_8_devices_then_1(
     assert final_state(elastic) == final_state(straight)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        *(pytest.param(x, marks=SLOW) for x in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)),
+    ],
+)
 def test_a_signal_saves_says_how_to_go_on_and_exits_75(
     tmp_path: Path,
     number: signal.Signals,

@@ -22,6 +22,12 @@ COMBINED = "sam+accumulated+masked"
 pytestmark = pytest.mark.usefixtures("float64")  # rounding must not hide a wrong term
 
 
+# One program each: what adds in a fixed order is the same sum of slices.
+BOTH = pytest.mark.parametrize(
+    "wrap", [pytest.param(gradients.accumulated, marks=pytest.mark.slow), gradients.ordered]
+)
+
+
 def config_of(*, deterministic: bool = False, shards: int = 4, **section: Any) -> ConfigDict:
     """The fields of a config that gradients read."""
     fields = {"deterministic": deterministic, "logical_shards": shards}
@@ -57,7 +63,7 @@ def test_the_plain_gradient_is_the_derivative_of_the_loss() -> None:
     close(value, along(0.0))
 
 
-@pytest.mark.parametrize("function", [loss, noisy_loss])
+@pytest.mark.parametrize("function", [pytest.param(loss, marks=pytest.mark.slow), noisy_loss])
 def test_sam_is_the_gradient_at_the_end_of_an_ascent_step_of_length_rho(
     function: gradients.Loss,
 ) -> None:
@@ -97,7 +103,14 @@ def test_sam_of_a_flat_loss_is_finite() -> None:
 
 
 @pytest.mark.parametrize(
-    "base", [gradients.plain, gradients.sam(0.2), gradients.accumulated(3), gradients.ordered(4)]
+    "base",
+    [
+        gradients.sam(0.2),
+        *(
+            pytest.param(base, marks=pytest.mark.slow)
+            for base in (gradients.plain, gradients.accumulated(3), gradients.ordered(4))
+        ),
+    ],
 )
 def test_a_masked_gradient_is_that_of_its_base_on_the_match_and_none_elsewhere(
     base: gradients.Gradient,
@@ -133,14 +146,16 @@ def test_a_mask_that_matches_nothing_is_an_error_that_lists_the_paths() -> None:
 
 
 @pytest.mark.parametrize("wrap", [gradients.accumulated, gradients.ordered])
-@pytest.mark.parametrize("parts", [1, 3, 8])
+@pytest.mark.parametrize(
+    "parts", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_the_mean_over_slices_is_the_plain_gradient(
     wrap: Callable[..., gradients.Gradient], parts: int
 ) -> None:
     close(gradient(wrap(parts)), gradient(gradients.plain))
 
 
-@pytest.mark.parametrize("wrap", [gradients.accumulated, gradients.ordered])
+@BOTH
 def test_slices_see_their_rows_and_a_key_of_their_own(
     wrap: Callable[..., gradients.Gradient],
 ) -> None:
@@ -156,7 +171,7 @@ def test_slices_see_their_rows_and_a_key_of_their_own(
     close(gradient(wrap(3), noisy_loss, rows=6), mean)
 
 
-@pytest.mark.parametrize("wrap", [gradients.accumulated, gradients.ordered])
+@BOTH
 def test_an_entry_of_the_batch_without_axes_is_in_every_slice(
     wrap: Callable[..., gradients.Gradient],
 ) -> None:
@@ -174,7 +189,7 @@ def test_an_entry_of_the_batch_without_axes_is_in_every_slice(
     close((value, grads), jax.tree.map(lambda x: 3 * x, (wanted, plain)))
 
 
-@pytest.mark.parametrize("wrap", [gradients.accumulated, gradients.ordered])
+@BOTH
 def test_slices_of_half_precision_are_summed_in_float32(
     wrap: Callable[..., gradients.Gradient],
 ) -> None:
@@ -190,7 +205,7 @@ def test_slices_of_half_precision_are_summed_in_float32(
     assert value == grads == jnp.bfloat16((256 + 7) / 8)
 
 
-@pytest.mark.parametrize("wrap", [gradients.accumulated, gradients.ordered])
+@BOTH
 def test_sam_over_slices_is_sam_of_the_whole_batch(wrap: Callable[..., gradients.Gradient]) -> None:
     close(gradient(gradients.sam(0.3, base=wrap(4))), gradient(gradients.sam(0.3)))
     # The other way round every slice climbs on its own: "m-SAM", another gradient.
@@ -222,7 +237,13 @@ def test_a_device_count_that_does_not_divide_the_shards_is_an_error_that_names_t
         jax.eval_shape(gradients.ordered(4)(loss), *arguments)
 
 
-@pytest.mark.parametrize("wrap", [lambda base: base, lambda base: gradients.sam(0.3, base=base)])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(lambda base: base, id="plain", marks=pytest.mark.slow),
+        pytest.param(lambda base: gradients.sam(0.3, base=base), id="sam"),
+    ],
+)
 def test_inside_a_fixed_order_plain_gradients_are_ordered_once(
     wrap: Callable[[gradients.Gradient], gradients.Gradient],
 ) -> None:

@@ -104,7 +104,7 @@ def test_of_a_quadratic_it_is_a_product_with_the_matrix_and_with_its_square() ->
     close(grads, g + 0.2 * MATRIX @ g / np.linalg.norm(g))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.bfloat16])
 def test_the_way_up_has_the_length_of_the_radius_also_in_half_precision(dtype: Any) -> None:
     w = {"a": jnp.full(40_000, 0.25, dtype), "b": jnp.full(20_000, -0.25, dtype)}
 
@@ -176,7 +176,7 @@ def batch_mean_loss(params: Array, model_state: Array, x: Array) -> tuple[Any, A
 
 @double
 @pytest.mark.parametrize("statistics", STATISTICS)
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_running_means_are_those_of_the_passes_that_are_to_renew_them(
     statistics: str, count: int
 ) -> None:
@@ -263,6 +263,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_groups_give_the_same_numbers_on_1_2_and_8_devices(child: Child) -> None:
     done = child(DEVICES, devices=8)
     assert done.returncode == 0, done.stderr

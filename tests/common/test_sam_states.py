@@ -55,13 +55,17 @@ def test_the_batch_before_shows_the_way_after_a_first_step_that_stays() -> None:
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda rho, **o: masked("second", base=sam(rho, **o)),
-        lambda rho, **o: sam(rho, base=masked("second"), **o),
-        lambda rho, **o: accumulated(3, base=sam(rho, **o)),
-        lambda rho, **o: sam(rho, base=accumulated(3), **o),
-        lambda rho, **o: ordered(3, base=sam(rho, **o)),
+        pytest.param(lambda rho, **o: masked("second", base=sam(rho, **o)), id="masked+sam"),
+        *(
+            pytest.param(wrap, id=name, marks=pytest.mark.slow)
+            for name, wrap in {
+                "sam+masked": lambda rho, **o: sam(rho, base=masked("second"), **o),
+                "accumulated+sam": lambda rho, **o: accumulated(3, base=sam(rho, **o)),
+                "sam+accumulated": lambda rho, **o: sam(rho, base=accumulated(3), **o),
+                "ordered+sam": lambda rho, **o: ordered(3, base=sam(rho, **o)),
+            }.items()
+        ),
     ],
-    ids=["masked+sam", "sam+masked", "accumulated+sam", "sam+accumulated", "ordered+sam"],
 )
 def test_what_it_keeps_passes_through_whatever_wraps_it(wrap: Callable[..., Any]) -> None:
     params, data, batch = problem()
@@ -124,18 +128,21 @@ COSINE = [0.4 * (1 + np.cos(np.pi * t / 8)) / 2 for t in range(8)]
 @pytest.mark.parametrize(
     ("optimizer", "section", "radii"),
     [
-        ({}, {"rho_schedule": "cosine"}, COSINE),
-        (
+        pytest.param({}, {"rho_schedule": "cosine"}, COSINE, marks=pytest.mark.slow),
+        pytest.param(
             {},
             {"rho_schedule": "linear", "rho_warmup_steps": 2, "rho_final_fraction": 0.25},
             [0, 0.2, *(0.4 - 0.3 * t / 6 for t in range(6))],
+            marks=pytest.mark.slow,
         ),
         (
             {"schedule": "step", "decay_every": 3},
             {"rho": GRADIENT["rho"], "rho_per_rate": 2.0},
             [0.2] * 3 + [0.1] * 3 + [0.05] * 2,
         ),
-        ({}, {"start": 0.25, "stop": 0.5}, [0, 0, 0.4, 0.4, 0, 0, 0, 0]),
+        pytest.param(
+            {}, {"start": 0.25, "stop": 0.5}, [0, 0, 0.4, 0.4, 0, 0, 0, 0], marks=pytest.mark.slow
+        ),
         ({}, {"start": 0.5, "rho_schedule": "cosine"}, [0] * 4 + COSINE[4:]),
     ],
 )

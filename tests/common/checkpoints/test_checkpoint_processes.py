@@ -54,13 +54,14 @@ def saving(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_kill_9_leaves_the_newest_step_with_exactly_its_data(
-    tmp_path: Path, saving: Callable[[], subprocess.Popen[str]]
+    tmp_path: Path, saving: Callable[[], subprocess.Popen[str]], kills: int
 ) -> None:
     rng = np.random.default_rng(7)
     like = {str(i): jax.ShapeDtypeStruct((64, 64), jnp.float32) for i in range(32)}
     last = 0
-    for _ in range(3):
+    for _ in range(kills):
         process = saving()
         assert process.stdout is not None
         for _ in range(3):

@@ -195,6 +195,7 @@ def test_preparing_a_sweep_makes_every_set_of_data_once_and_trains_nothing(
     assert trained(tmp_path) == []
 
 
+@pytest.mark.slow  # a failed cell of a table: test_runner.py
 def test_a_failing_member_stops_nobody_and_a_second_call_runs_only_what_is_missing(
     tmp_path: Path, config: str
 ) -> None:

@@ -55,8 +55,8 @@ def slope(folder: Path, step: Any = "last") -> np.ndarray:
     return np.asarray(runs.load(folder, step).state.params["slope"])
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 5])
-@pytest.mark.parametrize("seed_group", [1, 2])
+@pytest.mark.parametrize("steps_per_call", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed_group", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_divergence_stops_with_step_and_name_and_saves_nothing_bad(
     tmp_path: Path, steps_per_call: int, seed_group: int
 ) -> None:
@@ -269,6 +269,7 @@ def test_tensorboard_files_hold_the_metrics(tmp_path: Path) -> None:
     assert b"train/loss" in content and b"eval/valid_error" in content
 
 
+@pytest.mark.slow  # test_distributed.py has two by default
 def test_two_processes_train_one_run_to_the_numbers_of_one(tmp_path: Path) -> None:
     alone = fit(tmp_path / "alone", tiny())
     with socket.socket() as free:

@@ -54,7 +54,9 @@ def undefined(experiment: Experiment, value: float) -> Experiment:
     return experiment._replace(evaluate=evaluate, final=final)
 
 
-@pytest.mark.parametrize(("total", "text"), [(0.0, "NaN"), (-1.0, "-Infinity")])
+@pytest.mark.parametrize(
+    ("total", "text"), [(0.0, "NaN"), pytest.param(-1.0, "-Infinity", marks=pytest.mark.slow)]
+)
 def test_a_metric_of_no_examples_is_named_and_recorded_and_costs_nothing(
     tmp_path: Path, logged_warnings: list[str], total: float, text: str
 ) -> None:
@@ -118,7 +120,7 @@ def step_with(experiment: Experiment, name: str, *, loses_state: bool) -> Any:
     return step
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 5])
+@pytest.mark.parametrize("steps_per_call", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_training_metric_may_be_undefined_as_long_as_loss_and_state_are_not(
     tmp_path: Path, logged_warnings: list[str], steps_per_call: int
 ) -> None:

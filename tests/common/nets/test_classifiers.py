@@ -240,8 +240,15 @@ def densenet_by_hand(params: Any, x: jax.Array) -> jax.Array:
 
 @pytest.mark.parametrize(
     ("module", "by_hand"),
-    [(VGG9(width=2), vgg_by_hand), (DenseNet(growth=3, blocks=(1, 1)), densenet_by_hand)],
-    ids=["VGG-9", "DenseNet"],
+    [
+        pytest.param(VGG9(width=2), vgg_by_hand, id="VGG-9"),
+        pytest.param(
+            DenseNet(growth=3, blocks=(1, 1)),
+            densenet_by_hand,
+            id="DenseNet",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_the_layers_are_those_of_the_papers(module: nn.Module, by_hand: Any) -> None:
     x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32))

@@ -113,7 +113,7 @@ def test_a_wrong_file_is_named_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "depth", [20, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (32, 44, 56))]
+    "depth", [pytest.param(depth, marks=pytest.mark.slow) for depth in (20, 32, 44, 56)]
 )
 def test_the_published_networks_are_as_right_as_they_are_said_to_be(
     depth: int, real_data: Path

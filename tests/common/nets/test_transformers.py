@@ -194,7 +194,11 @@ def moved_mixer(params: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("module", "moved"), [(TINY_VIT, moved_vit), (TINY_MIXER, moved_mixer)], ids=["ViT", "Mixer"]
+    ("module", "moved"),
+    [
+        pytest.param(TINY_VIT, moved_vit, id="ViT"),
+        pytest.param(TINY_MIXER, moved_mixer, id="Mixer", marks=pytest.mark.slow),
+    ],
 )
 def test_patches_and_what_knows_their_places_may_be_reordered_together(
     module: Any, moved: Any

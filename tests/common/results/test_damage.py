@@ -34,7 +34,12 @@ def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "results"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = ("cut off", "field missing", "bits flipped")
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in QUICK)) for kind in KINDS]
+)
 def test_a_damaged_table_leaves_the_others_on_the_page_and_in_the_lists(
     kind: str, paper: Path, tmp_path: Path, logged_warnings: list[str]
 ) -> None:

@@ -53,13 +53,8 @@ def done(measured_once: Done, monkeypatch: pytest.MonkeyPatch) -> Done:
 
 
 def run(paper: papers.PaperInfo, tmp_path: Path, **changes: Any) -> runner.Measured:
-    options: dict[str, Any] = {
-        "workdir": tmp_path / "runs",
-        "out": tmp_path / "out",
-        "lab": LAB,
-        **changes,
-    }
-    return runner.run_table(paper, "1", **options)
+    usual: dict[str, Any] = {"workdir": tmp_path / "runs", "out": tmp_path / "out", "lab": LAB}
+    return runner.run_table(paper, "1", **{**usual, **changes})
 
 
 def calls(tmp_path: Path) -> list[str]:
@@ -99,6 +94,7 @@ def test_a_table_runs_each_configuration_once_and_then_nothing(done: Done) -> No
     assert values["B", "weights"] == {"0": 1234.0, "1": 1235.0}
 
 
+@pytest.mark.slow
 def test_a_row_of_another_config_file_shares_the_runs_of_that_file(
     paper: papers.PaperInfo, tmp_path: Path
 ) -> None:
@@ -237,6 +233,7 @@ def test_judging_again_writes_what_the_run_wrote(done: Done, tmp_path: Path) -> 
         runner.rejudge_table(done.paper, "1", preset="paper", out=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_table_says_before_it_starts_how_long_it_will_take(
     paper: papers.PaperInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +297,7 @@ def test_a_failed_cell_leaves_the_others_and_is_tried_again(
     assert again.num_problems == 2
 
 
+@pytest.mark.slow
 def test_cells_whose_data_cannot_be_made_are_not_run(
     paper: papers.PaperInfo, tmp_path: Path
 ) -> None:
@@ -315,6 +313,7 @@ def test_cells_whose_data_cannot_be_made_are_not_run(
     ]
 
 
+@pytest.mark.slow
 def test_more_seeds_run_only_the_new_ones(paper: papers.PaperInfo, tmp_path: Path) -> None:
     run(paper, tmp_path, seeds=1)
     calls(tmp_path)
@@ -327,6 +326,7 @@ def test_more_seeds_run_only_the_new_ones(paper: papers.PaperInfo, tmp_path: Pat
     assert result.data["cells"][0]["values"] == {"0": 0.10, "4": 0.14}
 
 
+@pytest.mark.slow
 def test_a_seed_group_is_one_child_that_gives_every_seed(
     paper: papers.PaperInfo, tmp_path: Path
 ) -> None:
