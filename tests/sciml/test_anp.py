@@ -263,6 +263,7 @@ def test_dropout_keeps_the_mean_and_drops_at_its_rate(shape: tuple[int, ...]) ->
     assert dropout(None, x, rate=0.1) is x and dropout(jax.random.key(2), x, rate=0.0) is x
 
 
+@pytest.mark.slow
 def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
     params, batch = problem(jnp.float32, spec=THIN)
     z = jnp.zeros((FUNCTIONS, SPEC.latent))
@@ -288,7 +289,7 @@ def test_dropout_of_the_network_is_a_matter_of_its_key() -> None:
     np.testing.assert_allclose(means[0], again, atol=1e-5)
 
 
-@pytest.mark.parametrize("is_on", [False, True])
+@pytest.mark.parametrize("is_on", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_predictions_are_draws_of_the_latent_given_the_contexts(is_on: bool) -> None:
     params, batch = problem(jnp.float32, spec=THIN)
     predict = jax.jit(partial(predict_samples, spec=THIN, num_samples=4, dropout=is_on))

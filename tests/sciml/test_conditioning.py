@@ -29,8 +29,8 @@ CASES = pytest.mark.parametrize(
     [
         ("diagonal", True),
         ("low_rank", True),
-        ("dense", True),
-        ("banded", True),
+        pytest.param("dense", True, marks=pytest.mark.slow),
+        pytest.param("banded", True, marks=pytest.mark.slow),
         ("banded", False),
     ],
 )
@@ -98,7 +98,9 @@ def test_noise_scales_the_error_and_raises_the_likelihood(kind: str, sigma: floa
     assert gain == pytest.approx(wanted, abs=1e-7) and wanted > 0
 
 
-@pytest.mark.parametrize(("kind", "cells"), [("diagonal", True), ("banded", False)])
+@pytest.mark.parametrize(
+    ("kind", "cells"), [("diagonal", True), pytest.param("banded", False, marks=pytest.mark.slow)]
+)
 def test_noise_has_both_limits(kind: str, cells: bool) -> None:
     problem = Problem(kind, cells)
     exact, prior = posterior(problem), (problem.mean, problem.sigma)
@@ -126,9 +128,9 @@ def mean_and_samples(
     ("kind", "cells", "dtype", "limit"),
     [
         ("diagonal", True, "float32", 1e-6),
-        ("low_rank", True, "float32", 1e-6),
-        ("dense", True, "float32", 1e-6),
-        ("banded", True, "float32", 1e-6),
+        pytest.param("low_rank", True, "float32", 1e-6, marks=pytest.mark.slow),
+        pytest.param("dense", True, "float32", 1e-6, marks=pytest.mark.slow),
+        pytest.param("banded", True, "float32", 1e-6, marks=pytest.mark.slow),
         ("low_rank", False, "float32", 1e-6),
         ("banded", True, "float64", 1e-12),
     ],
@@ -149,7 +151,9 @@ def test_means_and_samples_conserve_to_rounding(kind, cells, dtype: str, limit: 
     assert np.asarray(samples).std(axis=0).min() > 0.01
 
 
-@pytest.mark.parametrize(("kind", "sigma"), [("diagonal", 0.2), ("banded", 0.0)])
+@pytest.mark.parametrize(
+    ("kind", "sigma"), [pytest.param("diagonal", 0.2, marks=pytest.mark.slow), ("banded", 0.0)]
+)
 def test_moved_samples_have_the_covariance_of_the_update(kind: str, sigma: float) -> None:
     problem, num = Problem(kind, cells=True), 40_000
     constraint = problem.constraint(sigma)
@@ -200,7 +204,9 @@ def test_conditioning_twice_is_conditioning_on_both() -> None:
     close(after[1], covariance, 1e-11)
 
 
-@pytest.mark.parametrize(("cells", "sigma"), [(False, 0.0), (True, 0.3)])
+@pytest.mark.parametrize(
+    ("cells", "sigma"), [(False, 0.0), pytest.param(True, 0.3, marks=pytest.mark.slow)]
+)
 def test_gradients_of_the_update_agree_with_finite_differences(cells: bool, sigma: float) -> None:
     problem = Problem("banded", cells)
     constraint = problem.constraint(sigma)

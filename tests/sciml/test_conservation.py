@@ -82,7 +82,9 @@ def corrected(prior: Gaussian, *, correlation: float) -> dict[str, jax.Array]:
     }
 
 
-@pytest.mark.parametrize("correlation", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize(
+    "correlation", [0.9, *(pytest.param(x, marks=pytest.mark.slow) for x in (0.0, 1.0))]
+)
 def test_shape_correction_is_conditioning_on_second_differences(correlation: float) -> None:
     generator = np.random.default_rng(0)
     mean, variance = generator.normal(size=(2, N)), generator.uniform(0.01, 2, N)
@@ -112,6 +114,7 @@ def test_shape_correction_is_conditioning_on_second_differences(correlation: flo
     assert np.abs(np.asarray(after["mean"]) @ rows.T).max() < np.abs(mean @ rows.T).max() / 2
 
 
+@pytest.mark.slow  # a program for each correlation
 def test_shape_correction_keeps_lines_and_survives_certain_differences() -> None:
     line, same = jnp.asarray(2.0 * np.arange(N) - 3), jnp.asarray(np.full(N, 0.3))
     for correlation in (0.0, 0.9, 1.0):
@@ -186,6 +189,7 @@ def test_correction_then_mass_equals_one_dense_conditioning_in_both_types() -> N
         close(after[1], wanted[1], share)
 
 
+@pytest.mark.slow
 def test_eight_devices_conserve_as_one_does() -> None:
     done = run_child(
         "import runpy; runpy.run_module('tests.sciml.conserved', run_name='__main__')",

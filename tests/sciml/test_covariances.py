@@ -222,7 +222,9 @@ def test_linear_kinds_never_make_a_matrix(kind: str) -> None:
     assert largest_array(lambda c: to_dense(c), covariance) >= n * n  # the count does count
 
 
-@pytest.mark.parametrize("kind", COMPOSED)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(x, marks=[pytest.mark.slow] * (x != "banded")) for x in COMPOSED]
+)
 def test_gradients_agree_with_finite_differences(kind: str) -> None:
     covariance, _ = case(kind, 6)
     x = jnp.asarray(np.random.default_rng(2).normal(size=(6, 2)))

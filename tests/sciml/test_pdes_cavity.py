@@ -62,6 +62,7 @@ def test_time_steps_are_of_second_order() -> None:
     assert 3.7 < ratio(*(np.asarray(run) for run in runs)) < 4.5
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_space_differences_are_of_second_order_away_from_the_lid() -> None:
     # At Re = 20 on the common points of the lower half: vorticity is infinite in the lid's corners,

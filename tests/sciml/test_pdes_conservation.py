@@ -212,7 +212,11 @@ def test_the_root_of_stefan_satisfies_its_equation_with_derivatives() -> None:
     chex.assert_trees_all_close(front, np.array([0.235087]), atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "param"), CASES)
+# Its programs are compiled for this test alone, in seconds for each law.
+@pytest.mark.parametrize(
+    ("name", "param"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] != "stefan")) for case in CASES],
+)
 def test_values_and_derivatives_are_finite_in_float32_also_at_corners(
     name: str, param: float
 ) -> None:
@@ -292,6 +296,7 @@ def test_a_penalty_of_the_residual_trains_what_the_field_closes_over(
     assert np.abs(grads).max() > 1e-3
 
 
+@pytest.mark.slow  # three programs for each law
 @pytest.mark.usefixtures("float64")
 def test_every_function_has_its_own_parameter() -> None:
     t, x = np.random.default_rng(4).uniform(0.01, 1, (2, 2, 7))

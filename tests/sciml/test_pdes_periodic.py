@@ -68,6 +68,7 @@ def test_mass_is_conserved_and_the_last_point_is_the_first() -> None:
     assert not np.any(ends.low) and not np.any(ends.high)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_the_resolution_inside_does_not_matter() -> None:
     params = sample_burgers_periodic(jax.random.key(1), 4)

@@ -142,7 +142,9 @@ def test_functions_are_numbered_and_contexts_cover_all_times() -> None:
     assert x.min() < 0 < x.max() <= 1
 
 
-@pytest.mark.parametrize("pde", list(LAWS))
+@pytest.mark.parametrize(
+    "pde", [pytest.param(x, marks=[pytest.mark.slow] * (x != "stefan")) for x in LAWS]
+)
 def test_masses_of_test_slices_are_those_of_their_profiles(pde: str) -> None:
     spec = spec_of(pde, **{"data.points": "401"})
     law, param = LAWS[pde], spec.test_params[-1]
@@ -161,6 +163,7 @@ def test_masses_of_test_slices_are_those_of_their_profiles(pde: str) -> None:
         np.testing.assert_allclose(values[x > rows.front[0] + 1e-6], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_penalty_knows_the_parameter_of_every_function() -> None:
     spec = spec_of("advection")
     model = model_spec(small().model)
@@ -206,6 +209,7 @@ def numbers_of(
     return {name: a if a.ndim == 1 else a.mean(axis=1) for name, a in numbers.items()}
 
 
+@pytest.mark.slow  # all methods in one program; each conserves in a test above
 def test_measures_are_those_of_predictions_and_only_updates_conserve() -> None:
     fields = {"constraint.shock_samples": "3", "model.inference_dropouts": "(0,)"}
     config = small(f"{CONFIG},pde=stefan", **fields)

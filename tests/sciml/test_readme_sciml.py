@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from tests.processes import REPOSITORY
 
@@ -17,6 +18,7 @@ def code_of(path: str, *, examples: int = 1) -> str:
     return "\n".join(found)
 
 
+@pytest.mark.slow  # the other example is run by default
 def test_the_readme_gives_a_strangers_operator_exact_ends() -> None:
     names: dict[str, Any] = {}
     exec(code_of("sciml/README.md"), names)
