@@ -263,7 +263,7 @@ def of_regression(networks: Any, inputs: Array, points: Array, grid: Array) -> t
     return *jax.vmap(constants)(networks), (errors(inputs), errors(grid))
 
 
-@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("d", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_bound_of_the_gap_holds_in_every_synthetic_case(d: int) -> None:
     random, n = np.random.default_rng(d), 64
     side = 4000 if d == 1 else 100

@@ -118,6 +118,7 @@ def test_curvature_is_that_of_the_dense_hessian_over_filters() -> None:
     assert found["sharpness_stderr"] < 0.3 * found["sharpness"]
 
 
+@pytest.mark.slow
 def test_planes_and_lines_go_through_the_weights_and_seeds_choose_images(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from landscape import products
 from landscape.curvature import eigenpairs, spectrum_ends
@@ -55,6 +56,7 @@ def test_the_hessian_of_a_product_of_two_numbers_is_the_one_by_hand() -> None:
         assert at_minimum.stderr == 0  # two dimensions, three vectors
 
 
+@pytest.mark.slow
 def test_averages_over_batches_of_any_sizes_are_those_of_all_rows() -> None:
     with jax.enable_x64(True):
         params, batch = init_relu(0, (4, 5, 3), has_bias=True), labelled(1, 23)

@@ -56,6 +56,7 @@ def test_ranks_on_the_device_in_float64() -> None:
         assert_ranks(feature_rank(x, q=0.9999), x, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_float32_finds_the_ranks_of_float64_by_either_method() -> None:
     x = features(SHAPES[0]).astype(np.float32)
     for method in ("gram", "svd"):

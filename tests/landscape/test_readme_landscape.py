@@ -59,6 +59,7 @@ def flattened(params: dict[str, Any]) -> tuple[np.ndarray, Any]:
     return np.concatenate([np.ravel(leaf) for leaf in leaves]), unravel
 
 
+@pytest.mark.slow  # the shortest example is run by default
 def test_the_readme_looks_at_a_network_in_plain_jax(tmp_path: Path) -> None:
     names, random = names_of(PLAIN), np.random.default_rng(0)
     shapes = {"kernel_0": (3, 4), "bias_0": (4,), "kernel_1": (4, 2)}
@@ -89,6 +90,7 @@ class StrangersNetwork(nn.Module):
         return nn.Dense(3)(nn.relu(x))
 
 
+@pytest.mark.slow
 def test_the_readme_looks_at_a_network_in_flax(tmp_path: Path) -> None:
     names, model = names_of(FLAX), StrangersNetwork()
     random = np.random.default_rng(1)
@@ -141,6 +143,7 @@ def test_the_readme_says_whether_training_is_at_the_edge_of_stability(
     np.testing.assert_allclose(allowed, 2 / top, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_readme_trains_with_sam_and_says_what_the_rank_is() -> None:
     """Against both passes written out, and NumPy's singular values."""
     names, random, rho = names_of(RANK), np.random.default_rng(0), 0.3

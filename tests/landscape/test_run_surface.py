@@ -124,6 +124,7 @@ def test_the_path_of_a_run_lies_on_its_principal_plane(
     assert path["losses"][-1] == pytest.approx(numbers["center"]["valid_error"], rel=FLOAT32)
 
 
+@pytest.mark.slow
 def test_the_center_of_a_surface_is_the_evaluation_of_the_run(
     normalized: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

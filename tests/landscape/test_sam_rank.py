@@ -181,6 +181,7 @@ def test_the_fixture_has_what_numpy_gives_at_seed_4() -> None:
     assert float(0.3 * arrays["student_c"]) == pytest.approx(-0.18, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_recorded_runs_come_out_digit_by_digit() -> None:
     config = config_of(",data=golden")
     optimizer, num_first = optax.sgd(config.optimizer.learning_rate), 9_977

@@ -190,6 +190,7 @@ def started(experiment: Experiment) -> Any:
     return zeros._replace(params=jax.tree_util.tree_map_with_path(drawn, state.params))
 
 
+@pytest.mark.slow  # the bound: test_two_towers.py
 def test_towers_learn_and_a_bottleneck_bounds_their_rank() -> None:
     fields = {"learning_rate": "0.01", "schedule": "constant", "warmup_steps": "0"}
     changed = {f"optimizer__{name}": value for name, value in fields.items()}

@@ -143,6 +143,7 @@ def test_transfer_is_the_vote_of_the_nearest_other_images() -> None:
     assert float(found["probe_5"]) == float(error)
 
 
+@pytest.mark.slow
 def test_a_network_trains_and_is_measured() -> None:
     fields = {name.replace(".", "__"): value for name, value in TINY.items()}
     config = config_of(",network=mixer", cost="squared", gradient__rho="0.1", **fields)

@@ -149,7 +149,7 @@ def test_a_step_is_gradient_descent_and_comes_to_know_the_sharpness(descent: tup
     assert sum(shares) < 1
 
 
-@pytest.mark.parametrize("penalty", ["jacobian", "sharpness"])
+@pytest.mark.parametrize("penalty", ["jacobian", pytest.param("sharpness", marks=pytest.mark.slow)])
 def test_penalties_lower_what_they_are_on(descent: tuple, penalty: str) -> None:
     _, plain, data, state, evaluate = descent
     changed = config_of(
@@ -190,7 +190,9 @@ def test_sharpness_goes_to_the_limit_and_stays_there() -> None:
     assert loss[-1] < 0.5 * loss[0]
 
 
-@pytest.mark.parametrize("setting", ["plain", "mixup", "augment"])
+@pytest.mark.parametrize(
+    "setting", ["plain", pytest.param("mixup", marks=pytest.mark.slow), "augment"]
+)
 def test_regularized_training_sees_what_it_ought_to(setting: str) -> None:
     fields = {"mixup": {"mixup": "1.0"}, "augment": {"augment": "true", "data__size": "14"}}
     config = config_of("regularization", batch_size="8", **fields.get(setting, {}))

@@ -155,6 +155,7 @@ for at_once in (1, 2):
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one(
     plane: Surface, child: Child, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ from tests.landscape.problems import (
 VALUES = np.r_[50.0, 30.0, np.linspace(-1, 1, 38)]
 
 
-@pytest.mark.parametrize("method", ["hutchinson", "hutch++"])
+@pytest.mark.parametrize("method", [pytest.param("hutchinson", marks=pytest.mark.slow), "hutch++"])
 def test_error_bars_of_a_trace_are_honest(method: str) -> None:
     with jax.enable_x64(True):
         batches = [{"matrix": jnp.asarray(symmetric(VALUES))}]

@@ -181,6 +181,7 @@ def test_a_tracked_step_makes_the_updates_of_as_many_steps() -> None:
         assert 0.2 < metrics["gauss_newton"] / metrics["sharpness"] < 5
 
 
+@pytest.mark.slow
 def test_another_gradient_is_followed_while_the_sharpness_is_that_of_the_loss() -> None:
     with jax.enable_x64(True):
         params, data = init_relu(0, (4, 6, 3), has_bias=True), labelled(0, 20)

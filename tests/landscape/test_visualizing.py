@@ -91,6 +91,7 @@ def errors_of_pair() -> dict[str, float]:
     return means(jax.jit(evaluate)(last, data, jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_the_small_batch_is_trained_by_plain_steps_on_parts_of_the_large_one() -> None:
     config = config_of(PAIR, num_steps=1)
     data, first, last = run_of_pair()
@@ -194,6 +195,7 @@ def test_a_map_agrees_with_a_picture_that_bends_where_its_ratio_is_large() -> No
     assert found["certain"] == 1
 
 
+@pytest.mark.slow
 def test_the_plane_of_a_flat_path_shows_the_losses_of_its_states(pair: measures.Trained) -> None:
     end, rows = variables_of(pair.run.state.small), jax.tree.map(jnp.asarray, pair.rows)
     plane = jax.jit(random_plane, static_argnames="rules")(jax.random.key(5), end, rules=FROZEN)
