@@ -289,7 +289,10 @@ def by_hand(params: Any, images: np.ndarray, norm: str, statistics: Any) -> Any:
     return (x @ params.out.kernel)[:, 0] + params.out.bias, found
 
 
-@pytest.mark.parametrize("norm", reward_model.NORMS)
+@pytest.mark.parametrize(
+    "norm",
+    [pytest.param(x, marks=[pytest.mark.slow] * (x != "batch")) for x in reward_model.NORMS],
+)
 def test_rewards_of_images_are_convolutions_by_hand(norm: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 2, 8, 8, 2)).astype(np.uint8)
 

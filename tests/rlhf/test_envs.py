@@ -79,7 +79,14 @@ def played(name: str) -> dict[str, Any]:
     return jax.device_get(jax.jit(program)(jax.random.key(3)))
 
 
-@pytest.mark.parametrize("name", sorted(ENVIRONMENTS))
+# A program for each; the bricks are an environment of images.
+QUICK = ("bricks", "chain", "pendulum")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=[pytest.mark.slow] * (x not in QUICK)) for x in sorted(ENVIRONMENTS)],
+)
 def test_random_actions_end_no_episode_before_its_horizon(name: str) -> None:
     env, rollout = make(name), played(name)["rollout"]
     steps = np.arange(1, NUM_STEPS + 1)

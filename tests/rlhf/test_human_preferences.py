@@ -104,6 +104,7 @@ def digest(folder: Path) -> str:
     return result["state_sha256"]
 
 
+@pytest.mark.slow  # test_labelling_training.py has a power cut
 def test_neither_a_power_cut_nor_more_evaluations_change_a_bit(whole: Path, tmp_path: Path) -> None:
     config = config_of(checkpoint_every="2", eval_every="2")
     with pytest.raises(Exception, match="power cut"):

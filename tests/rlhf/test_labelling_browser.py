@@ -220,6 +220,7 @@ def test_the_page_can_be_used_without_seeing_and_without_a_mouse(
         browser.wait(f"{SHOWING} !== '{shown}'")
 
 
+@pytest.mark.slow
 def test_an_answer_given_while_the_server_is_gone_is_sent_when_it_is_back(
     browser: Browser, tmp_path: Path
 ) -> None:

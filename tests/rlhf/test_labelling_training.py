@@ -127,6 +127,7 @@ def test_what_was_said_is_what_is_learned_from(taught: Path) -> None:
     assert not np.any(labels.rows.targets)
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_old_labels(taught: Path, tmp_path: Path) -> None:
     old = str(taught / store.NAME)
     config = config_of(people__labels=old, labels__total="0", labels__initial_share="0.0")
@@ -144,6 +145,7 @@ def test_a_run_begins_from_old_labels(taught: Path, tmp_path: Path) -> None:
     assert said(labels) == said(before) and len(said(labels)) == 6
 
 
+@pytest.mark.slow  # of all sources but people: test_human_preferences.py
 def test_the_task_s_reward_reaches_nothing_but_the_score() -> None:
     config = config_of()
     parts = learning.parts_of(config)
@@ -274,6 +276,7 @@ def answered_by_keyboard(work: Path, number: int) -> tuple[Path, dict[str, str]]
     return folder, typed
 
 
+@pytest.mark.slow  # a minute; above, six answers and a power cut
 @pytest.mark.skipif(
     browsers.executable() is None, reason="needs a browser: apt-get install chromium"
 )

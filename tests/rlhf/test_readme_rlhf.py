@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from rlhf.rollouts import Rollout, collect, start
 from rlhf.training import train
@@ -37,6 +38,7 @@ def test_a_strangers_environment_is_learned() -> None:
     assert scores[-3:].mean() > -0.15  # straight there: -0.1
 
 
+@pytest.mark.slow  # the other examples are run by default
 def test_a_policy_learns_what_a_rater_prefers() -> None:
     """The dot goes to the right edge, which the reward of its task does not say."""
     world, names = names_of(ENVIRONMENT), names_of(RATER)

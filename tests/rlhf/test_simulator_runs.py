@@ -75,6 +75,7 @@ needs_mujoco = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_mujoco
 def test_a_state_that_was_put_away_goes_on_to_the_bit_in_another_simulator() -> None:
     config = config_of("mujoco.py:cpu,task=inverted_pendulum,source=true", ROBOT)

@@ -37,7 +37,7 @@ def drawn(networks: Networks, key: jax.Array) -> tuple[Any, Lesson]:
     return policy, Lesson(observations, actions, advantages, advantages)
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "categorical"])
+@pytest.mark.parametrize("kind", ["gaussian", pytest.param("categorical", marks=pytest.mark.slow)])
 def test_fisher_products_are_those_of_the_hessian_of_the_divergence(
     kind: str, float64: None
 ) -> None:
