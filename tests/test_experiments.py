@@ -20,8 +20,18 @@ LIKE_ANOTHER = (
     "nfn.equivariant.mlp_generalization",
     "nfn.transformer.generalization",
     "nfn.transformer.inr_classification",
+    "rlhf.human_preferences.atari",
     "sciml.boon.shift",
     "sciml.boon.single_step",
+)
+# Tests of their papers build them and take steps by default, where the same contract is checked.
+TAKEN_ELSEWHERE = (
+    "finetune.surgical.adapt",
+    "landscape.sharpening.gradient_descent",
+    "landscape.sharpening.regularization",
+    "nfn.equivariant.editing",
+    "rlhf.human_preferences.control",
+    "rlhf.human_preferences.people",
 )
 WHOLE = "paper"  # the largest one-device program; other presets differ in sizes, rarely in code
 # Layers that repeat are traced one by one: one of each is enough by default, all of them are slow.
@@ -41,7 +51,8 @@ def parameters(*, slow: bool = False) -> list[pytest.ParameterSet]:
     """Returns the preset `paper` of experiments of different code, or all else as slow tests."""
 
     def is_default(variant: Variant) -> bool:
-        return variant.preset == WHOLE and not variant.name.startswith(LIKE_ANOTHER)
+        others = (*LIKE_ANOTHER, *TAKEN_ELSEWHERE)
+        return variant.preset == WHOLE and not variant.name.startswith(others)
 
     chosen = [variant for variant in preset_variants() if is_default(variant) != slow]
     marks = [pytest.mark.slow] if slow else []

@@ -39,6 +39,7 @@ def copy_of_the_tree(folder: Path) -> None:
             shutil.copyfile(REPOSITORY / name, folder / name)
 
 
+@pytest.mark.slow  # half a minute: trainings, and six files of tests
 def test_a_new_paper_trains_and_passes_the_tests_of_all_papers(
     child: Child, tmp_path: Path
 ) -> None:
