@@ -86,11 +86,8 @@ def drawn(space: WeightSpace) -> Permutations:
 
 @pytest.mark.parametrize(
     "name",
-    # The others are slow: chains are compared with loops and with the authors' package by default.
-    [
-        *("hidden only", "cnn", "rnn"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlp", "one output", "residual")),
-    ],
+    # The others are slow; the layer of a chain is compiled for other tests too.
+    [pytest.param(x, marks=[pytest.mark.slow] * (x not in ("mlp", "cnn"))) for x in SPACES],
 )
 def test_attention_commutes_with_all_permutations(name: str) -> None:
     x, move = random_features(SPACES[name]), mover(SPACES[name], drawn(SPACES[name]))
@@ -102,6 +99,7 @@ def test_attention_commutes_with_all_permutations(name: str) -> None:
         assert difference(moved[path], leaf) > 0.01 or leaf.ndim == 2, path
 
 
+@pytest.mark.slow  # numbers: below, with loops
 def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() -> None:
     space = mlp_space([2, 3, 2])  # five tokens of the hidden layer in chunks of three
     x, params = random_features(space), make_params(space)
@@ -280,6 +278,7 @@ def test_scores_are_scaled_by_the_whole_length_of_a_token() -> None:
     assert entropy(math.sqrt(32)) < 1.2
 
 
+@pytest.mark.slow
 def test_dropout_keeps_the_mean_of_the_output() -> None:
     x = jax.tree.map(
         lambda leaf: jnp.tile(leaf[:1], (500, *[1] * (leaf.ndim - 1))), random_features(SPACE)

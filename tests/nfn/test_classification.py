@@ -75,7 +75,7 @@ def moved_test_weights(data: Any, key: jax.Array, *, signs: bool) -> Any:
         ("np", "weights", False, True),
         pytest.param("hnp", "weights", False, True, marks=pytest.mark.slow),
         pytest.param("pt", "weights", False, True, marks=pytest.mark.slow),
-        ("mlp", "weights", True, True),
+        pytest.param("mlp", "weights", True, True, marks=pytest.mark.slow),
         pytest.param("mlp", "canonical", True, True, marks=pytest.mark.slow),
         pytest.param("np", "canonical", False, False, marks=pytest.mark.slow),
         pytest.param("hnp", "invariant", False, False, marks=pytest.mark.slow),
@@ -135,6 +135,7 @@ def test_normalized_weights_differ_by_the_scale_of_the_frequencies() -> None:
     assert raw["phase_least"] < raw["phase"]
 
 
+@pytest.mark.slow  # test_readme_nfn.py trains by default
 def test_training_lowers_the_loss_below_that_of_guessing() -> None:
     config = load_config(f"{CONFIG}:demo", SMALL)
     experiment, data, state = trained()
@@ -151,8 +152,8 @@ def test_training_lowers_the_loss_below_that_of_guessing() -> None:
     ("dataset", "kind", "span", "constants", "pooled"),
     [
         ("fashion_mnist", "np", 57, 6, 7),  # nfn/weights.py: 2-32-32-1
-        ("fashion_mnist", "hnp", 75, 7, 7),
-        ("cifar10", "np", 62, 6, 11),  # 2-32-32-3
+        pytest.param("fashion_mnist", "hnp", 75, 7, 7, marks=pytest.mark.slow),
+        pytest.param("cifar10", "np", 62, 6, 11, marks=pytest.mark.slow),  # 2-32-32-3
         ("cifar10", "hnp", 163, 11, 11),
     ],
 )
@@ -168,6 +169,7 @@ def test_the_paper_preset_has_as_many_parameters_as_the_dimension_of_its_maps(
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == 128 + layers + head
 
 
+@pytest.mark.slow  # test_experiments.py has it of all
 def test_a_large_data_set_does_not_enter_the_compiled_program() -> None:
     few, many = (
         load_config(f"{CONFIG}:demo", {"data.train_per_class": str(n)}) for n in (900, 18_000)

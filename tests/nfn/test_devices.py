@@ -29,6 +29,7 @@ def made() -> dict[str, Any]:
     return {"sirens": hashlib.sha256(bits).hexdigest(), "zoo": list(itertools.chain(*weights))}
 
 
+@pytest.mark.slow
 def test_two_devices_fit_the_same_sirens_to_the_bit_and_train_the_same_zoo(child: Child) -> None:
     code = (
         "import json, jax; from tests.nfn.test_devices import made; "

@@ -107,7 +107,7 @@ def layer_and_edits(kind: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.nda
     return jax.tree.map(np.asarray, everything(flat, sirens))
 
 
-@pytest.mark.parametrize("kind", ["np", "hnp", "pt"])
+@pytest.mark.parametrize("kind", ["np", "hnp", pytest.param("pt", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", EXACT)
 def test_hnp_contains_the_exact_edits_as_linear_maps_and_np_and_pt_do_not(
     name: str, kind: str
@@ -136,8 +136,9 @@ def mlp_space_of(widths: tuple[int, ...]) -> WeightSpace:
 @pytest.mark.parametrize(
     ("kind", "canonical"),
     [
-        *(("np", True), ("hnp", False), ("mlp", False)),
-        *(pytest.param(kind, False, marks=pytest.mark.slow) for kind in ("np", "pt")),
+        ("hnp", False),
+        pytest.param("np", True, marks=pytest.mark.slow),
+        *(pytest.param(kind, False, marks=pytest.mark.slow) for kind in ("np", "pt", "mlp")),
     ],
 )
 def test_permuting_hidden_neurons_commutes_with_every_editor_but_the_mlp(
@@ -210,6 +211,7 @@ def shown(config: Any, params: SirenParams) -> tuple[jax.Array, jax.Array]:
     return both(params)
 
 
+@pytest.mark.slow
 def test_an_editor_without_the_symmetry_is_seen_to_change_under_permutations() -> None:
     """It silences the first hidden neuron, whichever that is."""
     config = load_config(f"{CONFIG}:cpu,edit=contrast", SMALL)
@@ -237,7 +239,7 @@ def test_an_editor_without_the_symmetry_is_seen_to_change_under_permutations() -
     assert abs(measured["permuted_test_mse"] - measured["test_mse"]) > 1e-5
 
 
-@pytest.mark.parametrize("kind", ["np", "mlp_aug"])
+@pytest.mark.parametrize("kind", ["np", pytest.param("mlp_aug", marks=pytest.mark.slow)])
 def test_a_fresh_editor_changes_little_and_its_first_step_is_finite(kind: str) -> None:
     _, experiment = small("contrast", kind)
     data = jax.tree.map(jnp.asarray, experiment.data())
@@ -259,9 +261,14 @@ def test_a_fresh_editor_changes_little_and_its_first_step_is_finite(kind: str) -
         # store redundant parameters: 62 instead of 57 matrices per pair of channels for one
         # output (NP), 98 instead of 75 and 196 instead of 163 (HNP), see nfn/layers.py.
         ("mnist", "np", 57, 4.13e6),
-        ("mnist", "hnp", 75, 6.44e6),
-        ("mnist", "pt", 6, 0.40e6),
-        ("cifar10", "np", 62, 4.13e6),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in (
+                ("mnist", "hnp", 75, 6.44e6),
+                ("mnist", "pt", 6, 0.40e6),
+                ("cifar10", "np", 62, 4.13e6),
+            )
+        ),
         ("cifar10", "hnp", 163, 12.9e6),
     ],
 )

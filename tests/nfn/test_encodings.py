@@ -100,7 +100,14 @@ def code(position: float) -> np.ndarray:
     return np.concatenate([np.sin(angle), np.cos(angle), [position]])
 
 
-@pytest.mark.parametrize("space", [MLP_SPACE, CONV_LAST, mlp_space([3, 2]), mlp_space([3, 4, 1])])
+@pytest.mark.parametrize(
+    "space",
+    [
+        *(pytest.param(x, marks=pytest.mark.slow) for x in (MLP_SPACE, mlp_space([3, 4, 1]))),
+        CONV_LAST,
+        mlp_space([3, 2]),
+    ],
+)
 def test_weights_get_the_code_of_their_input_or_output(space: WeightSpace) -> None:
     x = random_features(space, 2, 2)
     y = io_encoding(x, space=space, num_bands=BANDS, max_frequency=MAX_FREQUENCY)
@@ -157,7 +164,9 @@ def test_codes_need_a_space_with_inputs_and_outputs() -> None:
         encodings.init_io_embedding(jax.random.key(0), space=space, c=1)
 
 
-@pytest.mark.parametrize("space", [hidden_only(MLP_SPACE), CONV_LAST])
+@pytest.mark.parametrize(
+    "space", [pytest.param(hidden_only(MLP_SPACE), marks=pytest.mark.slow), CONV_LAST]
+)
 def test_normalized_data_have_mean_0_and_std_1_in_every_folded_channel(space: WeightSpace) -> None:
     x = random_features(space, 2, 4, 3)
     x = {path: 3 * leaf + 5 for path, leaf in x.items()}

@@ -31,11 +31,10 @@ from nfn.weights import (
 MLP_SPACE = mlp_space([3, 4, 5, 2])
 CNN_SPACE = cnn_space(channels=(2, 3, 4), filters=((3, 2), (1, 2)), dense=(3,))
 SPACES = [
-    MLP_SPACE,
     hidden_only(CNN_SPACE),
     *(
         pytest.param(space, marks=pytest.mark.slow)
-        for space in (hidden_only(MLP_SPACE), CNN_SPACE, mlp_space([2, 4, 1]))
+        for space in (MLP_SPACE, hidden_only(MLP_SPACE), CNN_SPACE, mlp_space([2, 4, 1]))
     ),
 ]
 
@@ -106,7 +105,7 @@ def test_fixed_axes_are_folded_before_the_channels() -> None:
     np.testing.assert_array_equal(unfold(spec, y), x)
 
 
-@pytest.mark.parametrize("space", [MLP_SPACE, CNN_SPACE])
+@pytest.mark.parametrize("space", [pytest.param(MLP_SPACE, marks=pytest.mark.slow), CNN_SPACE])
 def test_refolding_moves_inputs_and_outputs_into_channels_and_back(space: WeightSpace) -> None:
     hidden = hidden_only(space)
     x = random_features(space, 2, 3)
@@ -191,7 +190,8 @@ def test_permutations_are_uniform() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "input_shape"), [(SineMLP(), (6, 3)), (PooledCNN(), (2, 7, 6, 2))]
+    ("module", "input_shape"),
+    [pytest.param(SineMLP(), (6, 3), marks=pytest.mark.slow), (PooledCNN(), (2, 7, 6, 2))],
 )
 def test_networks_do_not_change_under_coupled_permutations_of_hidden_neurons(
     module: nn.Module, input_shape: tuple[int, ...]

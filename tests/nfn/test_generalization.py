@@ -45,7 +45,10 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("kind", ["np", pytest.param("hnp", marks=pytest.mark.slow), "statnn"])
+@pytest.mark.slow  # test_readme_nfn.py has it of such a predictor
+@pytest.mark.parametrize(
+    "kind", ["np", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hnp", "statnn"))]
+)
 def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
     experiment, data, state = drawn(load_config(f"{CONFIG}:cpu,kind={kind}", SMALL))
     assert experiment.predict is not None
@@ -60,6 +63,7 @@ def test_permuted_networks_get_the_same_prediction(kind: str) -> None:
     assert change < min(1e-4, 1e-2 * predictions.std())
 
 
+@pytest.mark.slow  # test_readme_nfn.py trains one by default
 def test_training_a_predictor_ranks_the_networks_it_is_trained_on() -> None:
     # 36 networks near chance are too few for others: test_readme_nfn.py has those it has not seen.
     config = load_config(f"{CONFIG}:cpu,kind=hnp", SMALL)
@@ -71,6 +75,7 @@ def test_training_a_predictor_ranks_the_networks_it_is_trained_on() -> None:
     assert metrics["permuted_change"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_predictor_without_the_symmetry_is_seen_to_change_under_permutations() -> None:
     """Its answer is the first weight of the first hidden neuron."""
 
@@ -97,6 +102,7 @@ def test_a_predictor_without_the_symmetry_is_seen_to_change_under_permutations()
     assert metrics["test_tau"] == pytest.approx(kendalltau(predictions, test["accuracy"])[0])
 
 
+@pytest.mark.slow  # trains a zoo
 def test_seeds_share_validation_and_test_networks_and_larger_sets_hold_smaller_ones() -> None:
     section = load_config(f"{CONFIG}:cpu", SMALL).data
     fewer = load_config(f"{CONFIG}:cpu", {**SMALL, "data.train_runs": "20"}).data
@@ -113,6 +119,7 @@ def test_seeds_share_validation_and_test_networks_and_larger_sets_hold_smaller_o
     assert len(set(one["train"] + one["valid"] + one["test"])) == 60
 
 
+@pytest.mark.slow
 def test_a_zoo_with_snapshots_has_the_shapes_it_announces() -> None:
     small = {name: value for name, value in SMALL.items() if name != "data.channels"}
     config = load_config(f"{MLP_CONFIG}:cpu", {**small, "data.snapshots": "3", "data.piece": "30"})

@@ -54,7 +54,11 @@ def count(tree: Any) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "inputs", "probes"),
-    [("nft", "canonical", 3), ("np", "weights", 0)],
+    [
+        # That attention has the symmetry is in test_transformer_stack.py by default.
+        pytest.param("nft", "canonical", 3, marks=pytest.mark.slow),
+        ("np", "weights", 0),
+    ],
 )
 def test_permuted_sirens_have_the_same_array(kind: str, inputs: str, probes: int) -> None:
     fields = {**SMALL, "model.inputs": inputs, "model.num_probes": str(probes)}
@@ -135,6 +139,7 @@ def test_a_moved_siren_draws_the_moved_picture() -> None:
     assert len({float(np.abs(x - picture).max()) for x in drawn}) > 6
 
 
+@pytest.mark.slow  # two decoders, compiled for long
 def test_decoders_start_from_a_drawn_siren() -> None:
     space = siren_space((2, 16, 16, 1))
     additive = additive_decoder(space, c_in=8, widths=(16, 16), omega=OMEGA)
@@ -163,7 +168,10 @@ def test_decoders_start_from_a_drawn_siren() -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "encoder", "total"),
-    [("mnist", 21_200_640, 22_294_689), ("cifar10", 21_201_152, 21_655_500)],
+    [
+        ("mnist", 21_200_640, 22_294_689),
+        pytest.param("cifar10", 21_201_152, 21_655_500, marks=pytest.mark.slow),
+    ],
 )
 def test_the_autoencoder_of_the_paper_has_its_size(dataset: str, encoder: int, total: int) -> None:
     experiment = build(load_config(f"{CONFIG}:paper,dataset={dataset}"))
@@ -174,6 +182,7 @@ def test_the_autoencoder_of_the_paper_has_its_size(dataset: str, encoder: int, t
     assert count(params) - fixed == total
 
 
+@pytest.mark.slow
 def test_the_classifier_of_the_paper_has_its_size() -> None:
     experiment = build(load_config(f"{CLASSIFICATION}:paper"))
     params = jax.eval_shape(lambda: experiment.init(jax.random.key(0))).params

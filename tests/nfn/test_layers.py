@@ -112,10 +112,10 @@ def rolls(space: WeightSpace, *groups: str) -> Permutations:
 CODED = ("pt", "np + io code", "np + io embedding")
 PAIRS = [(kind, name) for kind in ("np", "hnp") for name in SPACES]
 PAIRS += [(kind, name) for kind in CODED for name in ("mlp", "conv last")]
-# The other pairs are slow: test_span.py has both kinds of such spaces by default.
-DEFAULT = [("np", name) for name in ("cnn", "rnn", "residual")]
-DEFAULT += [("hnp", name) for name in ("mlp", "one output", "conv last")]
-DEFAULT += [(kind, "conv last") for kind in CODED]
+slow = partial(pytest.param, marks=pytest.mark.slow)
+# The other pairs are slow: test_span.py has more of such spaces, every map of them.
+DEFAULT = [("np", "cnn"), ("np", "rnn"), ("hnp", "mlp"), ("pt", "conv last")]
+DEFAULT += [("np + io code", "conv last")]
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,15 @@ def test_layers_commute_with_exactly_the_permutations_they_promise(kind: str, na
             assert change > 1e-2
 
 
-SLOW_PAIRS = (("np", "mlp"), ("hnp", "cnn"), ("hnp", "rnn"), ("pt", "cnn"), ("pt", "rnn"))
+SLOW_PAIRS = [("np", name) for name in ("mlp", "rnn")]
+SLOW_PAIRS += [(kind, name) for kind in ("hnp", "pt") for name in ("cnn", "rnn")]
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        *(("np", "cnn"), ("np", "rnn"), ("hnp", "mlp"), ("pt", "mlp")),
-        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW_PAIRS),
+        *(("np", "cnn"), ("hnp", "mlp"), ("pt", "mlp")),
+        *(slow(*pair) for pair in SLOW_PAIRS),
     ],
 )
 def test_only_the_pointwise_layer_has_the_decoupled_symmetry(kind: str, name: str) -> None:
@@ -168,7 +169,7 @@ def test_only_the_pointwise_layer_has_the_decoupled_symmetry(kind: str, name: st
         assert change > 1e-2
 
 
-@pytest.mark.parametrize(("kind", "name"), [("np", "rnn"), ("hnp", "mlp")])
+@pytest.mark.parametrize(("kind", "name"), [slow("np", "rnn"), ("hnp", "mlp")])
 def test_gradients_of_an_invariant_loss_are_equivariant(kind: str, name: str) -> None:
     space, hidden = SPACES[name], hidden_only(SPACES[name])
     layer, x = make_layer(kind, space), random_features(space)
@@ -236,6 +237,7 @@ def test_an_axis_order_may_differ_between_tensors() -> None:
     np.testing.assert_allclose(transposed["b"], y["b"], atol=1e-14)
 
 
+@pytest.mark.slow  # every test above has a batch
 def test_leading_axes_are_a_batch() -> None:
     layer, x = make_layer("np", SPACE), random_features(SPACE)
     y = layer(x)
@@ -261,7 +263,7 @@ def fan_ins(space: WeightSpace, c_in: int) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("space", [SPACE, hidden_only(SPACES["cnn"]), SPACES["rnn"]])
+@pytest.mark.parametrize("space", [slow(SPACE), slow(hidden_only(SPACES["cnn"])), SPACES["rnn"]])
 def test_all_maps_into_a_tensor_share_one_fan_in(space: WeightSpace) -> None:
     c_in, c_out = 8, 16
     fan_in = fan_ins(space, c_in)
@@ -295,7 +297,8 @@ def test_the_pointwise_layer_has_the_fan_in_of_its_tensor() -> None:
         assert 0.95 * bound < jnp.abs(params.matrices[spec.path]).max() <= bound
 
 
-@pytest.mark.parametrize("space", [hidden_only(SPACE), pytest.param(SPACE, marks=pytest.mark.slow)])
+@pytest.mark.slow  # the bounds above say it of one layer
+@pytest.mark.parametrize("space", [hidden_only(SPACE), SPACE])
 def test_variance_survives_five_layers(space: WeightSpace) -> None:
     """He initialization keeps E[relu(y)^2] of features that do not vary along permuted axes."""
     c = 64
@@ -315,7 +318,7 @@ def test_variance_survives_five_layers(space: WeightSpace) -> None:
     assert 1 / 3 < power < 3
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv last"])
+@pytest.mark.parametrize("name", [slow("mlp"), "conv last"])
 def test_pools_are_invariant_means_in_the_order_of_the_tensors(name: str) -> None:
     space, hidden = SPACES[name], hidden_only(SPACES[name])
     x = random_features(space)
@@ -334,6 +337,7 @@ def test_pools_are_invariant_means_in_the_order_of_the_tensors(name: str) -> Non
     assert np.abs(change).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_dropout_zeroes_whole_kernel_channels_and_single_bias_entries() -> None:
     space, rate = SPACES["cnn"], 0.25
     x = {p: jnp.asarray(np.ones((500, *shape))) for p, shape in feature_shapes(space, 2).items()}

@@ -42,8 +42,12 @@ def count(tree: Any) -> int:
 
 @pytest.mark.parametrize(
     ("space", "sparsity"),
-    [(MLP, 0.0), (MLP, 0.9), (CNN, 0.5), (CNN, 0.95)],
-    ids=["mlp, all", "mlp", "cnn, half", "cnn"],
+    [
+        pytest.param(MLP, 0.0, id="mlp, all", marks=pytest.mark.slow),
+        pytest.param(MLP, 0.9, id="mlp"),
+        pytest.param(CNN, 0.5, id="cnn, half", marks=pytest.mark.slow),
+        pytest.param(CNN, 0.95, id="cnn"),
+    ],
 )
 def test_masks_have_exactly_the_stated_sparsity_and_keep_all_biases(
     space: WeightSpace, sparsity: float
@@ -93,7 +97,9 @@ def test_the_ticket_of_a_network_that_does_not_move_is_its_largest_weights() -> 
     np.testing.assert_array_equal(twice["Dense_0"]["kernel"], expected)
 
 
-@pytest.mark.parametrize("space", [MLP, CNN], ids=["mlp", "cnn"])
+@pytest.mark.parametrize(
+    "space", [pytest.param(MLP, id="mlp", marks=pytest.mark.slow), pytest.param(CNN, id="cnn")]
+)
 def test_training_under_a_mask_learns_and_leaves_pruned_weights_at_zero(
     space: WeightSpace,
 ) -> None:
@@ -140,6 +146,7 @@ def test_a_member_is_the_same_in_any_chunk_and_in_any_company() -> None:
             assert np.std(expected, axis=0).max() > 0.01  # members differ
 
 
+@pytest.mark.slow
 def test_random_masks_share_with_a_ticket_what_chance_gives() -> None:
     params = weights(mlp_space((40, 30, 20, 10)))
     ticket = keep_top(jax.tree.map(jnp.abs, params), sparsity=0.9)

@@ -91,7 +91,9 @@ ARCHITECTURES = {
 }
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=[pytest.mark.slow] * (x != "rnn")) for x in ARCHITECTURES]
+)
 def test_permuting_hidden_neurons_preserves_the_function_of_a_flax_network(name: str) -> None:
     module, input_shape, space = ARCHITECTURES[name]
     key_x, key_init, key_permutation = jax.random.split(jax.random.key(0), 3)
@@ -190,6 +192,7 @@ def test_the_layer_of_a_square_kernel_is_the_formula_written_out() -> None:
             np.testing.assert_allclose(y[:, i, j], expected, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_group_on_three_axes_works_too() -> None:
     """Bell(6) = 203 maps, Bell(3) = 5 constants; fixed axes multiply; other groups in between."""
     cube = TensorSpec("t", (4, 2, 4, 3, 4), ("h", None, "h", "g", "h"))
@@ -210,7 +213,10 @@ def test_a_group_on_three_axes_works_too() -> None:
         assert np.ptp(leaf) > 0.1
 
 
-@pytest.mark.parametrize(("size", "rank"), [(2, 8), (3, 14), (4, 15)])
+@pytest.mark.parametrize(
+    ("size", "rank"),
+    [(2, 8), *(pytest.param(*x, marks=pytest.mark.slow) for x in ((3, 14), (4, 15)))],
+)
 def test_a_group_smaller_than_its_axes_has_redundant_parameters(size: int, rank: int) -> None:
     """Four indices among two neurons are never all different; see `num_linear_parameters`."""
     space = weight_space([TensorSpec("h", (size, size), ("h", "h"))])

@@ -71,7 +71,7 @@ def test_initial_weights_are_uniform_within_the_bounds_of_the_paper() -> None:
         assert abs(draws.var() - 1 / 3) < 5 * math.sqrt(4 / 45 / draws.size)
 
 
-@pytest.mark.parametrize("sine", ["jnp", "polynomial"])
+@pytest.mark.parametrize("sine", [pytest.param("jnp", marks=pytest.mark.slow), "polynomial"])
 def test_siren_is_what_its_definition_says(sine: SineMethod) -> None:
     params = init_siren(jax.random.key(1), widths=(2, 16, 16, 3), omega=30.0)
     coordinates = coordinate_grid(9)
@@ -140,6 +140,7 @@ def test_images_that_are_not_square_are_drawn_row_by_row(fitted: FittedSirens) -
     np.testing.assert_allclose(images[:, :, 0][:, [1, 2]], square[:, [2, 4], 0], atol=1e-5)
 
 
+@pytest.mark.slow  # a program of its own
 def test_color_images_of_bytes_are_fitted_in_all_channels() -> None:
     gray = smooth_images(6).reshape(2, 3, 8, 8)
     images = np.round(255 * np.moveaxis(gray, 1, -1)).astype(np.uint8)
@@ -160,6 +161,7 @@ def test_a_network_does_not_depend_on_other_images(fitted: FittedSirens) -> None
     assert change[[0, 3, 9]].max(axis=(1, 2)).min() > 0.01
 
 
+@pytest.mark.slow  # a program of its own
 def test_another_chunk_or_a_piece_of_the_set_begins_the_same_fits(begun: FittedSirens) -> None:
     # Chunks of 3 and a piece from 4 on, which is in other places of them: another program.
     piece = fit_sirens(smooth_images(10)[4:], **FIT | {"steps": 5, "chunk": 3, "first": 4})
@@ -204,6 +206,7 @@ def test_images_that_do_not_fit_are_refused(
         fit_sirens(images, **FIT | change)
 
 
+@pytest.mark.slow  # a program of its own
 def test_a_fit_that_diverges_names_network_and_knob() -> None:
     images = smooth_images(3)
 

@@ -56,15 +56,16 @@ LARGE = {
     ),
     "784-128-128-10": (mlp_space([784, 128, 128, 10]), (62, 6), (1_269_190, 807)),
 }
-# Slow are those whose kind of coupling another space has too: chains, and groups on two axes.
-SLOW = ("2-3-2", "2-3-3-2", "square residual 2-4-1")
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TINY]
+# By default a chain, filters, and groups on two axes, these in one kind of layer; the rest is slow.
+DEFAULT = ("3-2-2-1", "conv 1-3-2")
+TWO_AXES = "np rnn 2-4-2"
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name not in DEFAULT)) for name in TINY]
 CASES = [
     pytest.param(
         space if kind == "np" else hidden_only(space),
         counts,
         id=f"{kind} {name}",
-        marks=[pytest.mark.slow] * (name in SLOW),
+        marks=[pytest.mark.slow] * (name not in DEFAULT and f"{kind} {name}" != TWO_AXES),
     )
     for name, (space, *both) in TINY.items()
     for kind, counts in zip(("np", "hnp"), both, strict=True)

@@ -97,7 +97,9 @@ def test_the_kl_divergence_is_the_mean_log_ratio_of_densities() -> None:
     assert (jnp.abs(jnp.mean(ratios, axis=0) - model.kl_from_prior(posterior)) < 4 * stderr).all()
 
 
-@pytest.mark.parametrize("kind", ["np", pytest.param("pt", marks=pytest.mark.slow), "hnp"])
+@pytest.mark.parametrize(
+    "kind", ["np", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pt", "hnp"))]
+)
 def test_decoder_and_encoder_commute_with_permutations_of_hidden_neurons(kind: str) -> None:
     spec = SPEC._replace(kind=kind)
     inner = hidden_only(SPACE) if kind == "hnp" else SPACE
@@ -164,6 +166,7 @@ def test_an_experiment_trains_and_measures_masks_of_the_stated_sparsity(network:
     assert 0 <= measured["drawn_overlap"] <= 100
 
 
+@pytest.mark.slow  # draws and prunes networks
 def test_the_rows_without_a_model_share_networks_and_metrics() -> None:
     config = load_config(f"{CONFIG}:cpu", SMALL)
     values = baselines(config)

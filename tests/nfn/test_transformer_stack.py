@@ -49,7 +49,7 @@ SPEC = TransformerSpec(
 )
 
 
-@pytest.mark.parametrize("share_ff", [False, True])
+@pytest.mark.parametrize("share_ff", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_block_adds_attention_then_two_maps_of_every_weight_each_after_a_norm(
     share_ff: bool,
 ) -> None:

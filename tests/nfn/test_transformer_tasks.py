@@ -72,6 +72,7 @@ def moved(space: WeightSpace, weights: Any) -> Any:
     return features.permute_params(space, weights, order)
 
 
+@pytest.mark.slow
 def test_the_editor_learns_and_permuting_hidden_neurons_commutes_with_it() -> None:
     experiment, data, state = train(load_config(EDITING, SMALL_EDITING))
     assert experiment.predict is not None

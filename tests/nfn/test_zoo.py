@@ -60,7 +60,11 @@ def images(channels: tuple[int, ...] = CNN.channels) -> ZooImages:
 
 @pytest.mark.parametrize(
     ("channels", "dense", "shape"),
-    [((1, 4, 5, 6), (10,), (14, 14, 1)), ((2, 3), (4, 5), (7, 5, 2)), ((49,), (8, 6, 10), (49,))],
+    [
+        pytest.param((1, 4, 5, 6), (10,), (14, 14, 1), marks=pytest.mark.slow),
+        ((2, 3), (4, 5), (7, 5, 2)),
+        ((49,), (8, 6, 10), (49,)),
+    ],
 )
 def test_a_network_is_that_of_flax(
     channels: tuple[int, ...], dense: tuple[int, ...], shape: tuple[int, ...]
@@ -149,6 +153,7 @@ def test_networks_trained_together_are_as_good_as_one_after_another() -> None:
     assert np.std(alone.test_accuracy) > 0
 
 
+@pytest.mark.slow  # a program of its own, as the next two
 def test_dropout_changes_what_is_trained() -> None:
     rows = np.full(6, 5, np.int32)  # the same network six times, but for dropout
     drawn = draw_hyperparameters(CNN, rows, seed=0, num_images=60)
@@ -162,6 +167,7 @@ def test_dropout_changes_what_is_trained() -> None:
         assert np.abs(kernel[other] - kernel[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_snapshots_are_trainings_cut_short() -> None:
     data = images(channels=(36,))
     recipe = CNN._replace(channels=(36,), dense=(5, 3), snapshots=3, dropout=(0.0, 0.0))
@@ -179,6 +185,7 @@ def test_snapshots_are_trainings_cut_short() -> None:
         np.testing.assert_array_equal(ours[:, 1], other[:, 0])
 
 
+@pytest.mark.slow
 def test_networks_that_diverge_are_drawn_again() -> None:
     data = images()
     wild = CNN._replace(
