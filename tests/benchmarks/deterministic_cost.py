@@ -26,6 +26,7 @@ from common.keys import root_key
 from common.loop import program
 from tests.measurements import record
 
+ONLY = flags.DEFINE_list("only", [], "Only configs with one of these words in their paths")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "calls of each program", lower_bound=1)
 CONFIGS = (
     "nfn/equivariant/configs/inr_classification.py:cpu",
@@ -86,6 +87,8 @@ def measure_all() -> dict[str, Any]:
     """Returns the CPU milliseconds of a step of every program, median over rounds."""
     rows: dict[str, dict[str, float]] = {}
     for path in CONFIGS:
+        if ONLY.value and not any(word in path for word in ONLY.value):
+            continue
         ways = calls(path)
         times = [{name: call() for name, call in ways.items()} for _ in range(ROUNDS.value + 1)]
         rows[path] = {name: statistics.median(row[name] for row in times[1:]) for name in ways}
