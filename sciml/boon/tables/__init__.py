@@ -1,7 +1,7 @@
 """The tables of the paper by name; its own could not be read, so ours have names of their own."""
 
 from common.tables import named
-from sciml.boon.tables import multi_step, resolution, shift, single_step
+from sciml.boon.tables import multi_step, released, resolution, shift, single_step
 
 TABLES = named(
     {
@@ -9,5 +9,6 @@ TABLES = named(
         "multi_step": multi_step,
         "resolution": resolution,
         "shift": shift,
+        "released": released,
     }
 )
