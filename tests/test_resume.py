@@ -7,6 +7,7 @@ retry: a rendezvous of more simulated devices than cores can hang.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -200,9 +201,10 @@ def test_a_signal_saves_says_how_to_go_on_and_exits_75(
     assert signal.getsignal(number) == before
 
 
-SLOW_DATA = """
+SLOW_PARTS = """
 import hashlib, pathlib
 from tests.tiny.experiment import line
+from tests.tiny.slow_experiment import slow
 
 def slow_data(config):
     one, mark = line(config), pathlib.Path(config.config_dir, "making")
@@ -214,15 +216,34 @@ def slow_data(config):
         return one.data()
 
     return one._replace(data=data)
+
+def slow_final(config):
+    one, mark = slow(config), pathlib.Path(config.config_dir, "making")
+
+    def final(state, data, key):
+        if not mark.exists():
+            mark.touch()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**8)
+        return one.evaluate(state, data, key)
+
+    return one._replace(final=final)
 """
 
 
-def test_a_signal_while_data_are_made_ends_at_once_and_the_same_command_goes_on(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("what", "config", "said"),
+    [
+        ("slow_data", "config.py", "lab: SIGTERM: ended; there is nothing new"),
+        ("slow_final", "slow.py", "lab: stopped at step "),  # which takes 15 ms, and there are 100
+    ],
+)
+def test_a_signal_while_something_is_made_ends_at_once_and_the_same_command_goes_on(
+    tmp_path: Path, what: str, config: str, said: str
 ) -> None:
-    (tmp_path / "mine.py").write_text(SLOW_DATA)
-    text = (REPOSITORY / "tests/tiny/config.py").read_text()
-    (tmp_path / "config.py").write_text(text.replace("experiment.py:line", "mine.py:slow_data"))
+    (tmp_path / "mine.py").write_text(SLOW_PARTS)
+    text = (REPOSITORY / "tests/tiny" / config).read_text()
+    text = re.sub(r"[a-z_]+\.py:[a-z]+\"", f'mine.py:{what}"', text)
+    (tmp_path / "config.py").write_text(text)
     arguments = ["train", f"--config={tmp_path}/config.py:cpu", f"--workdir={tmp_path}/runs"]
     with subprocess.Popen(
         [sys.executable, "-m", "common.lab.cli", *arguments],
@@ -240,6 +261,6 @@ def test_a_signal_while_data_are_made_ends_at_once_and_the_same_command_goes_on(
 
     assert time.monotonic() - asked < 5
     assert process.returncode == 75, error
-    assert error.splitlines()[-1].startswith("lab: SIGTERM: ended; there is nothing new")
+    assert error.splitlines()[-1].startswith(said)
     assert "Traceback" not in error
     assert cli.main(arguments) == 0

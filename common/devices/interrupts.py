@@ -13,6 +13,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from common.errors import Interrupted
 # Ctrl-C; a scheduler or `kill`; the terminal is gone; Slurm's --signal=USR1@60 and submitit's USR2.
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 NOTHING = "there is nothing new to save"
+UNNEEDED = "unneeded"  # names of threads whose work nobody waits for at the end begin so
 # A terminal that closes, `make` and some shells send the same signal twice: no one insists so fast.
 SAME_SECONDS = 0.2
 
@@ -137,6 +139,17 @@ def watch(*, to_the_end: bool = False) -> Iterator[None]:
         else:
             _watching.close()
             _watching = None
+
+
+def leave_behind(code: int) -> None:
+    """Ends the program with this code if a thread still works on what nobody needs any more.
+
+    Python would wait for it, and a call of XLA takes minutes. What was saved is on disk.
+    """
+    if any(thread.name.startswith(UNNEEDED) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 @contextlib.contextmanager

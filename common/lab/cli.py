@@ -41,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # the process is ours
         memory.keep_freed_memory()
     with interrupts.watch(to_the_end=argv is None):
-        return _main(list(sys.argv[1:] if argv is None else argv))
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        if argv is None:
+            interrupts.leave_behind(code)
+        return code
 
 
 def _main(arguments: list[str]) -> int:

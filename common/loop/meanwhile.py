@@ -12,18 +12,19 @@ from typing import Any
 import jax
 
 from common.devices import distributed
+from common.devices.interrupts import UNNEEDED
 
 Make = Callable[[], Any]
 
 
 class Meanwhile:
-    """One thread, which makes one thing after the other; closing waits for the one it makes.
+    """One thread, which makes one thing after the other.
 
     In a run of several processes each thing is made at once: they compile in the same order.
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "meanwhile") if distributed.is_single() else None
+        self._thread = ThreadPoolExecutor(1, UNNEEDED) if distributed.is_single() else None
         self._made: list[Future[Any]] = []
 
     def make(self, function: Make) -> Make:
@@ -48,6 +49,6 @@ class Meanwhile:
                 future.result()
 
     def close(self) -> None:
-        """Waits for what is being made; of the rest nothing is."""
+        """Has nothing more made; what is being made is not waited for."""
         if self._thread is not None:
-            self._thread.shutdown(cancel_futures=True)
+            self._thread.shutdown(wait=False, cancel_futures=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from common.devices.interrupts import UNNEEDED
 from common.evaluation import limited, sums_over
 from common.loop.meanwhile import Meanwhile
 
@@ -42,12 +43,15 @@ def test_what_goes_wrong_is_raised_once_it_is_known_and_where_it_is_needed() -> 
             meanwhile.check()
 
 
-def test_what_has_not_begun_when_it_is_closed_is_not_made() -> None:
+def test_closing_waits_for_nothing_and_has_nothing_more_made() -> None:
     begun, go_on, made = threading.Event(), threading.Event(), []
     meanwhile = Meanwhile()
     meanwhile.make(lambda: (begun.set(), go_on.wait()))
     meanwhile.make(lambda: made.append(1))
     begun.wait()
-    threading.Timer(0.05, go_on.set).start()
-    meanwhile.close()
+    meanwhile.close()  # with the first still being made
+    go_on.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith(UNNEEDED):
+            thread.join()
     assert made == []
