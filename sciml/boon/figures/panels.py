@@ -52,14 +52,22 @@ STYLES = tuple(  # of lines that must be told apart, in gray too
 FLOOR = 1e-9  # what is exactly 0 on a logarithmic axis
 
 
-def errors(axis: "Axes", data: Mapping[str, Any], pdes: Sequence[str]) -> None:
-    """Draws relative L2 of all rows on a logarithmic scale, grouped by equation."""
+def errors(axis: "Axes", data: Mapping[str, Any], pdes: Sequence[str], *, in_line: int = 5) -> None:
+    """Draws relative L2 of all rows on a logarithmic scale, grouped by equation.
+
+    Args:
+        axis: Where.
+        data: The table's JSON.
+        pdes: The equations.
+        in_line: Names beside one another in the legend.
+    """
     shown = cells(data)
     series = {
         row: [shown.get((row, column(pde, ERROR)), Shown()) for pde in pdes] for row in rows(data)
     }
     bars(axis, [TITLES[pde] for pde in pdes], series, COLORS)
-    axis.legend(fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
+    axis.legend(fontsize=8, ncols=in_line, frameon=False, **below)
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     if high < 2 * low:  # else a difference of a percent would look like one of many times

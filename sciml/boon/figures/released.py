@@ -16,4 +16,4 @@ def draw(data: Mapping[str, Any], run_directories: RunDirectories, out_path: Pat
     measured = cells(data)
     pdes = [pde for pde in PDES if (RELEASED, column(pde, ERROR)) in measured]  # one in full
     with page(out_path, (9, 4.5), dpi=120) as figure:
-        errors(figure.subplots(), data, pdes)
+        errors(figure.subplots(), data, pdes, in_line=3)  # long names
