@@ -196,7 +196,7 @@ def _prepare(
         left=left,
         evaluate=meanwhile.make(lambda: program.compile_evaluate(evaluate(), layout, left)),
         first_nan=program.lower_first_nan(layout).compile(),
-        final=experiment.final and meanwhile.make(partial(lower, experiment.final)),
+        final=meanwhile.make(partial(lower, experiment.final)) if experiment.final else None,
         undefined=stops.Undefined(config.best_metric),
         outside=stack.enter_context(outside.opened(experiment, config, directory)),
         checkpoints=checkpoints,

@@ -66,8 +66,9 @@ def errors(axis: "Axes", data: Mapping[str, Any], pdes: Sequence[str], *, in_lin
         row: [shown.get((row, column(pde, ERROR)), Shown()) for pde in pdes] for row in rows(data)
     }
     bars(axis, [TITLES[pde] for pde in pdes], series, COLORS)
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
-    axis.legend(fontsize=8, ncols=in_line, frameon=False, **below)
+    axis.legend(
+        fontsize=8, ncols=in_line, loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False
+    )
     axis.set_yscale("log")
     low, high = axis.get_ylim()
     if high < 2 * low:  # else a difference of a percent would look like one of many times
