@@ -90,7 +90,7 @@ TABLE = Table(
     config="nfn/transformer/configs/inr_classification.py",
     cells=tuple(_cells()),
     reasons={
-        "it_reaches_the_paper": "Steps are one size of several: an array of ours holds a "
+        "it_reaches_the_paper": "Steps are one size of several: an array of ours has a "
         "sixteenth of the numbers of the paper's, from an encoder with an eighth of its channels, "
         "and the curve says that steps alone do not make up for it.",
         "curve_says_something": "Four sizes over less than a decade fix neither floor nor "
