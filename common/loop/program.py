@@ -23,7 +23,7 @@ PyTree = Any
 
 # XLA merges common subexpressions before it simplifies a program of several devices, and after it
 # in one of a single device: what it then simplifies is another program, which rounds otherwise.
-_SAME_ON_ANY_NUMBER = {"xla_disable_hlo_passes": "cse"}
+SAME_ON_ANY_NUMBER = {"xla_disable_hlo_passes": "cse"}
 
 
 class Layout(NamedTuple):
@@ -132,7 +132,7 @@ def lower_step(experiment: Experiment, config: ConfigDict, layout: Layout) -> ja
         )
 
     out = (_shardings(layout.state), sharding.replicated(layout.mesh))
-    options = _SAME_ON_ANY_NUMBER if config.deterministic and _is_cpu(layout.mesh) else None
+    options = SAME_ON_ANY_NUMBER if config.deterministic and _is_cpu(layout.mesh) else None
     jitted = jax.jit(call, donate_argnums=0, out_shardings=out, compiler_options=options)
     with jax.set_mesh(layout.mesh), gradients.following(config):
         return jitted.lower(layout.state, layout.data, layout.batches, layout.key, layout.step)

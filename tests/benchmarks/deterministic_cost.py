@@ -24,6 +24,7 @@ from common.config import load_config
 from common.experiment import build
 from common.keys import root_key
 from common.loop import program
+from tests.benchmarks.peers.jax_cases import random_like
 from tests.measurements import record
 
 ONLY = flags.DEFINE_list("only", [], "Only configs with one of these words in their paths")
@@ -57,10 +58,12 @@ def _call(path: str, *, is_ordered: bool, is_merged: bool = False) -> Call:
     config = load_config(path, overrides)
     experiment = build(config)
     layout = program.layout(experiment, config, sharding.make_mesh(dict(config.mesh)))
-    options = {} if is_merged else program._SAME_ON_ANY_NUMBER
-    with mock.patch.object(program, "_SAME_ON_ANY_NUMBER", options):
+    options = {} if is_merged else program.SAME_ON_ANY_NUMBER
+    with mock.patch.object(program, "SAME_ON_ANY_NUMBER", options):
         step = program.lower_step(experiment, config, layout).compile()
-    data = jax.tree.map(_drawn, layout.data)
+    data = sharding.place(
+        random_like(layout.data), jax.tree.map(lambda leaf: leaf.sharding, layout.data)
+    )
     batches = program.place_batches(program.stack_batches(experiment, config, 0), layout)
     key = root_key(config)
     held = [program.lower_init(experiment, layout).compile()(key)]
@@ -72,15 +75,6 @@ def _call(path: str, *, is_ordered: bool, is_merged: bool = False) -> Call:
         return 1e3 * (time.process_time() - start) / config.steps_per_call
 
     return call
-
-
-def _drawn(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """Returns an array of the shape: normal numbers, or zeros where they are no floats."""
-    if np.issubdtype(leaf.dtype, np.floating):
-        values = np.random.default_rng(0).standard_normal(leaf.shape).astype(leaf.dtype)
-    else:
-        values = np.zeros(leaf.shape, leaf.dtype)
-    return jax.device_put(values, leaf.sharding)
 
 
 def measure_all() -> dict[str, Any]:

@@ -33,10 +33,14 @@ def random_features(space: WeightSpace, channels: int, batch: int) -> Features:
 def random_data(experiment: Experiment) -> Any:
     """Returns positive random numbers in place of an experiment's data."""
     assert experiment.abstract_data is not None
+    return random_like(experiment.abstract_data())
+
+
+def random_like(shapes: Any) -> Any:
+    """Returns positive random numbers of these shapes and types, in the order of their leaves."""
     generator = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: jnp.asarray(np.abs(generator.normal(size=leaf.shape)), leaf.dtype),
-        experiment.abstract_data(),
+        lambda leaf: jnp.asarray(np.abs(generator.normal(size=leaf.shape)), leaf.dtype), shapes
     )
 
 
