@@ -10,17 +10,21 @@ would. Features: see `nfn.features`.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from nfn.dot_attention import dot_attention
 from nfn.features import Features, align_rank, num_channels
 from nfn.layers import LinearParams
 from nfn.weights import TensorSpec, WeightSpace
+
+PyTree = Any
 
 SHARED = "shared"
 
@@ -167,31 +171,61 @@ def paper_attention(
     return _unproject(params, outputs, x, space=space)
 
 
-def by_networks(layer: Callable[[Features], Features], x: Features, size: int) -> Features:
-    """Returns layer(x), `size` networks of the batch at a time, recomputed in the backward pass.
+def by_networks(
+    layer: Callable[[PyTree, Features], Features],
+    params: PyTree,
+    x: Features,
+    size: int,
+    *,
+    axis: str = "data",
+) -> Features:
+    """Returns layer(params, x), `size` networks at a time, recomputed in the backward pass.
 
     For CPUs: what is between the steps of attention among wide layers then stays in the cache, of
-    1 or 2 networks of 32 neurons and 64 channels for each device. Networks at
-    equal distances go together, so that a batch over d devices stays where it is if d divides
-    `size`. Size 0: all at once.
+    1 or 2 networks of 32 neurons and 64 channels for each device. Over the devices of a mesh that
+    is set (`jax.set_mesh`) each takes its own networks in turn, if their number divides `size` and
+    the batch, and gradients of the parameters are summed over them once. Else networks at equal
+    distances go together, so that a sharded batch stays where it is.
 
     Args:
         layer: Acts on the networks of one batch axis, on each alone.
+        params: Its parameters, the same on all devices.
         x: Features with one batch axis.
-        size: Networks at a time.
+        size: Networks at a time. Size 0: all at once.
+        axis: Of the mesh, that batches are split over.
     """
     count = len(next(iter(x.values())))
     if not 0 < size < count:
-        return layer(x)
+        return layer(params, x)
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = mesh.shape[axis] if axis in mesh.auto_axes else 1
+    if devices == 1 or size % devices or count % devices:
+        return _in_turn(layer, params, x, size)
+    split, whole = PartitionSpec(axis), PartitionSpec()
+    over_devices = jax.shard_map(
+        partial(_in_turn, layer, size=size // devices),
+        in_specs=(whole, split),
+        out_specs=split,
+        axis_names={axis},
+        check_vma=False,
+    )
+    return over_devices(params, x)
+
+
+def _in_turn(
+    layer: Callable[[PyTree, Features], Features], params: PyTree, x: Features, size: int
+) -> Features:
+    count = len(next(iter(x.values())))
     full = count // size * size
 
     def split(y: Float[Array, "batch ..."]) -> Float[Array, "steps size ..."]:
         return jnp.moveaxis(y[:full].reshape(size, -1, *y.shape[1:]), 1, 0)
 
-    ys = jax.lax.map(jax.checkpoint(layer), jax.tree.map(split, x))
+    one = jax.checkpoint(partial(layer, params))
+    ys = jax.lax.map(one, jax.tree.map(split, x))
     ys = jax.tree.map(lambda y: jnp.moveaxis(y, 1, 0).reshape(full, *y.shape[2:]), ys)
     if full < count:
-        rest = layer({path: y[full:] for path, y in x.items()})
+        rest = layer(params, {path: y[full:] for path, y in x.items()})
         ys = {path: jnp.concatenate([y, rest[path]]) for path, y in ys.items()}
     return ys
 

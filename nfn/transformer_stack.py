@@ -164,8 +164,9 @@ def transformer(
     if spec.remat:
         one_block = jax.checkpoint(one_block)
     for block_params, block_key in zip(params.blocks, keys, strict=True):
-        bound = partial(one_block, block_params, key=block_key)
-        x = attention.by_networks(bound, x, 0 if key is not None else spec.network_chunk)
+        bound = partial(one_block, key=block_key)
+        chunk = 0 if key is not None else spec.network_chunk
+        x = attention.by_networks(bound, block_params, x, chunk)
     if params.output is not None:
         x = layers.pointwise(_cast(params.output, spec.dtype), x, space=space)
     return _cast(x, "float32")

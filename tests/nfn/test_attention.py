@@ -105,10 +105,8 @@ def test_chunks_of_queries_and_of_networks_change_no_number_and_no_gradient() ->
     x, params = random_features(space), make_params(space)
 
     def value(params: AttentionParams, chunk: int, size: int) -> jax.Array:
-        layer = partial(
-            attention.attention, params, space=space, num_heads=HEADS, query_chunk=chunk
-        )
-        y = attention.by_networks(layer, x, size)
+        layer = partial(attention.attention, space=space, num_heads=HEADS, query_chunk=chunk)
+        y = attention.by_networks(layer, params, x, size)
         by_place = {  # networks in another order would be seen
             path: jnp.tensordot(jnp.arange(1.0, 1 + len(leaf)), jnp.sin(leaf), axes=1)
             for path, leaf in y.items()

@@ -41,7 +41,7 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
         layer = partial(transformer_stack.block, space=space, spec=spec)
 
     def forward(params: Any, x: Features) -> Features:
-        return attention.by_networks(partial(layer, params), x, networks * mesh.size)
+        return attention.by_networks(layer, params, x, networks * mesh.size)
 
     def loss(params: Any, x: Features) -> jax.Array:
         return jnp.sum(jnp.stack([jnp.mean(leaf**2) for leaf in forward(params, x).values()]))
@@ -50,8 +50,12 @@ def case(kind: str, size: str, *, backward: bool) -> Case:
     x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     compiled = jax.jit(jax.value_and_grad(loss) if backward else forward)
-    program = (compiled, (params, x))
-    return Case(lambda: jax.block_until_ready(compiled(params, x)), program=program)
+
+    def run() -> Any:
+        with jax.set_mesh(mesh):  # as the loop does
+            return jax.block_until_ready(compiled(params, x))
+
+    return Case(run, program=(compiled, (params, x)))
 
 
 def main() -> None:
