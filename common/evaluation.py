@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from common.precision import wide, widened
+from common.sharding import spread
 
 PyTree = Any
 SumCount = tuple[jax.Array, jax.Array]
@@ -130,7 +131,7 @@ def _values(
     index = jnp.where(index < count, index, 0).reshape(num_chunks, chunk)
 
     def one(chosen: jax.Array) -> dict[str, jax.Array]:
-        part = jax.tree.map(lambda x: _over_devices(x[chosen]), rows)
+        part = jax.tree.map(lambda x: spread(x[chosen]), rows)
         keys = () if key is None else (jax.random.fold_in(key, chosen[0]),)
         values = function(part, *keys)
         for name, value in values.items():
@@ -167,17 +168,6 @@ def _num_rows(rows: PyTree) -> int:
     if not count:
         raise ValueError(f"{name} is empty: {shapes[name]}; there is no mean over no rows")
     return count
-
-
-def _over_devices(rows: jax.Array) -> jax.Array:
-    """Splits the leading axis over all devices of the mesh under which this is traced.
-
-    Not inside `shard_map`, where every device has work of its own.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or mesh.manual_axes or rows.shape[0] % mesh.size:
-        return rows
-    return jax.lax.with_sharding_constraint(rows, jax.P(tuple(mesh.axis_names)))
 
 
 def classification_values(

@@ -174,9 +174,9 @@ def masked(paths: str, *, base: Gradient = plain) -> Gradient:
 def accumulated(parts: int, *, base: Gradient = plain) -> Gradient:
     """Returns the mean gradient over equal slices of the batch, one slice in memory at a time.
 
-    Equals `base` up to rounding for a loss that is a mean over the batch. Slice i sees
-    fold_in(key, i), and entries of the batch without axes whole. Narrow floats are summed in
-    float32.
+    Equals `base` up to rounding for a loss that is a mean over the batch. Slice i has rows i,
+    i + parts, ..., so that all devices work on each, and sees fold_in(key, i), and entries of the
+    batch without axes whole. Narrow floats are summed in float32.
 
     Raises:
         UserError: While traced, if the rows do not divide or entries differ in their number.
@@ -191,7 +191,7 @@ def accumulated(parts: int, *, base: Gradient = plain) -> Gradient:
         def accumulated_value_and_grad(
             params: PyTree, data: PyTree, batch: PyTree, key: jax.Array
         ) -> tuple[Any, PyTree]:
-            slices = split_rows(batch, parts, "parts")
+            slices = split_rows(batch, parts, "parts", strided=True)
 
             def one(index: jax.Array) -> tuple[Any, PyTree]:
                 rows = jax.tree.map(lambda x: x[index], slices)

@@ -193,8 +193,16 @@ def mean_of(total: jax.Array, count: int, dtype: Any) -> jax.Array:
     return mean if precision.wide(dtype) == dtype else mean.astype(dtype)
 
 
-def split_rows(batch: PyTree, parts: int, knob: str) -> PyTree:
-    """Returns the batch in `parts` equal slices [parts, rows, ...]; scalars are in each of them."""
+def split_rows(batch: PyTree, parts: int, knob: str, *, strided: bool = False) -> PyTree:
+    """Returns the batch in `parts` equal slices [parts, rows, ...]; scalars are in each of them.
+
+    Args:
+        batch: Entries have the same number of rows, or no axes.
+        parts: Number of slices.
+        knob: What an error calls that number.
+        strided: Slice i has rows i, i + parts, ...: of a batch that is split over devices each has
+            its share of every slice. Else a slice is of rows that follow each other.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(batch)
     counts = {path_name("batch", path): rows.shape[0] for path, rows in leaves if rows.ndim}
     if len(set(counts.values())) > 1:
@@ -213,6 +221,9 @@ def split_rows(batch: PyTree, parts: int, knob: str) -> PyTree:
     def one(rows: jax.Array) -> jax.Array:
         if not rows.ndim:
             return jnp.broadcast_to(rows, (parts,))
-        return rows.reshape(parts, rows.shape[0] // parts, *rows.shape[1:])
+        count, shape = rows.shape[0] // parts, rows.shape[1:]
+        if strided:
+            return jnp.moveaxis(rows.reshape(count, parts, *shape), 1, 0)
+        return rows.reshape(parts, count, *shape)
 
     return jax.tree.map(one, batch)

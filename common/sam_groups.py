@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from common.errors import UserError
 from common.gradient_types import ValueAndGrad
 from common.plain_gradient import WISHES, mean_of, split_rows, summed
-from common.sharding import path_name
+from common.sharding import path_name, spread
 
 PyTree = Any
 
@@ -36,6 +36,8 @@ def in_groups(of_group: ValueAndGrad, m: int) -> ValueAndGrad:
 
             def one(group: PyTree) -> tuple[Any, PyTree]:
                 rows, number = group
+                if not _is_ordered():
+                    rows = jax.tree.map(spread, rows)  # of a group that all devices take together
                 own = jax.tree.map(lambda key: jax.random.fold_in(key, number), key)
                 return of_group(params, data, rows, own)
 
@@ -64,9 +66,8 @@ def _groups(batch: PyTree, m: int) -> int:
 
 def _shared(local: Callable[..., PyTree], count: int) -> Callable[..., PyTree]:
     """Splits the groups, the leading axis of the last two arguments, over all devices; adds up."""
-    mesh, wishes = jax.sharding.get_abstract_mesh(), WISHES.get()
-    is_ordered = wishes is not None and wishes.logical_shards
-    if mesh.empty or mesh.size == 1 or count % mesh.size or is_ordered:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or count % mesh.size or _is_ordered():
         return local
     axes = tuple(mesh.axis_names)
     split, whole = PartitionSpec(axes), PartitionSpec()
@@ -76,3 +77,9 @@ def _shared(local: Callable[..., PyTree], count: int) -> Callable[..., PyTree]:
         out_specs=whole,
         check_vma=False,
     )
+
+
+def _is_ordered() -> bool:
+    """Tells if sums have a fixed order, which `plain` sees to."""
+    wishes = WISHES.get()
+    return wishes is not None and bool(wishes.logical_shards)

@@ -134,6 +134,19 @@ def place(tree: PyTree, targets: PyTree) -> PyTree:
     return jax.tree.map(one, tree, targets)
 
 
+def spread(rows: jax.Array) -> jax.Array:
+    """Splits the leading axis over all devices of the mesh under which this is traced.
+
+    Where there is one, and its size divides the axis; not inside `jax.shard_map`, where every
+    device has work of its own. For what is taken out of arrays row by row: the compiler would have
+    all devices compute all of it.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.manual_axes or not rows.ndim or rows.shape[0] % mesh.size:
+        return rows
+    return jax.lax.with_sharding_constraint(rows, PartitionSpec(tuple(mesh.axis_names)))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
