@@ -26,21 +26,12 @@ from landscape.products import hessian_product
 from tests.benchmarks import update_scaling
 from tests.benchmarks.peers import anp_jax, landscape_case, nfn_jax, nft_jax, rlhf_jax, sciml_jax
 from tests.benchmarks.peers.jax_cases import serve_jax
+from tests.benchmarks.peers.operation_kinds import kind_of
 from tests.benchmarks.peers.timed_cases import Case
 
 STREAM = 2**25  # float32 numbers of an array that no cache holds
 POINTS = 20_000  # of the conservation update
 IMAGES = 128  # of a batch for ResNet-20
-# What an operation of a compiled program is, by the start of its name; the rest is elementwise.
-KINDS = {
-    "products": ("dot", "ynn_fusion", "convolution", "custom-call"),
-    "copies": (
-        *("copy", "concatenate", "transpose", "slice", "dynamic", "pad", "gather", "scatter"),
-        *("bitcast", "broadcast", "reverse", "select-and-scatter"),
-    ),
-    "sums": ("reduce", "add_reduce", "multiply_reduce"),
-    "loops": ("while", "call", "conditional"),
-}
 
 
 def stream_case() -> Case:
@@ -197,14 +188,6 @@ def profile(run: Callable[[], Any]) -> dict[str, float]:
     del times["loops"]  # what is in them is told by itself
     total = sum(times.values())
     return {kind: time / total for kind, time in times.most_common()}
-
-
-def kind_of(operation: str) -> str:
-    """Returns the kind of an operation, "elementwise" if it is none of `KINDS`."""
-    for kind, starts in KINDS.items():
-        if operation.startswith(starts):
-            return kind
-    return "elementwise"
 
 
 def main() -> None:
