@@ -21,11 +21,16 @@ class Meanwhile:
     """One thread, which makes one thing after the other.
 
     In a run of several processes each thing is made at once: they compile in the same order.
+
+    Args:
+        first: What is to be made before anything else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *first: Make) -> None:
         self._thread = ThreadPoolExecutor(1, UNNEEDED) if distributed.is_single() else None
         self._made: list[Future[Any]] = []
+        for function in first:
+            self.make(function)
 
     def make(self, function: Make) -> Make:
         """Has something made, as in the context of the caller; returns what waits for it."""

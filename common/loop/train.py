@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from common import contract, metric_names, sharding
 from common.checkpoints import manifest
-from common.checkpoints.checkpoint import Checkpoints, Restored
+from common.checkpoints.checkpoint import Checkpoints, Restored, orbax
 from common.config import canonical_json, config_hash
 from common.devices import distributed, memory
 from common.devices.interrupts import first_signal, saved
@@ -181,7 +181,7 @@ def _prepare(
     else:
         stops.require_same_data(from_record(restored.extra), found)
         start, origin = _continued(restored, config)
-    meanwhile = stack.enter_context(contextlib.closing(Meanwhile()))
+    meanwhile = stack.enter_context(contextlib.closing(Meanwhile(orbax)))
     run = _Run(
         experiment=experiment,
         config=config,
