@@ -284,11 +284,13 @@ class Imported(NamedTuple):
     Attributes:
         heavy: Libraries of `HEAVY` loaded after those of `LIGHT`.
         devices: Whether JAX had asked for its devices at the end.
+        orbax: Whether it was loaded by the whole of our code.
         files: What was written.
     """
 
     heavy: list[str]
     devices: bool
+    orbax: bool
     files: list[Path]
 
 
@@ -305,13 +307,13 @@ heavy = [name for name in {HEAVY!r} if name in sys.modules]
 for name in {names!r}:
     importlib.import_module(name)
 from jax._src import xla_bridge
-print(json.dumps([heavy, xla_bridge.backends_are_initialized()]))
+print(json.dumps([heavy, xla_bridge.backends_are_initialized(), "orbax" in sys.modules]))
 """
     env = {"HOME": str(folder), "LAB_CACHE": str(folder / "cache"), "MPLCONFIGDIR": "/dev/null/x"}
     done = child(code, cwd=folder, env=env, seconds=60)
     assert done.returncode == 0, done.stderr
-    heavy, devices = json.loads(done.stdout)
-    return Imported(heavy, devices, [path for path in folder.rglob("*") if path.is_file()])
+    heavy, devices, orbax = json.loads(done.stdout)
+    return Imported(heavy, devices, orbax, [path for path in folder.rglob("*") if path.is_file()])
 
 
 def test_the_command_line_and_config_errors_load_nothing_heavy(imported: Imported) -> None:
@@ -321,6 +323,10 @@ def test_the_command_line_and_config_errors_load_nothing_heavy(imported: Importe
 def test_a_command_begins_without_numpy(child: Child) -> None:
     done = child("import sys, common.lab.cli, common.tables; print('numpy' in sys.modules)")
     assert done.stdout.split() == ["False"], done.stderr
+
+
+def test_what_writes_checkpoints_is_imported_by_the_first_one(imported: Imported) -> None:
+    assert not imported.orbax
 
 
 def test_importing_a_module_queries_no_device_and_writes_no_file(imported: Imported) -> None:
