@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from common import contract, metric_names, sharding
 from common.checkpoints import manifest
-from common.checkpoints.checkpoint import Checkpoints, Restored
+from common.checkpoints.checkpoint import Checkpoints, Restored, orbax
 from common.config import canonical_json, config_hash
 from common.devices import distributed, memory
 from common.devices.interrupts import first_signal, saved
@@ -182,6 +182,7 @@ def _prepare(
         stops.require_same_data(from_record(restored.extra), found)
         start, origin = _continued(restored, config)
     meanwhile = stack.enter_context(contextlib.closing(Meanwhile()))
+    meanwhile.make(orbax)  # for the first checkpoint
     run = _Run(
         experiment=experiment,
         config=config,

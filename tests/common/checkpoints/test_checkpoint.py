@@ -72,13 +72,13 @@ def test_snapshot_is_complete_before_save_returns(
     host = np.zeros(1000)
     address = state["0"].unsafe_buffer_pointer()
     handed_over = []
-    save_async = checkpoint.ocp.save_async
+    save_async = checkpoint.orbax().save_async
 
     def record(path: str, arrays: Any, **options: Any) -> Any:
         handed_over.extend(arrays.values())
         return save_async(path, arrays, **options)
 
-    monkeypatch.setattr(checkpoint.ocp, "save_async", record)
+    monkeypatch.setattr(checkpoint.orbax(), "save_async", record)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"device": state, "host": host})
         for _ in range(50):
