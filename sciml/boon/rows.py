@@ -17,6 +17,7 @@ BOON_MWT = "BOON-MWT"
 RELEASED, BOON_RELEASED = "FNO, as released", "BOON-FNO, as released"
 WRITE_RELEASED = "BOON-FNO, as released, no elimination"
 EXACT_RELEASED = "BOON-FNO, as released, exact elimination"
+CLIPPED = "BOON-FNO, as released, gradients clipped"
 
 VARIANTS = {  # row: argument of the config files
     FNO: "kind=plain",
@@ -32,10 +33,11 @@ VARIANTS = {  # row: argument of the config files
     WRITE_RELEASED: "kind=write_released",
     EXACT_RELEASED: "kind=exact_released",
     BOON_RELEASED: "kind=boon_released",
+    CLIPPED: "kind=boon_released,clip=50",  # of the order of gradients after the first steps
 }
 CONSTRAINED = (
     *(LAST, WRITE, BOON, BOON_VALUE, BOON_INPUTS, BOON_MWT),
-    *(WRITE_RELEASED, EXACT_RELEASED, BOON_RELEASED),
+    *(WRITE_RELEASED, EXACT_RELEASED, BOON_RELEASED, CLIPPED),
 )
 TITLES = {
     "stokes": "Stokes",

@@ -22,13 +22,18 @@ TIMES = {
     "heat": 0.5,
     "heat_flux": 0.5,
 }
-CHOICES = {"preset": ("cpu", "paper", "pod"), "pde": tuple(TIMES), **sections.NETWORKS}
+CHOICES = {
+    "preset": ("cpu", "paper", "pod"),
+    "pde": tuple(TIMES),
+    **sections.NETWORKS,
+    "clip": 0.0,  # ours: largest norm of a gradient; 0: any
+}
 ALLOWED = {"data.name": CHOICES["pde"], **sections.ALLOWED}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Returns the config of "preset[,key=value...]", as `CHOICES` offers them."""
-    preset, pde, kind, base = choices(arg, CHOICES).values()
+    preset, pde, kind, base, clip = choices(arg, CHOICES).values()
     is_mwt = base == "mwt"
     config = ConfigDict()
     config.experiment = "sciml.boon:single_step"
@@ -55,6 +60,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         padding=(0.0,),
     )
     config.optimizer = sections.optimizer_section(decay_every=1_250)  # notebooks: 50 epochs
+    if clip:
+        config.optimizer.clip_norm = clip
     if preset == "cpu":
         _cpu(config)
     elif preset == "pod":  # v5e 16x16: four samples a chip

@@ -1,7 +1,7 @@
 """The tables of the paper by name; its own could not be read, so ours have names of their own."""
 
 from common.tables import named
-from sciml.boon.tables import multi_step, released, resolution, shift, single_step
+from sciml.boon.tables import clipped, multi_step, released, resolution, shift, single_step
 
 TABLES = named(
     {
@@ -10,5 +10,6 @@ TABLES = named(
         "resolution": resolution,
         "shift": shift,
         "released": released,
+        "clipped": clipped,
     }
 )
