@@ -34,8 +34,11 @@ def make_schedule(
     all steps: (0.5, 0.75) is halfway and at three quarters (step).
 
     Raises:
-        UserError: For an unknown schedule, or one whose own fields are out of range.
+        UserError: For an unknown schedule, or fields that are out of range.
     """
+    _require_not_negative(
+        learning_rate=learning_rate, warmup_steps=warmup_steps, final_fraction=final_fraction
+    )
     steps = max(num_steps - warmup_steps, 1)
     end = learning_rate * final_fraction
     if schedule == "constant":
@@ -94,7 +97,7 @@ def make_optimizer(
     gradients nor their sums.
 
     Raises:
-        UserError: For an unknown field, optimizer or schedule.
+        UserError: For an unknown field, optimizer or schedule, or a field that is out of range.
     """
     for field in unknown:
         names = inspect.signature(make_optimizer).parameters
@@ -115,6 +118,9 @@ def make_optimizer(
         decay_factor=decay_factor,
         decay_at=decay_at,
     )
+    _require_not_negative(weight_decay=weight_decay, clip_norm=clip_norm)
+    if not 0 <= momentum < 1:
+        raise UserError(f"config.optimizer.momentum={momentum}: expected 0 <= momentum < 1")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm > 0 else []
     if name in ("sgd", "adam") and weight_decay > 0:
         parts.append(optax.add_decayed_weights(weight_decay))
@@ -127,6 +133,12 @@ def make_optimizer(
         parts.append(make(rate, weight_decay=weight_decay))
     chain = _in_float32(optax.chain(*parts))
     return _only(trainable, chain) if trainable else chain
+
+
+def _require_not_negative(**fields: float) -> None:
+    for name, value in fields.items():
+        if not value >= 0:
+            raise UserError(f"config.optimizer.{name}={value}: expected a number of at least 0")
 
 
 def _are_shares(values: tuple[float, ...]) -> bool:

@@ -186,13 +186,19 @@ def test_parameters_outside_trainable_keep_their_bits_and_have_no_state(name: st
         ({"schedule": "step", "decay_at": (0.5, 0.5)}, ("decay_at=(0.5, 0.5)", "increasing")),
         ({"schedule": "step", "decay_at": (0.5,), "decay_every": 9}, ("decay_every=9", "either")),
         ({"weight_decai": 1}, ("weight_decai", 'did you mean "weight_decay"', "learning_rate")),
+        ({"weight_decay": -1}, ("weight_decay=-1", "at least 0")),  # not: no decay, unsaid
+        ({"clip_norm": -1}, ("clip_norm=-1", "at least 0")),
+        ({"learning_rate": -0.1}, ("learning_rate=-0.1", "at least 0")),
+        ({"warmup_steps": -1}, ("warmup_steps=-1", "at least 0")),
+        ({"final_fraction": -1}, ("final_fraction=-1", "at least 0")),
+        ({"momentum": 1}, ("momentum=1", "< 1")),
     ],
 )
-def test_an_unknown_name_is_one_line_with_the_nearest(
+def test_an_unknown_name_or_a_number_out_of_range_is_one_line(
     options: dict[str, Any], parts: tuple[str, ...]
 ) -> None:
     with pytest.raises(UserError) as error:
-        make_optimizer(num_steps=9, learning_rate=0.1, **options)
+        make_optimizer(num_steps=9, **{"learning_rate": 0.1, **options})
 
     text = str(error.value)
     assert text.startswith("config.optimizer.") and "\n" not in text
