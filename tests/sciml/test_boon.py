@@ -256,6 +256,7 @@ def test_eight_devices_train_as_one_does_and_keep_the_boundary(child, tmp_path) 
         (SINGLE, {"data.scales": "(0.1,)"}, "config.data.scales"),
         (f"{MULTI},pde=stokes,kind=boon_released", {}, "kind=boon_released: .* one axis"),
         (f"{SINGLE},pde=heat,kind=plain_released,base=mwt", {}, "config.model.base=mwt"),
+        (f"{SINGLE},clip=-1", {}, "config.optimizer.clip_norm=-1.0: .*at least 0"),
         (SHIFT, {"data.shifts": "(1.0,0.0)"}, "config.data.shifts=.*not 0"),
         (SHIFT, {"data.shifts": "(-3.0,)"}, "config.data.shifts=.*above 0"),
         (SHIFT, {"data.shifts": "()"}, "config.data.shifts=.*one or more"),

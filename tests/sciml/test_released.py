@@ -85,6 +85,26 @@ def test_a_released_layer_is_its_recipe_by_calls(kind: Kind, eliminates: bool) -
     np.testing.assert_allclose(ours, np.maximum(theirs, 0), rtol=1e-11, atol=1e-11 * theirs.std())
 
 
+def test_a_gradient_grows_without_bound_as_the_scalar_that_is_divided_by_vanishes() -> None:
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(POINTS, BATCH, CHANNELS)))
+
+    def of_other_channels(scalar: jax.Array) -> jax.Array:  # which it is not read off
+        weights = jnp.zeros((MODES, CHANNELS, CHANNELS)).at[:, :, 1].set(1.0)
+        weights = weights.at[0, 0, 0].set(POINTS * scalar)  # of the mean: the same everywhere
+        params = like._replace(re=weights.reshape(like.re.shape), im=jnp.zeros(like.im.shape))
+        kernel = spectral_kernel(params, (POINTS,))
+        return jnp.sum(scalar_elimination(kernel, x, BoundaryCondition("neumann"))[..., 1] ** 2)
+
+    with jax.enable_x64(True):
+        init = partial(init_spectral, modes=(MODES,), c_in=CHANNELS, c_out=CHANNELS)
+        like = draw(jax.random.key(1), init)
+        gradient = jax.jit(jax.grad(of_other_channels))
+        small, smaller = (float(gradient(jnp.float64(s))) for s in (1e-4, 1e-6))
+
+    # Outputs are a + b / s, their squares b^2 / s^2, so that the gradient is -2 b^2 / s^3.
+    assert smaller / small == pytest.approx(100.0**3, rel=0.01)
+
+
 def test_exact_elimination_in_a_released_layer_is_the_refinement_of_its_kernel() -> None:
     random = np.random.default_rng(1)
     x = random.normal(size=(POINTS, BATCH, CHANNELS))

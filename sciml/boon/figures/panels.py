@@ -13,6 +13,7 @@ from sciml.boon.rows import (
     BOON_MWT,
     BOON_RELEASED,
     BOON_VALUE,
+    CLIPPED,
     ERROR,
     EXACT_RELEASED,
     FNO,
@@ -44,6 +45,7 @@ COLORS = {
     WRITE_RELEASED: "#e3c7a8",
     EXACT_RELEASED: "#b58a3a",
     BOON_RELEASED: "#8c6d1f",
+    CLIPPED: "#4a3a10",
 }
 STYLES = tuple(  # of lines that must be told apart, in gray too
     {"marker": marker, "linestyle": line}

@@ -47,8 +47,8 @@ PARTS = (  # name, better row, other row, statement
 
 THE_SEED = (
     "On Burgers the seed decides: where the scalars train, the error is well below that of the "
-    "base; one of three seeds stops learning early, and the mean is its. Why it stops was not "
-    "looked into."
+    "base; one of three is lost, and the mean is its: in the first steps gradients are divided "
+    "by scalars near zero (table clipped)."
 )
 ON_HEAT = (
     "On heat, end values in both branches of every layer cost accuracy, as the row without "
