@@ -100,12 +100,7 @@ def make_optimizer(
         UserError: For an unknown field, optimizer or schedule, or a field that is out of range.
     """
     for field in unknown:
-        names = inspect.signature(make_optimizer).parameters
-        allowed = [name for name in names if name not in ("num_steps", "unknown")]
-        raise UserError(
-            f"config.optimizer.{field}: no such field{nearest(field, allowed)}; "
-            f"allowed: {', '.join(allowed)}"
-        )
+        raise _no_such_field(field)
     if name not in OPTIMIZERS:
         raise _unknown("name", name, OPTIMIZERS)
     rate = make_schedule(
@@ -133,6 +128,15 @@ def make_optimizer(
         parts.append(make(rate, weight_decay=weight_decay))
     chain = _in_float32(optax.chain(*parts))
     return _only(trainable, chain) if trainable else chain
+
+
+def _no_such_field(field: str) -> UserError:
+    names = inspect.signature(make_optimizer).parameters
+    allowed = [name for name in names if name not in ("num_steps", "unknown")]
+    return UserError(
+        f"config.optimizer.{field}: no such field{nearest(field, allowed)}; "
+        f"allowed: {', '.join(allowed)}"
+    )
 
 
 def _require_not_negative(**fields: float) -> None:
