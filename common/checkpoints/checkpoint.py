@@ -326,7 +326,7 @@ def verify(directory: str | Path) -> dict[int, str | None]:
 
 
 def orbax() -> Any:
-    """Returns the library, which takes half a second to import: no run needs it for its first step.
+    """Returns the library, which takes long to import: no run needs it for its first step.
 
     Nor does what only looks at runs.
     """

@@ -197,8 +197,9 @@ def test_parameters_outside_trainable_keep_their_bits_and_have_no_state(name: st
 def test_an_unknown_name_or_a_number_out_of_range_is_one_line(
     options: dict[str, Any], parts: tuple[str, ...]
 ) -> None:
+    section: dict[str, Any] = {"learning_rate": 0.1, **options}
     with pytest.raises(UserError) as error:
-        make_optimizer(num_steps=9, **{"learning_rate": 0.1, **options})
+        make_optimizer(num_steps=9, **section)
 
     text = str(error.value)
     assert text.startswith("config.optimizer.") and "\n" not in text
