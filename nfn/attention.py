@@ -27,6 +27,7 @@ from nfn.weights import TensorSpec, WeightSpace
 PyTree = Any
 
 SHARED = "shared"
+ROWS = "data"  # the axis of a mesh that batches are split over (`common.sharding`)
 
 
 class AttentionParams(NamedTuple):
@@ -176,8 +177,6 @@ def by_networks(
     params: PyTree,
     x: Features,
     size: int,
-    *,
-    axis: str = "data",
 ) -> Features:
     """Returns layer(params, x), `size` networks at a time, recomputed in the backward pass.
 
@@ -191,22 +190,21 @@ def by_networks(
         layer: Acts on the networks of one batch axis, on each alone.
         params: Its parameters, the same on all devices.
         x: Features with one batch axis.
-        size: Networks at a time. Size 0: all at once.
-        axis: Of the mesh, that batches are split over.
+        size: Networks at a time; 0: all at once.
     """
     count = len(next(iter(x.values())))
     if not 0 < size < count:
         return layer(params, x)
     mesh = jax.sharding.get_abstract_mesh()
-    devices = mesh.shape[axis] if axis in mesh.auto_axes else 1
+    devices = mesh.shape[ROWS] if ROWS in mesh.auto_axes else 1
     if devices == 1 or size % devices or count % devices:
         return _in_turn(layer, params, x, size)
-    split, whole = PartitionSpec(axis), PartitionSpec()
+    split, whole = PartitionSpec(ROWS), PartitionSpec()
     over_devices = jax.shard_map(
         partial(_in_turn, layer, size=size // devices),
         in_specs=(whole, split),
         out_specs=split,
-        axis_names={axis},
+        axis_names={ROWS},
         check_vma=False,
     )
     return over_devices(params, x)

@@ -7,8 +7,9 @@ Data are made before (`--prepare`), a source that an experiment starts from incl
 compiled program is kept anywhere; again: the same command in another folder. A run is ended at
 the line that says that its step is compiled, after which it draws its parameters and makes the
 first one. CPU time is that of the process and its threads, which other load changes least; imports
-are what a process needs to have JAX, Flax, Optax and Orbax. What JAX says of its own seconds
-(JAX_LOG_COMPILES): tracing, lowering to MLIR, and compiling, or finding kept programs.
+are what a process needs to have JAX, Flax and Optax (Orbax comes with the first checkpoint). What
+JAX says of its own seconds (JAX_LOG_COMPILES): tracing, lowering to MLIR, and compiling, or finding
+kept programs.
 """
 
 import os
@@ -38,7 +39,7 @@ PARTS = {
     "XLA compilation of": "compiling",
 }
 FINISHED = re.compile(rf"Finished ({'|'.join(PARTS)}) .* in ([0-9.]+) sec")
-IMPORTS = "import jax, flax, optax, orbax.checkpoint"
+IMPORTS = "import jax, flax, optax"
 STARTS = ("cold", "again")
 CLOCKS = {"s": "wall", "CPU-s": "cpu", **{f"{part}, s": part for part in PARTS.values()}}
 

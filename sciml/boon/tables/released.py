@@ -7,9 +7,8 @@ single_step shows too.
 
 from collections.abc import Sequence
 
-from common.aggregates import Results
 from common.tables import Table, by_last_comma
-from common.verdicts import PAPER, Claim, Verdict
+from common.verdicts import Claim
 from sciml.boon import rows
 from sciml.boon.rows import BOON, BOON_RELEASED, EXACT_RELEASED, FNO, RELEASED, WRITE_RELEASED
 from sciml.boon.tables.single_step import CONFIG, NOT_READ
@@ -69,18 +68,15 @@ REASONS = {
 
 def _of_the_abstract(pdes: Sequence[str]) -> tuple[Claim, ...]:
     """Returns what the abstract says, of the released networks on these equations."""
-
-    def halves(results: Results) -> Verdict:
-        return rows.at_most(results, BOON_RELEASED, RELEASED, pdes, times=0.5)
-
     return (
-        Claim(
+        rows.half_error(
             "released_boon_halves_the_error",
+            BOON_RELEASED,
+            RELEASED,
+            pdes,
             "Released BOON-FNO has at most half the relative L2 of the released FNO "
             "(paper: 2 to 20 times).",
-            halves,
-            PAPER,
-            "abstract",
+            source="abstract",
         ),
         rows.lower_error(
             "released_boon_beats_its_base",
